@@ -1,0 +1,277 @@
+//! The command line, as clap sees it. Definitions only.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::sweep::Sweep;
+
+/// Roofline and memory-bandwidth profiler for LLM inference
+#[derive(Debug, Parser)]
+#[command(name = "llmroof", version, about, max_term_width = 110, arg_required_else_help = true)]
+#[command(
+    after_help = "Exit codes: 0 done, 1 a check failed, 2 usage or bad input, 4 the device cannot run it, \
+5 a result is not to be believed, 130/143 interrupted (what was measured is kept)."
+)]
+pub struct Cli {
+    /// What to do
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The subcommands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the suite: table on stdout, run file in reports/
+    Measure(MeasureArgs),
+    /// Draw the roofline of one or more runs as SVG
+    Plot(PlotArgs),
+    /// The same table from a device profile, without the hardware
+    Predict(PredictArgs),
+    /// Check that the kernels on this device compute a real Llama
+    Verify(VerifyArgs),
+    /// The devices of this machine and the known device profiles
+    Devices(CatalogArgs),
+    /// The known models, or what a config.json describes
+    Models(CatalogArgs),
+}
+
+/// Where results go.
+#[derive(Debug, Args)]
+pub struct OutputArgs {
+    /// Format of what is printed on stdout
+    #[arg(short, long, value_enum, default_value_t = Format::Table, value_name = "FORMAT")]
+    pub output: Format,
+    /// Also write the result to a file, its format by the ending (.json, .csv, .md, .txt); - is stdout
+    #[arg(long, value_name = "PATH")]
+    pub export: Vec<PathBuf>,
+}
+
+/// Formats of results.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// For people, in human units
+    Table,
+    /// The run file, in base units
+    Json,
+    /// The points, in base units
+    Csv,
+    /// The table in Markdown
+    Markdown,
+}
+
+/// Which part of a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum PhaseArg {
+    /// Prompt tokens in one pass
+    Prefill,
+    /// One token per pass
+    Decode,
+    /// Both
+    All,
+}
+
+/// Precision of what goes into matrix products.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ActivationsArg {
+    /// bfloat16
+    Bf16,
+    /// float32
+    F32,
+}
+
+/// How many of the identical layers to run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LayersArg {
+    /// As many as memory and budget allow, scaled to all
+    Auto,
+    /// Every layer
+    All,
+    /// This many, scaled to all
+    Count(u32),
+}
+
+/// What to run, for `measure` and `predict`.
+#[derive(Debug, Args)]
+pub struct WorkArgs {
+    /// Which phases
+    #[arg(long, value_enum, default_value_t = PhaseArg::All)]
+    pub phase: PhaseArg,
+    /// Batch sizes of the decode sweep, as 1,8,32 or 1-256*2
+    #[arg(long, default_value = "1,2,4,8,16,32", value_name = "SWEEP", env = "LLMROOF_BATCH")]
+    pub batch: Sweep,
+    /// Prompt length in tokens
+    #[arg(long, default_value_t = 1000, value_name = "TOKENS", value_parser = clap::value_parser!(u32).range(1..))]
+    pub prompt: u32,
+    /// Attended positions in decode [default: the middle of the generation, prompt + generate / 2]
+    #[arg(long, value_name = "TOKENS", value_parser = clap::value_parser!(u32).range(1..))]
+    pub context: Option<u32>,
+    /// Generated tokens of the request
+    #[arg(long, default_value_t = 100, value_name = "TOKENS", value_parser = clap::value_parser!(u32).range(1..))]
+    pub generate: u32,
+}
+
+/// Arguments of `measure`.
+#[derive(Debug, Args)]
+pub struct MeasureArgs {
+    /// Model preset, or path of a config.json
+    #[arg(short, long, default_value = "llama-8b", value_name = "NAME|PATH", env = "LLMROOF_MODEL")]
+    pub model: String,
+    /// Use the weights of this Hugging Face folder instead of random ones
+    #[arg(long, value_name = "DIR", conflicts_with = "model")]
+    pub checkpoint: Option<PathBuf>,
+    /// auto or cpu
+    #[arg(long, default_value = "auto", env = "LLMROOF_DEVICE")]
+    pub device: String,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub work: WorkArgs,
+    /// Layers to run: a number, all, or auto
+    #[arg(long, default_value = "auto", value_parser = parse_layers)]
+    pub layers: LayersArg,
+    /// Threads [default: one per physical core]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=4096), env = "LLMROOF_THREADS")]
+    pub threads: Option<u32>,
+    /// Instruction set: auto, avx512-bf16, avx512, avx2, portable
+    #[arg(long, default_value = "auto", value_name = "NAME", env = "LLMROOF_ISA")]
+    pub isa: String,
+    /// Precision of what goes into matrix products
+    #[arg(long, value_enum, default_value_t = ActivationsArg::Bf16)]
+    pub activations: ActivationsArg,
+    /// Time to spend, as 60s or 5m
+    #[arg(long, default_value = "60s", value_parser = parse_duration, value_name = "TIME", env = "LLMROOF_BUDGET")]
+    pub budget: Duration,
+    /// Whole trials, each with fresh allocations
+    #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub repeat: u32,
+    /// Seed of the random weights
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+    /// Folder of run files
+    #[arg(long, default_value = "reports", value_name = "DIR", env = "LLMROOF_REPORTS")]
+    pub reports: PathBuf,
+    /// No progress on stderr
+    #[arg(long)]
+    pub no_progress: bool,
+    /// More profiles: a folder with devices/ and models/
+    #[arg(long, value_name = "DIR", env = "LLMROOF_PROFILES")]
+    pub profiles: Option<PathBuf>,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub output: OutputArgs,
+}
+
+/// Arguments of `plot`.
+#[derive(Debug, Args)]
+pub struct PlotArgs {
+    /// Run files; several are drawn over each other [default: the newest run in --reports]
+    pub runs: Vec<PathBuf>,
+    /// Where the picture goes; - is stdout [default: the first run file's name with .svg]
+    #[arg(short, long, value_name = "PATH")]
+    pub output: Option<PathBuf>,
+    /// Folder of run files
+    #[arg(long, default_value = "reports", value_name = "DIR", env = "LLMROOF_REPORTS")]
+    pub reports: PathBuf,
+    /// Draw whole steps, stages, or both
+    #[arg(long, value_enum, default_value_t = LevelArg::All)]
+    pub level: LevelArg,
+}
+
+/// What a plot shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LevelArg {
+    /// Whole steps
+    Phase,
+    /// Stages
+    Stage,
+    /// Both
+    All,
+}
+
+/// Arguments of `predict`.
+#[derive(Debug, Args)]
+pub struct PredictArgs {
+    /// Model preset, or path of a config.json
+    #[arg(short, long, default_value = "llama-8b", value_name = "NAME|PATH", env = "LLMROOF_MODEL")]
+    pub model: String,
+    /// Device profile
+    #[arg(short, long, value_name = "NAME")]
+    pub device: String,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub work: WorkArgs,
+    /// Show the arithmetic: bytes, FLOPs, intensity, ridge, ceiling in tokens per second
+    #[arg(long)]
+    pub explain: bool,
+    /// Also write a run file to this folder
+    #[arg(long, value_name = "DIR", env = "LLMROOF_REPORTS")]
+    pub reports: Option<PathBuf>,
+    /// More profiles: a folder with devices/ and models/
+    #[arg(long, value_name = "DIR", env = "LLMROOF_PROFILES")]
+    pub profiles: Option<PathBuf>,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub output: OutputArgs,
+}
+
+/// Arguments of `verify`.
+#[derive(Debug, Args)]
+pub struct VerifyArgs {
+    /// Hugging Face folder: config.json, model.safetensors (also sharded), and expected.json if there is one
+    #[arg(long, value_name = "DIR")]
+    pub checkpoint: Option<PathBuf>,
+    /// auto or cpu
+    #[arg(long, default_value = "auto", env = "LLMROOF_DEVICE")]
+    pub device: String,
+    /// Threads [default: one per physical core]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=4096), env = "LLMROOF_THREADS")]
+    pub threads: Option<u32>,
+    /// Instruction set: auto, avx512-bf16, avx512, avx2, portable
+    #[arg(long, default_value = "auto", value_name = "NAME", env = "LLMROOF_ISA")]
+    pub isa: String,
+    /// Only this precision [default: both]
+    #[arg(long, value_enum)]
+    pub activations: Option<ActivationsArg>,
+    /// Seed of the random shapes, weights and tokens
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+    /// Format of what is printed
+    #[arg(short, long, value_enum, default_value_t = Format::Table, value_name = "FORMAT")]
+    pub output: Format,
+}
+
+/// Arguments of `devices` and `models`.
+#[derive(Debug, Args)]
+pub struct CatalogArgs {
+    /// Only this one, in full: a name, or for models the path of a config.json
+    pub name: Option<String>,
+    /// More profiles: a folder with devices/ and models/
+    #[arg(long, value_name = "DIR", env = "LLMROOF_PROFILES")]
+    pub profiles: Option<PathBuf>,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub output: OutputArgs,
+}
+
+fn parse_layers(text: &str) -> Result<LayersArg, String> {
+    match text {
+        "auto" => Ok(LayersArg::Auto),
+        "all" => Ok(LayersArg::All),
+        number => match number.parse() {
+            Ok(n) if n > 0 => Ok(LayersArg::Count(n)),
+            _ => Err("write a number of layers, all, or auto".into()),
+        },
+    }
+}
+
+fn parse_duration(text: &str) -> Result<Duration, String> {
+    let (number, scale) = match text.strip_suffix('m') {
+        Some(minutes) => (minutes, 60.0),
+        None => (text.strip_suffix('s').unwrap_or(text), 1.0),
+    };
+    match number.parse::<f64>() {
+        Ok(value) if value > 0.0 && value * scale <= 86_400.0 => Ok(Duration::from_secs_f64(value * scale)),
+        _ => Err("write a time as 60s or 5m, at most a day".into()),
+    }
+}

@@ -1,0 +1,26 @@
+//! One file per subcommand. Only here everything is visible.
+
+use crate::cli::Command;
+use crate::error::Result;
+
+pub mod devices;
+pub mod measure;
+pub mod models;
+pub mod plot;
+pub mod predict;
+pub mod verify;
+
+/// Runs one subcommand.
+///
+/// # Errors
+/// Whatever ended it, with its exit code.
+pub fn run(command: Command) -> Result<()> {
+    match command {
+        Command::Measure(args) => measure::run(&args),
+        Command::Plot(args) => plot::run(&args),
+        Command::Predict(args) => predict::run(&args),
+        Command::Verify(args) => verify::run(&args),
+        Command::Devices(args) => devices::run(&args),
+        Command::Models(args) => models::run(&args),
+    }
+}

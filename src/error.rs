@@ -1,0 +1,87 @@
+//! What can go wrong, with the exit code it ends in and what the user can do about it.
+
+use std::fmt;
+
+/// Exit codes scripts can rely on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Code {
+    /// A check failed, or a comparison's verdict is "slower".
+    CheckFailed = 1,
+    /// Wrong usage or bad input.
+    BadInput = 2,
+    /// The statistics allow no verdict.
+    Inconclusive = 3,
+    /// The device cannot run it: no driver, out of memory, lost.
+    Device = 4,
+    /// A result is not to be believed: failed verification, or a point above its measured roof.
+    Invalid = 5,
+    /// Ctrl-C (SIGINT); what was measured is kept.
+    Interrupted = 130,
+    /// SIGTERM; what was measured is kept.
+    Terminated = 143,
+}
+
+/// An error with its exit code. Printed as `error: what. hint: what to do`.
+#[derive(Debug, Clone)]
+pub struct Failure {
+    /// How the process ends.
+    pub code: Code,
+    /// What went wrong and where.
+    pub what: String,
+    /// What to do about it.
+    pub hint: Option<String>,
+}
+
+/// Result of everything that can fail with a [`Failure`].
+pub type Result<T> = std::result::Result<T, Failure>;
+
+impl Failure {
+    /// A failure of the given code.
+    pub fn new(code: Code, what: impl Into<String>) -> Self {
+        Failure { code, what: what.into(), hint: None }
+    }
+
+    /// Wrong usage or bad input (exit 2).
+    pub fn input(what: impl Into<String>) -> Self {
+        Self::new(Code::BadInput, what)
+    }
+
+    /// The device cannot do it (exit 4).
+    pub fn device(what: impl Into<String>) -> Self {
+        Self::new(Code::Device, what)
+    }
+
+    /// The result is not to be believed (exit 5).
+    pub fn invalid(what: impl Into<String>) -> Self {
+        Self::new(Code::Invalid, what)
+    }
+
+    /// Adds what the user can do.
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    /// Puts the place (usually a file's path) in front of what went wrong.
+    #[must_use]
+    pub fn at(mut self, place: impl fmt::Display) -> Self {
+        self.what = format!("{place}: {}", self.what);
+        self
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // One line whatever a parser put into its message.
+        let what = self.what.split_whitespace().collect::<Vec<_>>().join(" ");
+        write!(f, "{}", what.trim_end_matches('.'))?;
+        if let Some(hint) = &self.hint {
+            write!(f, ". hint: {hint}")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Failure {}

@@ -1,0 +1,38 @@
+//! llmroof measures where Llama inference sits under the roofline of the machine it runs on.
+//!
+//! The map of the house, in the direction data flows:
+//!
+//! - [`units`], [`error`], [`sweep`]: quantities with their units; failures with their exit codes; `1-256*2`.
+//! - [`model`], [`device`], [`stats`]: what a Llama is, what a datasheet says, order statistics.
+//! - [`workload`], [`roofline`]: the ledger of bytes and FLOPs of each stage; ceilings and what they allow.
+//! - [`run`]: the versioned file that holds one invocation's results.
+//! - [`reference`]: the stages of a Llama in float64, simple and slow, to check kernels against.
+//! - [`predict`], [`plot`], [`export`]: a run from a profile; a run as a picture; a run as a table or file.
+//!
+//! All of these are pure: no device, no clock, no environment. Around them:
+//!
+//! - [`backend`], [`telemetry`]: devices that run the suite; energy counters.
+//! - [`measure`]: the plan, the ceilings, the sampler: the only user of backend and telemetry.
+//! - [`profiles`], [`checkpoint`]: the device and model catalogue; Hugging Face folders.
+//! - [`command`]: one file per subcommand; only they see everything.
+
+pub mod backend;
+pub mod checkpoint;
+pub mod cli;
+pub mod command;
+pub mod device;
+pub mod error;
+pub mod export;
+pub mod measure;
+pub mod model;
+pub mod plot;
+pub mod predict;
+pub mod profiles;
+pub mod reference;
+pub mod roofline;
+pub mod run;
+pub mod stats;
+pub mod sweep;
+pub mod telemetry;
+pub mod units;
+pub mod workload;

@@ -1,0 +1,277 @@
+//! One line of the table: a whole step or a stage, with its ledger, its times and its place under the roof.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::impossible;
+use crate::error::Result;
+use crate::model::DType;
+use crate::roofline::{self, Bound, Roofline};
+use crate::stats;
+use crate::units::{Bytes, Flops, Seconds};
+use crate::workload::{Phase, Stage, Workload};
+
+/// What a point's figures are worth.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Status {
+    /// Measured.
+    Ok,
+    /// Measured, but it cannot be true; the notes say why.
+    Invalid,
+    /// Measured with fewer samples than the rule asks for.
+    Partial,
+    /// Computed from a profile, not measured.
+    Predicted,
+}
+
+/// Seconds of one execution: the median of the samples and how sure it is.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Timing {
+    /// Median, in seconds.
+    pub median: f64,
+    /// Lower end of the median's 95% interval.
+    pub low: f64,
+    /// Upper end of the median's 95% interval.
+    pub high: f64,
+    /// Samples kept.
+    pub count: u32,
+    /// Samples discarded as interruptions.
+    pub discarded: u32,
+    /// All samples in the order taken, trial after trial, discarded ones included.
+    pub samples: Vec<f64>,
+    /// How many of the samples belong to each trial (`--repeat`); they add up to all.
+    pub trials: Vec<u32>,
+}
+
+/// One whole step (`stage` null) or one stage of it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Point {
+    /// Model name.
+    pub model: String,
+    /// Phase.
+    pub phase: Phase,
+    /// Stage; null for the whole step.
+    pub stage: Option<Stage>,
+    /// Sequences in the pass.
+    pub batch: u32,
+    /// New tokens per sequence.
+    pub tokens: u32,
+    /// Positions attended by the last new token, its own included.
+    pub context: u32,
+    /// Type of the weights.
+    pub weights: DType,
+    /// Type of the activations.
+    pub activations: DType,
+    /// Type of the key/value cache.
+    pub kv: DType,
+    /// Threads; null where the notion does not apply.
+    pub threads: Option<u32>,
+    /// Layers that ran.
+    pub layers_measured: u32,
+    /// Layers of the model; times, bytes and FLOPs are for all of them.
+    pub layers_total: u32,
+    /// Operations of one execution.
+    pub flops: f64,
+    /// Compulsory bytes of one execution.
+    pub bytes: f64,
+    /// What the whole model occupies.
+    pub resident_bytes: f64,
+    /// What a hardware counter saw; null where there is none.
+    pub witnessed_bytes: Option<f64>,
+    /// Time of one execution.
+    pub seconds: Timing,
+    /// Step time minus the sum of its stages; null for a stage.
+    pub bubble_seconds: Option<f64>,
+    /// This stage's share of the step's time (1 for the step).
+    pub share_of_step: f64,
+    /// New tokens of all sequences per second, for the whole step; null for a stage.
+    pub tokens_per_second: Option<f64>,
+    /// Compulsory bytes per second.
+    pub bytes_per_second: f64,
+    /// Operations per second.
+    pub flops_per_second: f64,
+    /// Operations per compulsory byte.
+    pub intensity: f64,
+    /// Bandwidth of the memory roof this point was held against: probed beside it when measured.
+    pub roof_bytes_per_second: f64,
+    /// Height of the compute roof this point was held against: probed beside it when measured.
+    pub roof_flops_per_second: f64,
+    /// Rate that these roofs allow; for a step from the sum of its stages' own roofs.
+    pub attainable_flops_per_second: f64,
+    /// Shortest time that the roofs allow over the measured time.
+    pub fraction_of_roof: f64,
+    /// What it is bound by.
+    pub bound: Bound,
+    /// Energy per new token; null where no counter is readable.
+    pub joules_per_token: Option<f64>,
+    /// What the figures are worth.
+    pub status: Status,
+    /// What a reader must know of this point.
+    pub notes: Vec<String>,
+}
+
+impl Timing {
+    /// Median, interval and count of the samples of some trials; `None` without samples. Samples far slower
+    /// than the median (over ten deviations) are interruptions by others: kept in the file, left out of the
+    /// median.
+    pub fn of(trials: &[Vec<f64>]) -> Option<Timing> {
+        let samples = trials.concat();
+        let trials = trials.iter().map(|t| t.len() as u32).collect();
+        let (kept, discarded) = stats::without_interruptions(&samples, 10.0);
+        let median = stats::median(&kept)?;
+        let (low, high) = stats::median_interval(&kept)?;
+        Some(Timing {
+            median,
+            low,
+            high,
+            count: kept.len() as u32,
+            discarded: discarded as u32,
+            samples,
+            trials,
+        })
+    }
+
+    /// A single computed time, for predictions.
+    pub fn computed(seconds: Seconds) -> Timing {
+        Timing {
+            median: seconds.0,
+            low: seconds.0,
+            high: seconds.0,
+            count: 0,
+            discarded: 0,
+            samples: Vec::new(),
+            trials: Vec::new(),
+        }
+    }
+
+    /// Width of the interval relative to the median, in each direction the larger.
+    pub fn relative_interval(&self) -> f64 {
+        (self.high - self.median).max(self.median - self.low) / self.median
+    }
+}
+
+/// What is known of a step or stage besides its workload: where it ran and under which roofs.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Placement {
+    /// The roofs it is held against.
+    pub roof: Roofline,
+    /// Threads.
+    pub threads: Option<u32>,
+    /// Layers that ran.
+    pub layers_measured: u32,
+    /// Median seconds of the whole step.
+    pub step_seconds: f64,
+    /// What its figures are worth.
+    pub status: Status,
+}
+
+impl Point {
+    /// The point of a whole step (`stage` `None`) or of one stage: ledger over time, under the roofs.
+    pub fn new(work: &Workload, stage: Option<Stage>, seconds: Timing, place: Placement) -> Point {
+        let cost = stage.map_or_else(|| work.total(), |stage| work.cost(stage));
+        let (flops, bytes) = (cost.flops, cost.bytes());
+        let (shortest, roof_bound) = match stage {
+            Some(_) => place.roof.shortest(flops, bytes),
+            None => {
+                place.roof.shortest_of_parts(Stage::ALL.map(|s| work.cost(s)).map(|c| (c.flops, c.bytes())))
+            }
+        };
+        let time = Seconds(seconds.median);
+        Point {
+            model: work.model.name.clone(),
+            phase: work.phase,
+            stage,
+            batch: work.batch,
+            tokens: work.tokens,
+            context: work.context,
+            weights: work.weights,
+            activations: work.activations,
+            kv: work.kv,
+            threads: place.threads,
+            layers_measured: place.layers_measured,
+            layers_total: work.model.layers,
+            flops: flops.0,
+            bytes: bytes.0,
+            resident_bytes: work.model.resident_bytes(work.weights).0,
+            witnessed_bytes: None,
+            bubble_seconds: None,
+            share_of_step: time.0 / place.step_seconds,
+            tokens_per_second: stage.is_none().then(|| work.new_tokens() / time.0),
+            bytes_per_second: (bytes / time).0,
+            flops_per_second: (flops / time).0,
+            intensity: (flops / bytes).0,
+            roof_bytes_per_second: place.roof.bandwidth.0,
+            roof_flops_per_second: place.roof.peak.0,
+            attainable_flops_per_second: (flops / shortest).0,
+            fraction_of_roof: shortest.0 / time.0,
+            bound: roofline::bound(roof_bound, shortest, time),
+            joules_per_token: None,
+            status: place.status,
+            notes: Vec::new(),
+            seconds,
+        }
+    }
+
+    /// Operations as a quantity.
+    pub fn flops(&self) -> Flops {
+        Flops(self.flops)
+    }
+
+    /// Compulsory bytes as a quantity.
+    pub fn bytes(&self) -> Bytes {
+        Bytes(self.bytes)
+    }
+
+    /// Checks that the figures are finite and positive where they must be.
+    pub(super) fn validate(&self) -> Result<()> {
+        let positive = [
+            ("bytes", self.bytes),
+            ("resident_bytes", self.resident_bytes),
+            ("seconds.median", self.seconds.median),
+            ("seconds.low", self.seconds.low),
+            ("seconds.high", self.seconds.high),
+            ("bytes_per_second", self.bytes_per_second),
+            ("roof_bytes_per_second", self.roof_bytes_per_second),
+            ("roof_flops_per_second", self.roof_flops_per_second),
+            ("fraction_of_roof", self.fraction_of_roof),
+        ];
+        for (field, value) in positive {
+            if !(value.is_finite() && value > 0.0) {
+                return Err(impossible(format!("{field} is {value}, not a positive number")));
+            }
+        }
+        let not_negative = [
+            ("flops", self.flops),
+            ("flops_per_second", self.flops_per_second),
+            ("attainable_flops_per_second", self.attainable_flops_per_second),
+            ("intensity", self.intensity),
+            ("share_of_step", self.share_of_step),
+        ];
+        let optional = [
+            ("witnessed_bytes", self.witnessed_bytes),
+            ("tokens_per_second", self.tokens_per_second),
+            ("joules_per_token", self.joules_per_token),
+        ];
+        let optional = optional.into_iter().filter_map(|(field, value)| Some((field, value?)));
+        let samples = self.seconds.samples.iter().map(|&s| ("seconds.samples", s));
+        for (field, value) in not_negative.into_iter().chain(optional).chain(samples) {
+            if !(value.is_finite() && value >= 0.0) {
+                return Err(impossible(format!("{field} is {value}, not a number of zero or more")));
+            }
+        }
+        if self.bubble_seconds.is_some_and(|b| !b.is_finite()) {
+            return Err(impossible("bubble_seconds is not a number".into()));
+        }
+        let counted: u64 = self.seconds.trials.iter().map(|&n| u64::from(n)).sum();
+        if counted != self.seconds.samples.len() as u64 {
+            return Err(impossible("seconds.trials does not add up to the number of samples".into()));
+        }
+        if self.batch == 0 || self.tokens == 0 || self.context < self.tokens || self.layers_total == 0 {
+            return Err(impossible("batch, tokens, context or layers are impossible".into()));
+        }
+        Ok(())
+    }
+}

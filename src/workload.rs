@@ -1,0 +1,239 @@
+//! One forward pass, and what each of its stages must move and compute.
+//!
+//! This is the ledger: every rate in a run is these bytes and FLOPs divided by a measured time.
+//!
+//! What is counted
+//! - FLOPs: matrix products and attention, two per multiply-add. Norms, rotary embedding, softmax and
+//!   activation functions are not counted (below 0.1% of a layer).
+//! - weight bytes: each streamed weight once, norms with the stage they are fused into.
+//! - KV bytes: each attended position read once (attention), each new one appended once (qkv).
+//! - activation bytes: what crosses a stage's border, read by one stage and written by another; the
+//!   residual stream is read and written by out_proj and down. Logits stay on chip (argmax is fused).
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::model::{DType, ModelSpec};
+use crate::units::{Bytes, Flops, Intensity};
+
+/// The two halves of answering a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Phase {
+    /// All prompt tokens in one pass.
+    Prefill,
+    /// One token per sequence and pass.
+    Decode,
+}
+
+/// The seven parts of a forward pass, the same in both phases.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Stage {
+    /// Embedding row look-up.
+    Embed,
+    /// RMS norm, q/k/v projections, rotary embedding, cache append.
+    Qkv,
+    /// Softmax attention over the KV cache.
+    Attention,
+    /// Output projection and residual add.
+    OutProj,
+    /// RMS norm, gate and up projections, SwiGLU.
+    GateUp,
+    /// Down projection and residual add.
+    Down,
+    /// Final norm, vocabulary projection, argmax.
+    LmHead,
+}
+
+impl Phase {
+    /// Lower-case name as in files.
+    pub fn name(self) -> &'static str {
+        match self {
+            Phase::Prefill => "prefill",
+            Phase::Decode => "decode",
+        }
+    }
+}
+
+impl Stage {
+    /// All stages in the order of execution.
+    pub const ALL: [Stage; 7] = [
+        Stage::Embed,
+        Stage::Qkv,
+        Stage::Attention,
+        Stage::OutProj,
+        Stage::GateUp,
+        Stage::Down,
+        Stage::LmHead,
+    ];
+
+    /// Lower-case name as in files.
+    pub fn name(self) -> &'static str {
+        match self {
+            Stage::Embed => "embed",
+            Stage::Qkv => "qkv",
+            Stage::Attention => "attention",
+            Stage::OutProj => "out_proj",
+            Stage::GateUp => "gate_up",
+            Stage::Down => "down",
+            Stage::LmHead => "lm_head",
+        }
+    }
+
+    /// Whether every layer has this stage (embed and lm_head run once per pass).
+    pub fn per_layer(self) -> bool {
+        !matches!(self, Stage::Embed | Stage::LmHead)
+    }
+
+    /// Position in [`Stage::ALL`].
+    pub fn index(self) -> usize {
+        self as usize
+    }
+}
+
+impl std::fmt::Display for Phase {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl std::fmt::Display for Stage {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// What one stage moves and computes in one pass, over all layers of the model.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Cost {
+    /// Operations.
+    pub flops: Flops,
+    /// Streamed weights.
+    pub weight_bytes: Bytes,
+    /// Key/value cache read and appended.
+    pub kv_bytes: Bytes,
+    /// Activations crossing the stage's borders.
+    pub activation_bytes: Bytes,
+}
+
+impl Cost {
+    /// Compulsory bytes: weights, KV and activations.
+    pub fn bytes(&self) -> Bytes {
+        self.weight_bytes + self.kv_bytes + self.activation_bytes
+    }
+
+    /// Arithmetic intensity: FLOPs over compulsory bytes.
+    pub fn intensity(&self) -> Intensity {
+        self.flops / self.bytes()
+    }
+}
+
+impl std::iter::Sum for Cost {
+    fn sum<I: Iterator<Item = Cost>>(items: I) -> Cost {
+        items.fold(Cost::default(), |a, b| Cost {
+            flops: a.flops + b.flops,
+            weight_bytes: a.weight_bytes + b.weight_bytes,
+            kv_bytes: a.kv_bytes + b.kv_bytes,
+            activation_bytes: a.activation_bytes + b.activation_bytes,
+        })
+    }
+}
+
+/// One forward pass: `tokens` new tokens for each of `batch` sequences, the last of which attends `context`
+/// positions (its own included). A prompt of P is `tokens = context = P`; a decode step is `tokens = 1`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Workload {
+    /// The model.
+    pub model: ModelSpec,
+    /// Prefill or decode.
+    pub phase: Phase,
+    /// Sequences in the pass.
+    pub batch: u32,
+    /// New tokens per sequence.
+    pub tokens: u32,
+    /// Positions the last new token attends, its own included; at least `tokens`.
+    pub context: u32,
+    /// Type of the weights.
+    pub weights: DType,
+    /// Type of the activations at stage borders.
+    pub activations: DType,
+    /// Type of the key/value cache.
+    pub kv: DType,
+}
+
+impl Workload {
+    /// A prompt of `prompt` tokens per sequence in one pass, all in bf16.
+    pub fn prefill(model: &ModelSpec, batch: u32, prompt: u32) -> Self {
+        Self::bf16(model, Phase::Prefill, batch, prompt, prompt)
+    }
+
+    /// One new token per sequence at `context` attended positions, all in bf16.
+    pub fn decode(model: &ModelSpec, batch: u32, context: u32) -> Self {
+        Self::bf16(model, Phase::Decode, batch, 1, context)
+    }
+
+    fn bf16(model: &ModelSpec, phase: Phase, batch: u32, tokens: u32, context: u32) -> Self {
+        let bf16 = DType::Bf16;
+        Workload {
+            model: model.clone(),
+            phase,
+            batch,
+            tokens,
+            context,
+            weights: bf16,
+            activations: bf16,
+            kv: bf16,
+        }
+    }
+
+    /// Tokens that the pass produces: the new tokens of a prefill, one per sequence in decode.
+    pub fn new_tokens(&self) -> f64 {
+        f64::from(self.batch) * f64::from(self.tokens)
+    }
+
+    /// Query-key pairs of one head, all sequences: causal, so token i attends `context - tokens + i`.
+    fn attended_pairs(&self) -> f64 {
+        let (t, c) = (f64::from(self.tokens), f64::from(self.context));
+        f64::from(self.batch) * (t * (c - t) + t * (t + 1.0) / 2.0)
+    }
+
+    /// Cost of one stage over all layers.
+    pub fn cost(&self, stage: Stage) -> Cost {
+        let m = &self.model;
+        let rows = self.new_tokens();
+        let batch = f64::from(self.batch);
+        let [hidden, ffn, q, kv] = [m.hidden, m.ffn, m.q_width(), m.kv_width()].map(f64::from);
+        let times = if stage.per_layer() { f64::from(m.layers) } else { 1.0 };
+        let position = 2.0 * kv * self.kv.bytes();
+
+        // (matrix weights, norm weights, rows multiplied, KV bytes, activation elements) of one execution
+        let (matrix, norm, products, kv_bytes, elements) = match stage {
+            Stage::Embed => (0.0, 0.0, 0.0, 0.0, rows * hidden),
+            Stage::Qkv => (hidden * (q + 2.0 * kv), hidden, rows, rows * position, rows * (hidden + q)),
+            Stage::Attention => (0.0, 0.0, 0.0, batch * f64::from(self.context) * position, 2.0 * rows * q),
+            Stage::OutProj => (q * hidden, 0.0, rows, 0.0, rows * (q + 2.0 * hidden)),
+            Stage::GateUp => (2.0 * hidden * ffn, hidden, rows, 0.0, rows * (hidden + ffn)),
+            Stage::Down => (ffn * hidden, 0.0, rows, 0.0, rows * (ffn + 2.0 * hidden)),
+            // Only the last token of a sequence needs logits.
+            Stage::LmHead => (m.head_parameters(), hidden, batch, 0.0, batch * hidden),
+        };
+        let attention = match stage {
+            Stage::Attention => 4.0 * q * self.attended_pairs(),
+            _ => 0.0,
+        };
+        // The embedding's rows are read from the table, in the weights' type.
+        let looked_up = if stage == Stage::Embed { rows * hidden * self.weights.bytes() } else { 0.0 };
+        Cost {
+            flops: Flops(times * (2.0 * matrix * products + attention)),
+            weight_bytes: Bytes(times * (matrix + norm) * self.weights.bytes() + looked_up),
+            kv_bytes: Bytes(times * kv_bytes),
+            activation_bytes: Bytes(times * elements * self.activations.bytes()),
+        }
+    }
+
+    /// Cost of the whole step: the sum of its stages.
+    pub fn total(&self) -> Cost {
+        Stage::ALL.into_iter().map(|stage| self.cost(stage)).sum()
+    }
+}
