@@ -136,7 +136,7 @@ fn grid(run: &Run) -> Grid {
             point.stage.map_or("step".into(), |stage| format!("  {stage}")),
             point.batch.to_string(),
             point.tokens_per_second.map_or(String::new(), figures),
-            figures(point.seconds.median * 1e3),
+            milliseconds(point.seconds.median),
             percent(point.share_of_step),
             figures(point.bytes_per_second * 1e-9),
             figures(point.flops_per_second * per_flop),
@@ -173,9 +173,14 @@ fn bubble(run: &Run, stage: &Point) -> Option<Vec<String>> {
         "  (bubble)".into(),
         step.batch.to_string(),
         String::new(),
-        figures(seconds * 1e3),
+        milliseconds(seconds),
         percent(seconds / step.seconds.median),
     ])
+}
+
+/// Milliseconds; a bubble of overlapping stages may be negative.
+fn milliseconds(seconds: f64) -> String {
+    if seconds.abs() < 1e-6 { "<0.001".into() } else { figures(seconds * 1e3) }
 }
 
 fn fill(mut cells: Vec<String>, columns: usize) -> Vec<String> {

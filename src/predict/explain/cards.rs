@@ -1,7 +1,7 @@
 //! The same model on every card of the catalogue.
 
 use super::decode::ceiling;
-use super::figure::four;
+use super::figure::{four, tokens};
 use super::{Case, Section};
 use crate::device::DeviceProfile;
 use crate::model::DType;
@@ -22,7 +22,7 @@ pub(super) fn cards(case: &Case, cards: &[&DeviceProfile]) -> Section {
                 four(roof.peak.0, "FLOP/s"),
                 four(roof.bandwidth.0, "B/s"),
                 figures(roof.ridge().0),
-                four(ceiling(roof.bandwidth.0, streamed, Bytes(0.0)), "tok/s"),
+                tokens(ceiling(roof.bandwidth.0, streamed, Bytes(0.0))),
             ),
         );
     }

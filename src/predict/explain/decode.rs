@@ -1,6 +1,6 @@
 //! One token: the bytes it reads, the operations it takes, and the wall that they make.
 
-use super::figure::{four, percent2, rounded, whole};
+use super::figure::{four, percent2, rounded, tokens, whole};
 use super::{Case, Section};
 use crate::model::DType;
 use crate::units::{Bytes, BytesPerSec, Flops, figures};
@@ -118,7 +118,7 @@ pub(super) fn wall(case: &Case) -> Section {
     contexts.dedup();
     for context in contexts {
         let read = kv * f64::from(context);
-        let rate = four(ceiling(bandwidth, streamed, read), "tok/s");
+        let rate = tokens(ceiling(bandwidth, streamed, read));
         section.line(
             format!("context {context}"),
             format!(
@@ -136,7 +136,7 @@ pub(super) fn wall(case: &Case) -> Section {
             format!(
                 "with the bandwidth rounded to {} TB/s: {} at context 0",
                 two(round * 1e-12),
-                four(ceiling(round, streamed, Bytes(0.0)), "tok/s")
+                tokens(ceiling(round, streamed, Bytes(0.0)))
             ),
         );
     }
@@ -146,7 +146,7 @@ pub(super) fn wall(case: &Case) -> Section {
         format!(
             "dividing by the resident {} gives {}: too low, the embedding table is not streamed",
             four(resident.0, "B"),
-            four(ceiling(bandwidth, resident, Bytes(0.0)), "tok/s")
+            tokens(ceiling(bandwidth, resident, Bytes(0.0)))
         ),
     );
     section
@@ -164,16 +164,16 @@ pub(super) fn rate(case: &Case) -> Section {
     let peak = case.roof.peak.0;
     let mut section = Section::new("At that wall, context 0: FLOP per token are not FLOP per second");
     let mut show = |label: &str, bandwidth: f64| {
-        let tokens = ceiling(bandwidth, streamed, Bytes(0.0));
+        let rate = ceiling(bandwidth, streamed, Bytes(0.0));
         let ridge = peak / bandwidth;
         section.line(
             label,
             format!(
                 "{} x {} = {} = {} of {}, the same as intensity / ridge = {:.4} / {}",
-                four(tokens, "tok/s"),
+                tokens(rate),
                 four(flops, "FLOP"),
-                four(tokens * flops, "FLOP/s"),
-                percent2(tokens * flops / peak),
+                four(rate * flops, "FLOP/s"),
+                percent2(rate * flops / peak),
                 four(peak, "FLOP/s"),
                 intensity,
                 figures(ridge)

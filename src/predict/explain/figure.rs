@@ -39,6 +39,11 @@ pub(super) fn four(value: f64, unit: &str) -> String {
     format!("{scaled:.decimals$} {prefixed}").trim_end().to_string()
 }
 
+/// Tokens per second, without prefix: `135.8 tok/s`, `8,630 tok/s`.
+pub(super) fn tokens(rate: f64) -> String {
+    if rate < 1e3 { four(rate, "tok/s") } else { format!("{} tok/s", whole(rate)) }
+}
+
 /// The value rounded to two significant figures, as people quote it: 2.039e12 is 2.0e12.
 pub(super) fn rounded(value: f64) -> f64 {
     let scale = 10f64.powf(value.abs().log10().floor() - 1.0);
@@ -67,6 +72,7 @@ mod tests {
         assert_eq!(four(2.039e12, "B/s"), "2.039 TB/s");
         assert_eq!(four(135.84, ""), "135.8");
         assert_eq!(four(0.0, "B"), "0 B");
+        assert_eq!(tokens(8630.4), "8,630 tok/s");
     }
 
     #[test]

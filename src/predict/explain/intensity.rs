@@ -1,6 +1,6 @@
 //! Operations per byte: of one projection, of whole steps as the batch grows, and stage by stage.
 
-use super::figure::{four, whole};
+use super::figure::{four, tokens, whole};
 use super::{Case, Section};
 use crate::model::ModelSpec;
 use crate::roofline::Bound;
@@ -69,7 +69,7 @@ pub(super) fn decode(case: &Case) -> Section {
                 cost.flops.human(),
                 cost.bytes().human(),
                 if batch == 1 { format!("{:.3}", cost.intensity().0) } else { figures(cost.intensity().0) },
-                four(f64::from(batch) / time.0, "tok/s"),
+                tokens(f64::from(batch) / time.0),
                 fits(case, &work)
             ),
         );

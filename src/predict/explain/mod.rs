@@ -74,26 +74,34 @@ impl Section {
 
     /// The section with its texts in one column, wrapped.
     fn text(&self) -> String {
-        const WIDTH: usize = 110;
         let indent = self.lines.iter().map(|(label, _)| label.chars().count()).max().unwrap_or(0) + 4;
-        let mut text = format!("\n{}\n", self.title);
+        let mut text = format!("\n{}\n", wrapped(&self.title, 0));
         for (label, words) in &self.lines {
-            let mut line = format!("  {label:<width$}", width = indent - 2);
-            let mut empty = true;
-            for word in words.split(' ') {
-                if !empty && line.chars().count() + 1 + word.chars().count() > WIDTH {
-                    text += &format!("{}\n", line.trim_end());
-                    line = " ".repeat(indent);
-                    empty = true;
-                }
-                if !empty {
-                    line.push(' ');
-                }
-                line.push_str(word);
-                empty = false;
-            }
+            let line = format!("  {label:<width$}{}", wrapped(words, indent), width = indent - 2);
             text += &format!("{}\n", line.trim_end());
         }
         text
     }
+}
+
+/// Words in lines of at most 110 columns, of which the first `indent` are left free: by the caller in the first
+/// line, by spaces in the others.
+fn wrapped(words: &str, indent: usize) -> String {
+    const WIDTH: usize = 110;
+    let mut text = String::new();
+    let mut column = indent;
+    // By single spaces: several in a row align columns and must stay.
+    for word in words.split(' ') {
+        let length = word.chars().count();
+        if column > indent && column + 1 + length > WIDTH {
+            text = format!("{}\n{}", text.trim_end(), " ".repeat(indent));
+            column = indent;
+        } else if !text.is_empty() {
+            text.push(' ');
+            column += 1;
+        }
+        text.push_str(word);
+        column += length;
+    }
+    text
 }
