@@ -39,8 +39,16 @@ fn cards_have_their_datasheet_figures() {
     for (name, bf16, fp8, int8, bandwidth, cache, units, power, memory) in CARDS {
         let card = catalog.device(name).unwrap();
         let peak = |dtype| card.peak.get(&dtype).map(|fact| fact.value / 1e12);
-        assert_eq!((peak(DType::Bf16), peak(DType::Fp8), peak(DType::Int8)), (Some(bf16), fp8, int8), "{name}");
-        assert_eq!((card.memory_bandwidth.value, card.memory.value), (bandwidth * 1e9, memory * 1e9), "{name}");
+        assert_eq!(
+            (peak(DType::Bf16), peak(DType::Fp8), peak(DType::Int8)),
+            (Some(bf16), fp8, int8),
+            "{name}"
+        );
+        assert_eq!(
+            (card.memory_bandwidth.value, card.memory.value),
+            (bandwidth * 1e9, memory * 1e9),
+            "{name}"
+        );
         assert_eq!(card.cache.value, cache * 1e6, "{name}");
         assert_eq!((card.units.value, card.power.value), (units, power), "{name}");
     }

@@ -59,7 +59,8 @@ fn models_are_listed() {
 fn devices_are_listed() {
     let table = stdout(&["devices"]);
     let a100 = table.lines().find(|line| line.starts_with("a100-sxm4-80gb")).unwrap();
-    for figure in ["NVIDIA A100 SXM4 80 GB", "80.0 GB", "2039 GB/s", "312 TFLOP/s", "153", "40.0 MB", "400 W"] {
+    for figure in ["NVIDIA A100 SXM4 80 GB", "80.0 GB", "2039 GB/s", "312 TFLOP/s", "153", "40.0 MB", "400 W"]
+    {
         assert!(a100.contains(figure), "{a100}");
     }
     let list: serde_json::Value = serde_json::from_str(&stdout(&["devices", "-o", "json"])).unwrap();
@@ -72,7 +73,8 @@ fn json_of_one_profile_has_the_fields_of_its_file() {
     let device: serde_json::Value = serde_json::from_str(&stdout(&["devices", "l4", "-o", "json"])).unwrap();
     let file: toml::Value = toml::from_str(include_str!("../profiles/devices/l4.toml")).unwrap();
     assert_eq!(device, serde_json::to_value(file).unwrap());
-    let model: serde_json::Value = serde_json::from_str(&stdout(&["models", "llama-1b", "-o", "json"])).unwrap();
+    let model: serde_json::Value =
+        serde_json::from_str(&stdout(&["models", "llama-1b", "-o", "json"])).unwrap();
     assert_eq!(model["rope_scaling"]["factor"], 32.0);
 }
 

@@ -97,11 +97,8 @@ fn explanation_of_a_prediction() {
 
 #[test]
 fn nothing_for_people_is_wider_than_110_columns() {
-    let texts = [
-        render(&run(), Format::Table).unwrap(),
-        render(&measured(), Format::Table).unwrap(),
-        explanation(),
-    ];
+    let texts =
+        [render(&run(), Format::Table).unwrap(), render(&measured(), Format::Table).unwrap(), explanation()];
     for line in texts.iter().flat_map(|text| text.lines()) {
         assert!(line.chars().count() <= 110, "{line}");
     }
@@ -168,7 +165,8 @@ fn files_are_replaced_whole_and_leave_nothing_beside() {
 fn a_file_that_cannot_be_is_refused_in_one_line() {
     let folder = tempfile::tempdir().unwrap();
     for path in [folder.path().to_path_buf(), folder.path().join("missing/run.json"), "/dev/null".into()] {
-        let failures = [file::check_writable(&path).unwrap_err(), file::write_atomic(&path, b"x").unwrap_err()];
+        let failures =
+            [file::check_writable(&path).unwrap_err(), file::write_atomic(&path, b"x").unwrap_err()];
         for failure in failures {
             assert_eq!(failure.code, Code::BadInput);
             let said = failure.to_string();

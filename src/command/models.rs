@@ -34,13 +34,13 @@ fn bytes(value: Bytes) -> Cell {
 fn parameters(model: &ModelSpec) -> Cell {
     // Counted in f64, but whole and far below 2^53.
     let count = model.parameters();
-    Cell::count(count as u64, format!("{} billion", figures(count * 1e-9)))
+    Cell::count(count as u64, format!("{}e9", figures(count * 1e-9)))
 }
 
 fn all(models: &[&ModelSpec]) -> Listing {
     let columns = [
         ("name", "model"),
-        ("parameters", "parameters"),
+        ("parameters", "params"),
         ("layers", "layers"),
         ("hidden", "hidden"),
         ("ffn", "ffn"),

@@ -37,7 +37,11 @@ impl Grid {
     /// A Markdown table.
     pub fn markdown(&self) -> String {
         let line = |cells: Vec<String>| format!("| {} |\n", cells.join(" | "));
-        let escape = |text: &String| text.trim().replace('|', "\\|");
+        // Markdown drops the spaces that indent a stage below its step.
+        let escape = |text: &String| match text.strip_prefix("  ") {
+            Some(indented) => format!("· {}", indented.replace('|', "\\|")),
+            None => text.replace('|', "\\|"),
+        };
         let mut text = line(self.columns.iter().map(|(title, _)| escape(title)).collect());
         text +=
             &line(self.columns.iter().map(|(_, right)| if *right { "--:" } else { "---" }.into()).collect());

@@ -113,9 +113,9 @@ fn grid(run: &Run) -> Grid {
     let (flops_unit, per_flop) = if fastest >= 1e13 { ("TFLOP/s", 1e-12) } else { ("GFLOP/s", 1e-9) };
 
     let mut grid = Grid::default();
-    for (title, right) in [("phase", false), ("stage", false), ("batch", true), ("tok/s", true), ("ms", true)]
-    {
-        grid.column(title, right);
+    grid.column("phase", false);
+    for title in ["batch", "tok/s", "ms"] {
+        grid.column(title, true);
     }
     for title in ["share", "GB/s", flops_unit, "FLOP/B", "of roof"] {
         grid.column(title, true);
@@ -132,8 +132,7 @@ fn grid(run: &Run) -> Grid {
     let smallest = smallest_batch(run);
     for (at, point) in run.points.iter().enumerate().filter(|(_, point)| shown(point, smallest)) {
         let mut row = vec![
-            point.phase.name().to_string(),
-            point.stage.map_or("step".into(), |stage| format!("  {stage}")),
+            point.stage.map_or_else(|| point.phase.to_string(), |stage| format!("  {stage}")),
             point.batch.to_string(),
             point.tokens_per_second.map_or(String::new(), figures),
             milliseconds(point.seconds.median),
@@ -169,7 +168,6 @@ fn bubble(run: &Run, stage: &Point) -> Option<Vec<String>> {
     })?;
     let seconds = step.bubble_seconds?;
     Some(vec![
-        step.phase.name().into(),
         "  (bubble)".into(),
         step.batch.to_string(),
         String::new(),
@@ -192,7 +190,7 @@ fn remark(status: Status) -> &'static str {
     match status {
         Status::Ok | Status::Predicted => "",
         Status::Invalid => " INVALID",
-        Status::Partial => " (few samples)",
+        Status::Partial => " *",
     }
 }
 
@@ -220,6 +218,9 @@ fn below(run: &Run) -> Vec<String> {
         lines.push(format!(
             "stages of decode are shown at batch {batch}; -o json and -o csv hold them for every batch"
         ));
+    }
+    if run.points.iter().any(|p| p.status == Status::Partial) {
+        lines.push("* fewer samples than the stopping rule asks for".into());
     }
     lines.extend(run.notes.iter().map(|note| format!("note: {note}")));
     for point in &run.points {

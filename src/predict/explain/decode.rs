@@ -61,7 +61,7 @@ pub(super) fn bytes(case: &Case) -> Section {
     // Token i after the prompt attends prompt + i positions.
     let positions = count * f64::from(prompt) + count * (count + 1.0) / 2.0;
     section.line(
-        format!("{generate} tokens"),
+        if generate == 1 { "1 token".into() } else { format!("{generate} tokens") },
         format!(
             "{generate} x {} = {} of weights, + KV: {} positions x {} B = {}",
             four(streamed.0, "B"),
@@ -141,14 +141,16 @@ pub(super) fn wall(case: &Case) -> Section {
         );
     }
     let resident = m.resident_bytes(BF16);
-    section.line(
-        "not so",
-        format!(
-            "dividing by the resident {} gives {}: too low, the embedding table is not streamed",
-            four(resident.0, "B"),
-            tokens(ceiling(bandwidth, resident, Bytes(0.0)))
-        ),
-    );
+    if !m.tied_embeddings {
+        section.line(
+            "not so",
+            format!(
+                "dividing by the resident {} gives {}: too low, the embedding table is not streamed",
+                four(resident.0, "B"),
+                tokens(ceiling(bandwidth, resident, Bytes(0.0)))
+            ),
+        );
+    }
     section
 }
 

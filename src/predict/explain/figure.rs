@@ -35,7 +35,8 @@ pub(super) fn four(value: f64, unit: &str) -> String {
         _ => return three,
     };
     let scaled = value / factor;
-    let decimals = (3 - scaled.abs().log10().floor() as i32).clamp(0, 9) as usize;
+    // As rounding to four figures would have it, so 0.99999 counts as 1.000.
+    let decimals = (3 - (scaled.abs() * 1.00005).log10().floor() as i32).clamp(0, 9) as usize;
     format!("{scaled:.decimals$} {prefixed}").trim_end().to_string()
 }
 
@@ -72,6 +73,7 @@ mod tests {
         assert_eq!(four(2.039e12, "B/s"), "2.039 TB/s");
         assert_eq!(four(135.84, ""), "135.8");
         assert_eq!(four(0.0, "B"), "0 B");
+        assert_eq!(four(0.99999e12, "B"), "1.000 TB");
         assert_eq!(tokens(8630.4), "8,630 tok/s");
     }
 

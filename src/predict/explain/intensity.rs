@@ -37,13 +37,14 @@ fn occupied(work: &Workload) -> Bytes {
     work.model.resident_bytes(work.weights) + cached
 }
 
-/// A remark where a work does not fit the device.
+/// A remark where a work does not fit the device, but its model does; the run's notes tell of the model.
 fn fits(case: &Case, work: &Workload) -> String {
     let needed = occupied(work);
-    if needed.0 <= case.device.memory.value {
+    let memory = case.device.memory.value;
+    if needed.0 <= memory || work.model.resident_bytes(work.weights).0 > memory {
         return String::new();
     }
-    format!(" (needs {}: does not fit {})", needed.human(), Bytes(case.device.memory.value).human())
+    format!(" (needs {}: does not fit {})", needed.human(), Bytes(memory).human())
 }
 
 pub(super) fn decode(case: &Case) -> Section {

@@ -55,10 +55,8 @@ pub fn explain(
         quantised::int4(&case),
         cards::cards(&case, cards),
     ];
-    let mut text = format!(
-        "EXPLAINED: {} on {}, bf16. All of this is predicted: computed, not measured.\n",
-        run.model.name, device.title
-    );
+    let mut text =
+        format!("EXPLAINED: {} on {}, bf16; predicted, not measured\n", run.model.name, device.title);
     text.extend(sections.iter().map(Section::text));
     Ok(text)
 }

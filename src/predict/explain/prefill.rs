@@ -33,11 +33,10 @@ pub(super) fn prefill(case: &Case) -> Section {
     section.line(
         "time",
         format!(
-            "/ {} = {} at 100% of the peak; {:.0} to {:.0} ms at {:.0} to {:.0}%, which good engines reach",
+            "/ {} = {} at 100% of the peak; {} at {:.0} to {:.0}%, which good engines reach",
             four(case.roof.peak.0, "FLOP/s"),
             time(1.0).human(),
-            time(REACHED[1]).0 * 1e3,
-            time(REACHED[0]).0 * 1e3,
+            range(time(REACHED[1]), time(REACHED[0])),
             REACHED[0] * 100.0,
             REACHED[1] * 100.0
         ),
@@ -53,6 +52,15 @@ pub(super) fn prefill(case: &Case) -> Section {
         ),
     );
     section
+}
+
+/// A range of times, below a second in whole milliseconds.
+fn range(from: Seconds, to: Seconds) -> String {
+    if (0.01..1.0).contains(&from.0) && to.0 < 1.0 {
+        format!("{:.0} to {:.0} ms", from.0 * 1e3, to.0 * 1e3)
+    } else {
+        format!("{} to {}", from.human(), to.human())
+    }
 }
 
 pub(super) fn request(case: &Case) -> Section {
