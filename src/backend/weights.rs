@@ -1,33 +1,6 @@
 //! Where weights come from: seeded random normals, or a checkpoint.
 
-/// A weight tensor of a Llama.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Tensor {
-    /// `[vocab][hidden]`
-    Embedding,
-    /// `[hidden]`
-    AttentionNorm,
-    /// `[heads x head_dim][hidden]`
-    Q,
-    /// `[kv_heads x head_dim][hidden]`
-    K,
-    /// `[kv_heads x head_dim][hidden]`
-    V,
-    /// `[hidden][heads x head_dim]`
-    O,
-    /// `[hidden]`
-    FfnNorm,
-    /// `[ffn][hidden]`
-    Gate,
-    /// `[ffn][hidden]`
-    Up,
-    /// `[hidden][ffn]`
-    Down,
-    /// `[hidden]`
-    FinalNorm,
-    /// `[vocab][hidden]`
-    Head,
-}
+pub use crate::model::Tensor;
 
 /// Gives weights row by row, to many threads at once.
 pub trait WeightSource: Sync {

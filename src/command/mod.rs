@@ -3,6 +3,7 @@
 use crate::cli::Command;
 use crate::error::Result;
 
+pub mod device;
 pub mod devices;
 pub mod host;
 pub mod measure;

@@ -1,6 +1,9 @@
 //! The shape of a Llama: what presets and Hugging Face `config.json` files say, and what follows from it.
 
 mod config;
+mod tensor;
+
+pub use tensor::Tensor;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

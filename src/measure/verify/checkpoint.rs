@@ -1,0 +1,103 @@
+//! A checkpoint's logits on the device against those it must give.
+
+use std::borrow::Cow;
+
+use super::source::{Random, WeightRows};
+use super::{Bounds, Row, error};
+use crate::backend::{Residency, Session, Work};
+use crate::checkpoint::{Checkpoint, Expected};
+use crate::error::{Failure, Result};
+use crate::model::DType;
+use crate::reference::{Reference, Rounding};
+use crate::workload::Phase;
+
+/// Feeds the prompt in one pass, then the continuation token by token whatever the logits say, and compares
+/// the logits of each pass with `expected.json`, or with the float64 reference where there is none. One row
+/// for the prefill and one for each decode step.
+///
+/// # Errors
+/// The device cannot hold or run it. Errors above their bounds are in the rows.
+pub fn check_checkpoint(
+    session: &mut dyn Session,
+    checkpoint: &Checkpoint,
+    activations: DType,
+) -> Result<Vec<Row>> {
+    let expected = match checkpoint.expected() {
+        Some(expected) => Cow::Borrowed(expected),
+        None => Cow::Owned(reference_logits(checkpoint, 1)),
+    };
+    check_logits(session, checkpoint, &expected, activations)
+}
+
+/// [`check_checkpoint`] against logits that are at hand.
+///
+/// # Errors
+/// As [`check_checkpoint`].
+pub fn check_logits(
+    session: &mut dyn Session,
+    checkpoint: &Checkpoint,
+    expected: &Expected,
+    activations: DType,
+) -> Result<Vec<Row>> {
+    let model = checkpoint.spec();
+    let (prompt, steps) = (expected.prompt.len() as u32, expected.continuation.len() as u32);
+    let residency = Residency { model: model.clone(), layers: model.layers, activations, copies: 1 };
+    let work = Work { phase: Phase::Prefill, batch: 1, tokens: prompt, context: prompt + steps };
+    let (needed, free) = (session.needed_memory(&residency, &[work]), session.available_memory());
+    if needed > free {
+        return Err(Failure::device(format!(
+            "{} needs {}, {} are free",
+            checkpoint.folder().display(),
+            needed.human(),
+            free.human()
+        ))
+        .hint("give a smaller checkpoint, or a device with more memory"));
+    }
+    session.load(&residency, checkpoint)?;
+    session.begin(1, prompt + steps)?;
+    let passes = std::iter::once((expected.prompt.clone(), &expected.prefill_logits))
+        .chain(expected.continuation.iter().map(|&token| vec![token]).zip(&expected.decode_logits));
+    let bound = Bounds::of(activations).logits;
+    let mut position = 0;
+    let mut rows = Vec::new();
+    for (i, (tokens, logits)) in passes.enumerate() {
+        position += tokens.len();
+        let outputs = session.forward(&[tokens], false)?;
+        let out = outputs.last().map_or(&[][..], |output| &output.values);
+        rows.push(Row {
+            activations,
+            check: if i == 0 { "prefill".into() } else { format!("decode {i}") },
+            error: error::of_row(out, logits),
+            bound,
+            element_error: None,
+            element_bound: None,
+            rows: 1,
+            at: format!("position {}", position - 1),
+        });
+    }
+    Ok(rows)
+}
+
+/// The logits of random tokens by the float64 reference. Slow: the larger the model, the fewer tokens.
+pub fn reference_logits(checkpoint: &Checkpoint, seed: u64) -> Expected {
+    let spec = checkpoint.spec();
+    // About ten billion weights to multiply: some ten seconds. A model of 8B gets two tokens and one step.
+    let affordable = (1e10 / spec.streamed_matrix_parameters()) as u32;
+    let total = affordable.clamp(3, 80).min(spec.max_position);
+    let steps = (total / 5).clamp(1, 12).min(total - 1);
+    let mut random = Random::new(seed);
+    let prompt = random.tokens(total - steps, spec.vocab);
+    let continuation = random.tokens(steps, spec.vocab);
+    let rows = WeightRows(checkpoint);
+    let mut reference = Reference::new(spec, &rows, Rounding::None, spec.layers, 1);
+    let mut logits = |tokens: Vec<u32>| {
+        let outputs = reference.forward(&[tokens]);
+        outputs.into_iter().next_back().map_or_else(Vec::new, |output| output.values)
+    };
+    Expected {
+        prefill_logits: logits(prompt.clone()),
+        decode_logits: continuation.iter().map(|&token| logits(vec![token])).collect(),
+        prompt,
+        continuation,
+    }
+}

@@ -1,0 +1,190 @@
+//! Every stage of small random models against the reference stage, fed the device's own previous output.
+
+use super::error::Largest;
+use super::shapes::{LAYERS, Shape, shapes};
+use super::source::{NormalWeights, Random, WeightRows};
+use super::{Bounds, Row};
+use crate::backend::{Residency, Session, StageOutput};
+use crate::error::{Failure, Result};
+use crate::model::{DType, ModelSpec};
+use crate::reference::{Cache, Qkv, Reference, Rounding, Stages};
+use crate::workload::Stage;
+
+/// How much to check.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Extent {
+    /// Two models, a fraction of a second: before every measurement.
+    Short,
+    /// All shapes, some seconds.
+    Full,
+}
+
+/// Runs random models through [`Session::forward`] with a trace. One row for each stage, its errors the
+/// largest over all models, layers and tokens, and one for the logits of whole models.
+///
+/// # Errors
+/// The device failed, or its trace is not one of a Llama. Errors above their bounds are in the rows.
+pub fn check_kernels(
+    session: &mut dyn Session,
+    seed: u64,
+    activations: DType,
+    extent: Extent,
+) -> Result<Vec<Row>> {
+    let mut largest: [Largest; 7] = Default::default();
+    let mut logits = Largest::default();
+    for (i, shape) in shapes(extent == Extent::Full).iter().enumerate() {
+        let seed = seed.wrapping_mul(1000).wrapping_add(i as u64);
+        check_model(session, shape, seed, activations, &mut largest, &mut logits)?;
+    }
+    let bounds = Bounds::of(activations);
+    let mut rows: Vec<Row> = Stage::ALL
+        .into_iter()
+        .zip(largest)
+        .map(|(stage, largest)| largest.row(activations, stage.name(), bounds.stage, bounds.element))
+        .collect();
+    // After all layers errors have spread over the elements: rows are compared as wholes.
+    let mut whole = logits.row(activations, "logits", bounds.logits, f64::INFINITY);
+    (whole.element_error, whole.element_bound) = (None, None);
+    rows.push(whole);
+    Ok(rows)
+}
+
+fn check_model(
+    session: &mut dyn Session,
+    shape: &Shape,
+    seed: u64,
+    activations: DType,
+    largest: &mut [Largest; 7],
+    logits: &mut Largest,
+) -> Result<()> {
+    let spec = shape.spec();
+    let weights = NormalWeights::new(&spec, seed);
+    let rows = WeightRows(&weights);
+    let rounding = if activations == DType::F32 { Rounding::None } else { Rounding::Bf16 };
+    let mut random = Random::new(seed);
+    let mut whole = Reference::new(&spec, &rows, rounding, LAYERS, shape.batch as usize);
+    let mut check = PassCheck {
+        stages: Stages::new(&spec, &rows, rounding),
+        caches: vec![vec![Cache::default(); shape.batch as usize]; LAYERS as usize],
+        held: 0,
+        name: String::new(),
+    };
+    session.load(&Residency { model: spec.clone(), layers: LAYERS, activations, copies: 1 }, &weights)?;
+    session.begin(shape.batch, shape.positions())?;
+    for &count in shape.passes {
+        let tokens: Vec<Vec<u32>> = (0..shape.batch).map(|_| random.tokens(count, spec.vocab)).collect();
+        let outputs = session.forward(&tokens, true)?;
+        check.name = format!("{}, batch {}, {} + {count} tokens", spec.name, shape.batch, check.held);
+        check.compare(&tokens, &outputs, largest)?;
+        let reference = whole.forward(&tokens);
+        if let (Some(out), Some(reference)) = (outputs.last(), reference.last()) {
+            logits.compare(&out.values, &reference.values, spec.vocab as usize, |sequence| {
+                format!("{}, sequence {sequence}", check.name)
+            });
+        }
+    }
+    Ok(())
+}
+
+/// Checks one pass after the other of one model.
+struct PassCheck<'a> {
+    stages: Stages<'a>,
+    /// `[layer][sequence]`: what the device said it put into its own.
+    caches: Vec<Vec<Cache>>,
+    /// Positions of each sequence before this pass.
+    held: u32,
+    /// The model and the pass, for people.
+    name: String,
+}
+
+impl PassCheck<'_> {
+    fn compare(
+        &mut self,
+        tokens: &[Vec<u32>],
+        outputs: &[StageOutput],
+        largest: &mut [Largest; 7],
+    ) -> Result<()> {
+        let spec = self.stages.spec().clone();
+        self.check_order(outputs)?;
+        let count = tokens.first().map_or(0, Vec::len);
+        let positions: Vec<u32> =
+            tokens.iter().flat_map(|new| (0..new.len() as u32).map(|i| self.held + i)).collect();
+        // The residual as the device last wrote it, and what the stage before put out.
+        let (mut residual, mut before) = (Vec::new(), Vec::new());
+        for output in outputs {
+            let layer = output.layer;
+            let expected = match output.stage {
+                Stage::Embed => self.stages.embed(&tokens.concat()),
+                Stage::Qkv => self.stages.qkv(layer, &residual, &positions),
+                Stage::Attention => self.attention(layer, &before, count),
+                Stage::OutProj => self.stages.out_proj(layer, &before, &residual),
+                Stage::GateUp => self.stages.gate_up(layer, &residual),
+                Stage::Down => self.stages.down(layer, &before, &residual),
+                Stage::LmHead => self.stages.lm_head(&last_rows(&residual, count, spec.hidden as usize)),
+            };
+            largest[output.stage.index()].compare(
+                &output.values,
+                &expected,
+                width(&spec, output.stage),
+                |row| {
+                    let (sequence, token) = match output.stage {
+                        Stage::LmHead => (row, count.saturating_sub(1)),
+                        _ => (row / count.max(1), row % count.max(1)),
+                    };
+                    format!("{}, layer {layer}, sequence {sequence}, token {token}", self.name)
+                },
+            );
+            // The next stage cannot be fed with less than it takes. The length is in the rows as an error.
+            before = match output.values.len() == expected.len() {
+                true => output.values.iter().map(|&x| f64::from(x)).collect(),
+                false => expected,
+            };
+            if matches!(output.stage, Stage::Embed | Stage::OutProj | Stage::Down) {
+                residual.clone_from(&before);
+            }
+        }
+        self.held += count as u32;
+        Ok(())
+    }
+
+    fn attention(&mut self, layer: u32, qkv: &[f64], count: usize) -> Vec<f64> {
+        let length = count * Qkv::of(self.stages.spec()).width();
+        let sequences = qkv.chunks(length.max(1)).zip(&mut self.caches[layer as usize]);
+        sequences.flat_map(|(own, cache)| self.stages.attention(own, cache)).collect()
+    }
+
+    /// Every stage of every layer must be there, in order.
+    fn check_order(&self, outputs: &[StageOutput]) -> Result<()> {
+        let inside = Stage::ALL.into_iter().filter(|stage| stage.per_layer());
+        let mut order = vec![(Stage::Embed, 0)];
+        order.extend((0..LAYERS).flat_map(|layer| inside.clone().map(move |stage| (stage, layer))));
+        order.push((Stage::LmHead, 0));
+        let got: Vec<_> = outputs.iter().map(|output| (output.stage, output.layer)).collect();
+        if got == order {
+            return Ok(());
+        }
+        let at = got.iter().zip(&order).take_while(|(a, b)| a == b).count();
+        Err(Failure::invalid(format!(
+            "{}: the device's trace has {} stages instead of {}, and output {at} is not the one expected",
+            self.name,
+            got.len(),
+            order.len()
+        )))
+    }
+}
+
+/// Elements of one token's row.
+fn width(spec: &ModelSpec, stage: Stage) -> usize {
+    match stage {
+        Stage::Embed | Stage::OutProj | Stage::Down => spec.hidden as usize,
+        Stage::Qkv => Qkv::of(spec).width(),
+        Stage::Attention => spec.q_width() as usize,
+        Stage::GateUp => spec.ffn as usize,
+        Stage::LmHead => spec.vocab as usize,
+    }
+}
+
+/// The last of every `count` rows.
+fn last_rows(values: &[f64], count: usize, width: usize) -> Vec<f64> {
+    values.chunks_exact((count * width).max(1)).flat_map(|own| &own[own.len() - width..]).copied().collect()
+}

@@ -1,0 +1,127 @@
+//! Do the kernels compute a Llama? Their outputs on the device against float64.
+//!
+//! Two checks. A checkpoint's logits against those of a trusted implementation show that the whole is right
+//! and belongs to the checkpoint. Random models of odd shapes, stage by stage, show that each kernel is right
+//! at the edges of its tiles; every stage is fed the device's own output of the stage before, so that errors
+//! do not add up and the bound can be tight. Both load their own weights into the session.
+
+mod checkpoint;
+mod error;
+mod kernels;
+mod shapes;
+mod source;
+
+pub use checkpoint::{check_checkpoint, check_logits, reference_logits};
+pub use kernels::{Extent, check_kernels};
+pub use source::{NormalWeights, WeightRows};
+
+use serde::Serialize;
+
+use crate::backend::Session;
+use crate::error::{Failure, Result};
+use crate::model::DType;
+use crate::run::Verification;
+
+/// One comparison: the largest relative errors and what they were held against.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Row {
+    /// Type that activations are rounded to.
+    pub activations: DType,
+    /// What was compared: `prefill`, `decode 3`, a stage, or `logits` of a whole random model.
+    pub check: String,
+    /// Largest ||out - ref|| / ||ref|| over all token rows. Infinite for outputs that are no numbers.
+    pub error: f64,
+    /// What `error` must be under.
+    pub bound: f64,
+    /// Largest |out - ref| of one element, relative to the larger of |ref| and the row's root mean square, so
+    /// that one wrong element among hundreds is seen. Null for a checkpoint's logits.
+    pub element_error: Option<f64>,
+    /// What `element_error` must be under.
+    pub element_bound: Option<f64>,
+    /// Token rows compared.
+    pub rows: u64,
+    /// Where the largest error was.
+    pub at: String,
+}
+
+impl Row {
+    /// Whether the errors are under their bounds.
+    pub fn passed(&self) -> bool {
+        self.severity() < 1.0
+    }
+
+    /// Error over bound, the larger of the two: 1 or more has failed.
+    pub fn severity(&self) -> f64 {
+        let element = self.element_error.zip(self.element_bound).map_or(0.0, |(error, bound)| error / bound);
+        let severity = (self.error / self.bound).max(element);
+        // Whatever is no number is no success.
+        if severity.is_nan() { f64::INFINITY } else { severity }
+    }
+}
+
+/// Which errors are allowed, and why.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Bounds {
+    /// Logits after all layers, and a checkpoint's logits.
+    logits: f64,
+    /// A token row of one stage.
+    stage: f64,
+    /// One element of one stage.
+    element: f64,
+}
+
+impl Bounds {
+    /// f32: a product of a few hundred terms errs by about 1e-6, a rotation by an angle of some hundred
+    /// radians by 1e-5; a mistake of any kind by more than 1e-3. transformers in float32 lands under 1e-5.
+    ///
+    /// bf16: the reference rounds where the device rounds. A device may still round an intermediate value
+    /// once more (2^-9 each, 0.1-0.3% of a row), and a value at a tie may fall to the other side (2^-7 of the
+    /// element). Through all layers transformers' own bf16 lands at 0.011 to 0.029, a rotary base 5% off at
+    /// 0.38.
+    fn of(activations: DType) -> Self {
+        match activations {
+            DType::F32 => Bounds { logits: 1e-4, stage: 1e-4, element: 1e-4 },
+            _ => Bounds { logits: 0.05, stage: 0.01, element: 0.02 },
+        }
+    }
+}
+
+/// The row that is nearest to its bound, or furthest above it.
+pub fn worst(rows: &[Row]) -> Option<&Row> {
+    rows.iter().max_by(|a, b| a.severity().total_cmp(&b.severity()))
+}
+
+/// Checks the kernels on two small random models before anything is timed; replaces what is loaded. Takes a
+/// fraction of a second.
+///
+/// # Errors
+/// The device failed, or an error is above its bound ([`crate::error::Code::Invalid`]).
+pub fn quick_check(session: &mut dyn Session, seed: u64, activations: DType) -> Result<Verification> {
+    let rows = check_kernels(session, seed, activations, Extent::Short)?;
+    let worst = worst(&rows).ok_or_else(|| Failure::invalid("the check of the kernels compared nothing"))?;
+    if !worst.passed() {
+        return Err(failed(worst));
+    }
+    Ok(Verification {
+        passed: true,
+        largest_error: worst.error,
+        bound: worst.bound,
+        description: format!(
+            "every stage of random models against float64, {activations} activations; largest in {}",
+            worst.check
+        ),
+    })
+}
+
+/// The failure of a row that is above its bound.
+pub fn failed(row: &Row) -> Failure {
+    let (error, bound, what) = match (row.element_error, row.element_bound) {
+        (Some(error), Some(bound)) if row.error < row.bound => (error, bound, " of one element"),
+        _ => (row.error, row.bound, ""),
+    };
+    Failure::invalid(format!(
+        "verification failed: {} with {} activations has a relative error{what} of {error:.1e}, bound {bound:.0e} ({})",
+        row.check, row.activations, row.at
+    ))
+    .hint("the kernels do not compute a Llama on this device: try another --isa, and report it")
+}

@@ -1,1 +1,0 @@
-//! The suite in float64.

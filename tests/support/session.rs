@@ -1,0 +1,172 @@
+//! The float64 reference dressed up as a device, with faults to inject.
+
+use llmroof::backend::weights::{Tensor, WeightSource, from_bf16};
+use llmroof::backend::*;
+use llmroof::error::{Failure, Result};
+use llmroof::model::{DType, ModelSpec};
+use llmroof::reference::{Reference, Rounding, Rows};
+use llmroof::units::Bytes;
+use std::collections::HashMap;
+
+/// What is wrong with the device.
+pub enum Fault {
+    None,
+    /// It computes another model: a wrong rotary base, a wrong epsilon.
+    Model(fn(&mut ModelSpec)),
+    /// It uses the rows of another tensor, layer or row.
+    Weights(fn(&ModelSpec, Tensor, u32, u32) -> (Tensor, u32, u32)),
+    /// It feeds other tokens (a pass counter and the tokens).
+    Tokens(fn(usize, &mut Vec<Vec<u32>>)),
+    /// Its outputs are wrong (a pass counter and the outputs).
+    Outputs(fn(usize, &mut Vec<StageOutput>)),
+}
+
+struct Weights {
+    rows: HashMap<(Tensor, u32), Vec<f64>>,
+    spec: ModelSpec,
+    layers: u32,
+    remap: Option<fn(&ModelSpec, Tensor, u32, u32) -> (Tensor, u32, u32)>,
+}
+
+impl Rows for Weights {
+    fn row(&self, tensor: Tensor, layer: u32, row: u32, out: &mut [f64]) {
+        let (tensor, layer, row) = match self.remap {
+            Some(remap) => remap(&self.spec, tensor, layer % self.layers, row),
+            None => (tensor, layer, row),
+        };
+        let width = tensor.shape(&self.spec).1 as usize;
+        out.copy_from_slice(&self.rows[&(tensor, layer)][row as usize * width..][..width]);
+    }
+}
+
+/// Leaked, so that a `Reference`, which borrows, can be kept beside it.
+struct Loaded {
+    weights: &'static Weights,
+    rounding: Rounding,
+    spec: &'static ModelSpec,
+}
+
+pub struct ReferenceSession {
+    info: DeviceInfo,
+    loaded: Option<Loaded>,
+    model: Option<Reference<'static>>,
+    /// Positions that can still be fed.
+    room: usize,
+    passes: usize,
+    fault: Fault,
+}
+
+impl ReferenceSession {
+    pub fn new(fault: Fault) -> Self {
+        let info = DeviceInfo {
+            kind: "reference",
+            name: "float64".into(),
+            id: None,
+            memory: Bytes(1e12),
+            cache: None,
+            detail: String::new(),
+        };
+        ReferenceSession { info, loaded: None, model: None, room: 0, passes: 0, fault }
+    }
+}
+
+impl Session for ReferenceSession {
+    fn device(&self) -> &DeviceInfo {
+        &self.info
+    }
+
+    fn setup(&self) -> Setup {
+        Setup {
+            instruction_set: "f64".into(),
+            threads: 1,
+            pinned_cpus: Vec::new(),
+            huge_page_share: None,
+            product_dtype: DType::F32,
+        }
+    }
+
+    fn available_memory(&self) -> Bytes {
+        self.info.memory
+    }
+
+    fn needed_memory(&self, residency: &Residency, _works: &[Work]) -> Bytes {
+        residency.model.resident_bytes(DType::Bf16)
+    }
+
+    fn load(&mut self, residency: &Residency, source: &dyn WeightSource) -> Result<()> {
+        let mut spec = residency.model.clone();
+        let mut rows = HashMap::new();
+        for tensor in Tensor::ALL {
+            for layer in 0..if tensor.per_layer() { residency.layers } else { 1 } {
+                let (count, width) = tensor.shape(&spec);
+                let mut bits = vec![0; width as usize];
+                let all: &mut Vec<f64> = rows.entry((tensor, layer)).or_default();
+                for row in 0..count {
+                    source.row(tensor, layer, row, &mut bits);
+                    all.extend(bits.iter().map(|&b| f64::from(from_bf16(b))));
+                }
+            }
+        }
+        let remap = if let Fault::Weights(remap) = self.fault { Some(remap) } else { None };
+        let weights = Weights { rows, spec: spec.clone(), layers: residency.layers, remap };
+        if let Fault::Model(change) = self.fault {
+            change(&mut spec);
+        }
+        spec.layers = residency.layers;
+        let rounding = if residency.activations == DType::F32 { Rounding::None } else { Rounding::Bf16 };
+        self.loaded =
+            Some(Loaded { weights: Box::leak(Box::new(weights)), rounding, spec: Box::leak(Box::new(spec)) });
+        Ok(())
+    }
+
+    fn probe(&mut self, _probe: Probe, _seconds: f64) -> Result<Probed> {
+        Err(Failure::device("the reference has no ceilings"))
+    }
+
+    fn prepare(&mut self, _work: &Work) -> Result<()> {
+        Err(Failure::device("the reference is not timed"))
+    }
+
+    fn run(&mut self, _n: usize) -> Result<Vec<Execution>> {
+        Err(Failure::device("the reference is not timed"))
+    }
+
+    fn begin(&mut self, batch: u32, capacity: u32) -> Result<()> {
+        let Loaded { weights, rounding, spec } =
+            self.loaded.as_ref().ok_or_else(|| Failure::device("nothing is loaded"))?;
+        self.model = Some(Reference::new(spec, *weights, *rounding, spec.layers, batch as usize));
+        // A device that feeds itself other tokens has room for them: the numbers must give it away.
+        self.room = capacity as usize + if let Fault::Tokens(_) = self.fault { 8 } else { 0 };
+        self.passes = 0;
+        Ok(())
+    }
+
+    fn forward(&mut self, tokens: &[Vec<u32>], trace: bool) -> Result<Vec<StageOutput>> {
+        let model = self.model.as_mut().ok_or_else(|| Failure::device("nothing is begun"))?;
+        let mut tokens = tokens.to_vec();
+        if let Fault::Tokens(change) = self.fault {
+            change(self.passes, &mut tokens);
+        }
+        self.room = self
+            .room
+            .checked_sub(tokens[0].len())
+            .ok_or_else(|| Failure::device("more positions than begin gave"))?;
+        let outputs = model.forward(&tokens);
+        let mut outputs: Vec<StageOutput> = outputs
+            .into_iter()
+            .map(|o| StageOutput {
+                stage: o.stage,
+                layer: o.layer,
+                values: o.values.iter().map(|&x| x as f32).collect(),
+            })
+            .collect();
+        if let Fault::Outputs(change) = self.fault {
+            change(self.passes, &mut outputs);
+        }
+        self.passes += 1;
+        if !trace {
+            outputs.drain(..outputs.len() - 1);
+        }
+        Ok(outputs)
+    }
+}
