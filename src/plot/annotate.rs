@@ -14,6 +14,10 @@ use crate::units::{BytesPerSec, FlopsPerSec};
 const OVER_ROOF: f64 = 60.0;
 const OVER_PATH: f64 = 45.0;
 const OVER_DROP: f64 = 25.0;
+/// Cost of a label where it would be taken for that of another mark.
+const NEAR_MARK: f64 = 14.0;
+/// Stages closer than this share a column of labels.
+const CLOSE: f64 = 19.0;
 /// Widest that a label may be.
 const WIDEST: f64 = 260.0;
 
@@ -27,29 +31,57 @@ pub(super) fn draw(canvas: &mut Canvas, scale: &Scale, layers: &[Layer]) -> Vec<
     if let [layer] = layers {
         zone_labels(&mut labels, scale, layer);
     }
-    let first_mark = labels.len();
-    let marks: Vec<&Mark> = layers.iter().flat_map(|l| &l.marks).collect();
-    for mark in &marks {
-        labels.push(mark_label(scale, mark, overlay));
+    let first = labels.len();
+    let mut names: Vec<Vec<&Mark>> = Vec::new();
+    for layer in layers {
+        for group in groups(scale, &layer.marks) {
+            labels.push(mark_label(scale, &group, overlay));
+            names.push(group);
+        }
     }
     let placed = labels::place(&labels, &obstacles(scale, layers));
     canvas.group("labels");
     for (label, placed) in labels.iter().zip(&placed) {
-        if let Some((from, to)) = placed.as_ref().and_then(|p| p.leader) {
+        let Some(placed) = placed else { continue };
+        if placed.covers {
+            canvas.polygon(placed.outline.corners(), Style::filled("#ffffff"));
+        }
+        for &(from, to) in &placed.leaders {
             canvas.polyline(&[from, to], Style::line(label.colour, 0.7));
         }
     }
     for placed in placed.iter().flatten() {
-        canvas.text(&placed.text);
+        placed.texts.iter().for_each(|text| canvas.text(text));
     }
     canvas.end();
-    let missing = marks.iter().zip(&placed[first_mark..]).filter(|(_, placed)| placed.is_none());
+    let missing = names.into_iter().zip(&placed[first..]).filter(|(_, placed)| placed.is_none());
     missing
-        .map(|(mark, _)| match mark.point.stage {
-            Some(_) => format!("{} {}", mark.point.phase, mark.label),
+        .flat_map(|(group, _)| group)
+        .map(|mark| match mark.point.stage {
+            Some(stage) => format!("{} {stage}", mark.point.phase),
             None => mark.label.clone(),
         })
         .collect()
+}
+
+/// Marks that share a label: each its own, but stages of a phase that lie close together one column.
+fn groups<'m, 'a>(scale: &Scale, marks: &'m [Mark<'a>]) -> Vec<Vec<&'m Mark<'a>>> {
+    let mut groups: Vec<Vec<&Mark>> = Vec::new();
+    for mark in marks {
+        let centre = place_of(scale, mark);
+        let close = |group: &Vec<&Mark>| {
+            group.iter().any(|other| {
+                !other.is_step()
+                    && other.point.phase == mark.point.phase
+                    && place_of(scale, other).distance(centre) < CLOSE
+            })
+        };
+        match groups.iter_mut().find(|g| !mark.is_step() && close(g)) {
+            Some(group) => group.push(mark),
+            None => groups.push(vec![mark]),
+        }
+    }
+    groups
 }
 
 fn obstacles(scale: &Scale, layers: &[Layer]) -> Obstacles {
@@ -64,6 +96,9 @@ fn obstacles(scale: &Scale, layers: &[Layer]) -> Obstacles {
         for mark in &layer.marks {
             let centre = place_of(scale, mark);
             all.solid.push(Outline::around(centre, mark.radius() + 0.5));
+            if mark.is_step() {
+                all.near.push((centre, Outline::around(centre, mark.radius() + 16.0), NEAR_MARK));
+            }
         }
         for sweep in &layer.sweeps {
             let places: Vec<At> = sweep.iter().map(|p| scale.at(p.intensity, p.flops_per_second)).collect();
@@ -105,7 +140,7 @@ fn words(text: String, size: f64, colour: &'static str) -> Text {
 
 fn roof_labels(labels: &mut Vec<Label>, scale: &Scale, layer: &Layer, overlay: bool) {
     let colour = layer.hue.dark;
-    let mut add = |spots: Vec<Spot>, importance| labels.push(Label { spots, importance, colour });
+    let mut add = |spots: Vec<Spot>, importance| labels.push(Label { spots, importance, most: f64::INFINITY, colour });
     for roofs in layer.measured.iter().chain(&layer.datasheet) {
         let source = roofs.source_name();
         let main = roofs.main_plateau().map(|p| p.height.rate);
@@ -138,7 +173,7 @@ fn roof_labels(labels: &mut Vec<Label>, scale: &Scale, layer: &Layer, overlay: b
             let y = scale.high.y - 8.0 - 16.0 * f64::from(row);
             for (anchor, x, cost) in [(Anchor::Start, corner.x + 6.0, 0.0), (Anchor::End, corner.x - 6.0, 5.0)] {
                 let text = Text { at: at(x, y), anchor, ..text.clone() };
-                spots.push(Spot { text, cost: cost + 12.0 * f64::from(row), leader: None });
+                spots.push(Spot { texts: vec![text], cost: cost + 12.0 * f64::from(row), leaders: Vec::new() });
             }
         }
         add(spots, 280.0);
@@ -155,17 +190,28 @@ fn zone_labels(labels: &mut Vec<Label>, scale: &Scale, layer: &Layer) {
     for (name, anchor, x, colour) in zones {
         let y = scale.high.y - 26.0;
         let text = Text { at: at(x, y), anchor, ..words(name.to_string(), theme::SMALL, colour) };
-        labels.push(Label { spots: vec![Spot { text, cost: 0.0, leader: None }], importance: 285.0, colour });
+        let spots = vec![Spot { texts: vec![text], cost: 0.0, leaders: Vec::new() }];
+        labels.push(Label { spots, importance: 285.0, most: OVER_PATH, colour });
     }
 }
 
-fn mark_label(scale: &Scale, mark: &Mark, overlay: bool) -> Label {
-    let size = if mark.is_step() { theme::LABEL } else { theme::SMALL };
-    let text = Text { bold: mark.is_step() && mark.importance >= 80.0, ..words(mark.label.clone(), size, mark.hue.dark) };
-    let farthest = if overlay && !mark.is_step() { 70.0 } else { 210.0 };
-    let spots = match scale.shows(mark.point.intensity, mark.point.flops_per_second) {
-        true => labels::around(place_of(scale, mark), mark.radius(), farthest, &text),
-        false => Vec::new(),
+fn mark_label(scale: &Scale, group: &[&Mark], overlay: bool) -> Label {
+    let text = |mark: &Mark| {
+        let size = if mark.is_step() { theme::LABEL } else { theme::SMALL };
+        let bold = mark.is_step() && mark.importance >= 80.0;
+        Text { bold, ..words(mark.label.clone(), size, mark.hue.dark) }
     };
-    Label { spots, importance: mark.importance, colour: mark.hue.main }
+    let shown: Vec<(At, f64, Text)> = group
+        .iter()
+        .filter(|m| scale.shows(m.point.intensity, m.point.flops_per_second))
+        .map(|m| (place_of(scale, m), m.radius(), text(m)))
+        .collect();
+    let spots = match shown.as_slice() {
+        [] => Vec::new(),
+        [(centre, radius, text)] => labels::around(*centre, *radius, text),
+        several => labels::column(several),
+    };
+    // In an overlay the stages of one run must not litter the others.
+    let most = if overlay && !group[0].is_step() { 90.0 } else { 400.0 };
+    Label { spots, importance: group[0].importance, most, colour: group[0].hue.main }
 }

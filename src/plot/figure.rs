@@ -63,7 +63,7 @@ pub(super) fn draw(runs: &[Run], level: Level) -> Result<String> {
     let left_out = annotate::draw(&mut canvas, &scale, &layers);
 
     let below = legend::draw(&mut canvas, &key::entries(&scale, &layers), scale.high.y + 62.0);
-    let height = captions(&mut canvas, runs, &left_out, below + 4.0);
+    let height = captions(&mut canvas, runs, &left_out, below - 8.0);
     Ok(canvas.finish(height, &title, &caption::description(runs)))
 }
 
@@ -186,7 +186,7 @@ fn axes(canvas: &mut Canvas, scale: &Scale) {
         ..quiet(text.to_string(), at, theme::LABEL)
     };
     canvas.text(&name("Arithmetic intensity (FLOP per compulsory byte)", middle, 0.0));
-    canvas.text(&name("Rate (FLOP/s)", at(16.0, (low.y + high.y) / 2.0), -90.0));
+    canvas.text(&name("Performance (FLOP/s)", at(16.0, (low.y + high.y) / 2.0), -90.0));
     canvas.end();
 }
 
@@ -195,7 +195,7 @@ pub(super) fn roof_style(source: CeilingSource, main: bool, hue: Hue) -> Style {
     match (source, main) {
         (CeilingSource::Measured, true) => Style::line(hue.main, 2.2),
         (CeilingSource::Measured, false) => Style::line(hue.main, 1.1),
-        (CeilingSource::Datasheet, _) => Style::line(hue.main, 1.0).dashed("6 4"),
+        (CeilingSource::Datasheet, main) => Style::line(hue.main, if main { 1.3 } else { 0.9 }).dashed("6 4"),
     }
 }
 
@@ -293,9 +293,21 @@ pub(super) fn mark_style(mark: &Mark) -> Style {
 fn captions(canvas: &mut Canvas, runs: &[Run], left_out: &[String], top: f64) -> f64 {
     let room = theme::WIDTH - theme::LEFT - theme::RIGHT;
     let mut lines = Vec::new();
-    if !left_out.is_empty() {
-        let words = format!("Without a label for want of room: {}.", left_out.join(", "));
-        lines.extend(text::wrap(&words, theme::SMALL, room, 2));
+    let of_roof = "Percentages are shares of the speed that the roofs allow; those of measured points were probed \
+                   beside the point.";
+    lines.extend(text::wrap(of_roof, theme::SMALL, room, 2));
+    match left_out {
+        [] => {}
+        few if runs.len() == 1 && few.len() <= 8 => lines.extend(text::wrap(
+            &format!("Without a label for want of room: {}.", left_out.join(", ")),
+            theme::SMALL,
+            room,
+            2,
+        )),
+        many => lines.push(format!(
+            "{} labels found no room; their numbers are in this file's description.",
+            many.len()
+        )),
     }
     for run in runs {
         lines.extend(text::wrap(&caption::caption(run), theme::SMALL, room, 3));

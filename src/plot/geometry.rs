@@ -72,6 +72,18 @@ impl Outline {
         Self::rectangle(at(centre.x - radius, centre.y - radius), at(centre.x + radius, centre.y + radius))
     }
 
+    /// A single outline as it is, or the upright box around several; `None` for none.
+    pub fn over(outlines: &[Outline]) -> Option<Self> {
+        match outlines {
+            [] => None,
+            [single] => Some(single.clone()),
+            several => {
+                let both = Self::new(several.iter().flat_map(|o| [o.low, o.high]).collect());
+                Some(Self::rectangle(both.low, both.high))
+            }
+        }
+    }
+
     /// The corners in order.
     pub fn corners(&self) -> &[At] {
         &self.corners

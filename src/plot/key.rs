@@ -72,9 +72,5 @@ pub(super) fn entries(scale: &Scale, layers: &[Layer]) -> Vec<(Sign, String)> {
     if layers.iter().any(|l| l.datasheet.is_some()) {
         out.push((line(CeilingSource::Datasheet, true), "datasheet roof".into()));
     }
-    if marks().any(|m| m.is_step()) {
-        let beside = if marks().any(|m| m.is_solid()) { " probed beside the point" } else { "" };
-        out.push((Sign::Line(crate::plot::svg::Style::line("none", 0.0)), format!("%: share of the roof{beside}")));
-    }
     out
 }

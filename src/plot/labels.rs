@@ -7,7 +7,7 @@
 use super::geometry::{At, Outline, at};
 use super::svg::{Anchor, Text};
 
-/// What a label must never cover, and what it had better not.
+/// What labels must never cover, and what they had better not.
 #[derive(Debug, Default)]
 pub struct Obstacles {
     /// Top left corner of where labels may be.
@@ -18,17 +18,30 @@ pub struct Obstacles {
     pub solid: Vec<Outline>,
     /// Covered at a cost: lines.
     pub soft: Vec<(Outline, f64)>,
+    /// The surroundings of marks, where a label would be taken for theirs: the mark, its surroundings, the cost.
+    pub near: Vec<(At, Outline, f64)>,
+}
+
+/// A line that ties a text to what it names.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Leader {
+    /// What is named.
+    pub from: At,
+    /// How far from there the line begins.
+    pub radius: f64,
+    /// Where it ends; at the nearest place of the text where not given.
+    pub to: Option<At>,
 }
 
 /// A place that a label could take.
 #[derive(Debug, Clone)]
 pub struct Spot {
-    /// The label there.
-    pub text: Text,
+    /// The lines of the label there.
+    pub texts: Vec<Text>,
     /// How much worse than the best spot it looks.
     pub cost: f64,
-    /// From where a leader line comes, and how far from there it begins.
-    pub leader: Option<(At, f64)>,
+    /// One for each text, or none.
+    pub leaders: Vec<Leader>,
 }
 
 /// A label and its spots.
@@ -38,7 +51,9 @@ pub struct Label {
     pub spots: Vec<Spot>,
     /// Larger chooses first.
     pub importance: f64,
-    /// Colour of its leader line.
+    /// Rather left out than at a higher cost.
+    pub most: f64,
+    /// Colour of its leader lines.
     pub colour: &'static str,
 }
 
@@ -46,19 +61,22 @@ pub struct Label {
 #[derive(Debug, Clone)]
 pub struct Placed {
     /// The label.
-    pub text: Text,
-    /// Its leader line.
-    pub leader: Option<(At, At)>,
-    outline: Outline,
-    line: Option<Outline>,
+    pub texts: Vec<Text>,
+    /// Its leader lines.
+    pub leaders: Vec<(At, At)>,
+    /// Whether a line runs under it.
+    pub covers: bool,
+    /// The box around its texts.
+    pub outline: Outline,
+    lines: Vec<Outline>,
 }
 
 /// Shorter leader lines are only clutter.
 const SHORTEST_LEADER: f64 = 7.0;
 const CROSSED_LEADER: f64 = 70.0;
-const LEADER_OVER_MARK: f64 = 22.0;
-const LEADER_OVER_LINE: f64 = 3.0;
-/// Air around a text.
+const LEADER_OVER_MARK: f64 = 45.0;
+const LEADER_OVER_LINE: f64 = 6.0;
+/// Between a leader line and its text.
 const AIR: f64 = 1.5;
 const ROUNDS: usize = 4;
 
@@ -72,7 +90,7 @@ pub fn place(labels: &[Label], obstacles: &Obstacles) -> Vec<Option<Placed>> {
         for &i in &order {
             let others: Vec<&Placed> =
                 placed.iter().enumerate().filter(|(j, _)| *j != i).filter_map(|(_, p)| p.as_ref()).collect();
-            placed[i] = best(&spots[i], &others);
+            placed[i] = best(&spots[i], &others, labels[i].most);
         }
     }
     placed
@@ -80,38 +98,53 @@ pub fn place(labels: &[Label], obstacles: &Obstacles) -> Vec<Option<Placed>> {
 
 /// The spots that the fixed obstacles allow, the cheapest first.
 fn possible(label: &Label, obstacles: &Obstacles) -> Vec<(f64, Placed)> {
-    let mut spots: Vec<(f64, Placed)> = label
-        .spots
-        .iter()
-        .filter_map(|spot| {
-            let outline = spot.text.outline();
-            let inside = match (obstacles.low, obstacles.high) {
-                (Some(low), Some(high)) => outline.within(low, high),
-                _ => true,
-            };
-            if !inside || obstacles.solid.iter().any(|o| o.meets(&outline)) {
-                return None;
-            }
-            let mut cost = spot.cost;
-            cost += obstacles.soft.iter().filter(|(o, _)| o.meets(&outline)).map(|(_, c)| c).sum::<f64>();
-            let leader = spot.leader.and_then(|(from, radius)| {
-                let to = outline.nearest(from);
-                let length = from.distance(to) - radius;
-                (length >= SHORTEST_LEADER).then(|| (from.towards(to, radius), to.towards(from, AIR)))
-            });
-            let line = leader.map(|(from, to)| Outline::line(from, to));
-            if let Some(line) = &line {
-                cost += LEADER_OVER_MARK * obstacles.solid.iter().filter(|o| o.meets(line)).count() as f64;
-                cost += LEADER_OVER_LINE * obstacles.soft.iter().filter(|(o, _)| o.meets(line)).count() as f64;
-            }
-            Some((cost, Placed { text: spot.text.clone(), leader, outline, line }))
-        })
-        .collect();
+    let mut spots: Vec<(f64, Placed)> =
+        label.spots.iter().filter_map(|spot| allowed(spot, obstacles)).filter(|s| s.0 <= label.most).collect();
     spots.sort_by(|a, b| a.0.total_cmp(&b.0));
     spots
 }
 
-fn best(spots: &[(f64, Placed)], others: &[&Placed]) -> Option<Placed> {
+fn allowed(spot: &Spot, obstacles: &Obstacles) -> Option<(f64, Placed)> {
+    let boxes: Vec<Outline> = spot.texts.iter().map(Text::outline).collect();
+    let outline = Outline::over(&boxes)?;
+    let inside = match (obstacles.low, obstacles.high) {
+        (Some(low), Some(high)) => outline.within(low, high),
+        _ => true,
+    };
+    if !inside || obstacles.solid.iter().any(|o| o.meets(&outline)) {
+        return None;
+    }
+    let covered: f64 = obstacles.soft.iter().filter(|(o, _)| o.meets(&outline)).map(|(_, cost)| cost).sum();
+    let foreign = |mark: &At| !spot.leaders.iter().any(|l| l.from == *mark);
+    let near: f64 = obstacles
+        .near
+        .iter()
+        .filter(|(mark, o, _)| foreign(mark) && o.meets(&outline))
+        .map(|(_, _, cost)| cost)
+        .sum();
+    let leaders: Vec<(At, At)> = spot
+        .leaders
+        .iter()
+        .zip(&boxes)
+        .filter_map(|(leader, text)| {
+            let to = leader.to.unwrap_or_else(|| text.nearest(leader.from));
+            let length = leader.from.distance(to) - leader.radius;
+            (length >= SHORTEST_LEADER)
+                .then(|| (leader.from.towards(to, leader.radius), to.towards(leader.from, AIR)))
+        })
+        .collect();
+    let lines: Vec<Outline> = leaders.iter().map(|&(from, to)| Outline::line(from, to)).collect();
+    let mut cost = spot.cost + covered + near;
+    for line in &lines {
+        let over = |o: &Outline| if o.meets(line) { 1.0 } else { 0.0 };
+        let share = 1.0 / lines.len() as f64;
+        cost += share * LEADER_OVER_MARK * obstacles.solid.iter().map(over).sum::<f64>();
+        cost += share * LEADER_OVER_LINE * obstacles.soft.iter().map(|(o, _)| over(o)).sum::<f64>();
+    }
+    Some((cost, Placed { texts: spot.texts.clone(), leaders, covers: covered > 0.0, outline, lines }))
+}
+
+fn best(spots: &[(f64, Placed)], others: &[&Placed], most: f64) -> Option<Placed> {
     let mut best: Option<(f64, &Placed)> = None;
     for (cost, spot) in spots {
         // They come in order of cost and others only add to it.
@@ -120,34 +153,45 @@ fn best(spots: &[(f64, Placed)], others: &[&Placed]) -> Option<Placed> {
         }
         let blocked = others.iter().any(|other| {
             other.outline.meets(&spot.outline)
-                || other.line.as_ref().is_some_and(|line| line.meets(&spot.outline))
-                || spot.line.as_ref().is_some_and(|line| line.meets(&other.outline))
+                || other.lines.iter().any(|line| line.meets(&spot.outline))
+                || spot.lines.iter().any(|line| line.meets(&other.outline))
         });
         if blocked {
             continue;
         }
         let crossed = others
             .iter()
-            .filter(|other| matches!((&other.line, &spot.line), (Some(a), Some(b)) if a.meets(b)))
-            .count();
+            .flat_map(|other| &other.lines)
+            .map(|line| spot.lines.iter().filter(|own| own.meets(line)).count())
+            .sum::<usize>();
         let cost = cost + CROSSED_LEADER * crossed as f64;
-        if best.is_none_or(|(least, _)| cost < least) {
+        if cost <= most && best.is_none_or(|(least, _)| cost < least) {
             best = Some((cost, spot));
         }
     }
     best.map(|(_, spot)| spot.clone())
 }
 
-/// Spots around a mark, in all directions and ever further away.
-pub fn around(centre: At, radius: f64, farthest: f64, text: &Text) -> Vec<Spot> {
-    const DIRECTIONS: u32 = 32;
-    const DISTANCES: [f64; 13] =
-        [4.0, 9.0, 16.0, 26.0, 38.0, 52.0, 68.0, 86.0, 106.0, 128.0, 152.0, 180.0, 210.0];
-    let mut spots = Vec::new();
-    for distance in DISTANCES.into_iter().filter(|d| *d <= farthest) {
-        for direction in 0..DIRECTIONS {
+const DIRECTIONS: u32 = 32;
+const DISTANCES: [f64; 13] =
+    [4.0, 9.0, 16.0, 26.0, 38.0, 52.0, 68.0, 86.0, 106.0, 128.0, 152.0, 180.0, 210.0];
+
+/// Distances and directions (cosine and sine) around a mark, with what each costs.
+fn surroundings() -> impl Iterator<Item = (f64, (f64, f64), f64)> {
+    DISTANCES.into_iter().flat_map(|distance| {
+        (0..DIRECTIONS).map(move |direction| {
             let angle = f64::from(direction) * std::f64::consts::TAU / f64::from(DIRECTIONS);
             let (sin, cos) = angle.sin_cos();
+            // People look to the right of a mark and above it first.
+            (distance, (cos, sin), distance + 4.0 * (1.0 - cos) + 3.0 * (1.0 + sin))
+        })
+    })
+}
+
+/// Spots around a mark, in all directions and ever further away.
+pub fn around(centre: At, radius: f64, text: &Text) -> Vec<Spot> {
+    surroundings()
+        .map(|(distance, (cos, sin), cost)| {
             let reach = radius + distance;
             let (x, y) = (centre.x + reach * cos, centre.y + reach * sin);
             let anchor = match cos {
@@ -157,13 +201,44 @@ pub fn around(centre: At, radius: f64, farthest: f64, text: &Text) -> Vec<Spot> 
             };
             // The text's side that faces the mark stands at the spot: its foot above, its head below.
             let baseline = y + text.size * (0.28 + 0.54 * sin);
-            // People look to the right of a mark and above it first.
-            let cost = distance + 4.0 * (1.0 - cos) + 3.0 * (1.0 + sin);
             let text = Text { at: at(x, baseline), anchor, ..text.clone() };
-            spots.push(Spot { text, cost, leader: Some((centre, radius + 1.0)) });
-        }
-    }
-    spots
+            let leader = Leader { from: centre, radius: radius + 1.0, to: None };
+            Spot { texts: vec![text], cost, leaders: vec![leader] }
+        })
+        .collect()
+}
+
+/// Spots for the labels of marks that lie too close together to be labelled one by one: a column beside them,
+/// in the order of their height, with a leader line to each.
+pub fn column(marks: &[(At, f64, Text)]) -> Vec<Spot> {
+    let count = marks.len() as f64;
+    let centre = at(
+        marks.iter().map(|m| m.0.x).sum::<f64>() / count,
+        marks.iter().map(|m| m.0.y).sum::<f64>() / count,
+    );
+    let radius = marks.iter().map(|m| m.0.distance(centre) + m.1).fold(0.0, f64::max);
+    let mut sorted: Vec<&(At, f64, Text)> = marks.iter().collect();
+    sorted.sort_by(|a, b| a.0.y.total_cmp(&b.0.y));
+    surroundings()
+        // Nearer there is no room for a fan of lines; straight above and below it would be too flat.
+        .filter(|(distance, (cos, _), _)| *distance >= 16.0 && cos.abs() > 0.3)
+        .map(|(distance, (cos, sin), cost)| {
+            let (side, anchor) = if cos > 0.0 { (1.0, Anchor::Start) } else { (-1.0, Anchor::End) };
+            let reach = radius + distance;
+            let (x, y) = (centre.x + reach * cos, centre.y + reach * sin);
+            let mut spot = Spot { texts: Vec::new(), cost, leaders: Vec::new() };
+            for (row, (from, radius, text)) in sorted.iter().enumerate() {
+                let pitch = text.size * 1.2;
+                // The end of the column that faces the marks stands at the spot.
+                let top = y - pitch * (count / 2.0 - sin * (count - 1.0) / 2.0);
+                let middle = top + pitch * (row as f64 + 0.5);
+                spot.texts.push(Text { at: at(x, middle + 0.36 * text.size), anchor, ..text.clone() });
+                let to = Some(at(x - 2.0 * side, middle));
+                spot.leaders.push(Leader { from: *from, radius: *radius + 0.5, to });
+            }
+            spot
+        })
+        .collect()
 }
 
 /// Spots along a line, above it first and then below, as close to `preferred` (0 begins, 1 ends it) as there
@@ -180,7 +255,7 @@ pub fn along(from: At, to: At, preferred: f64, text: &Text) -> Vec<Spot> {
             for (anchor, off) in [(Anchor::Middle, 0.5), (Anchor::Start, 0.0), (Anchor::End, 1.0)] {
                 let cost = side + 80.0 * (share - preferred).abs() + 20.0 * (off - preferred).abs();
                 let text = Text { at: place, anchor, angle, ..text.clone() };
-                spots.push(Spot { text, cost, leader: None });
+                spots.push(Spot { texts: vec![text], cost, leaders: Vec::new() });
             }
         }
     }
@@ -201,7 +276,7 @@ mod tests {
             bold: false,
             colour: "#000000",
         };
-        Label { spots: around(spot, 5.0, 210.0, &text), importance: 1.0, colour: "#000000" }
+        Label { spots: around(spot, 5.0, &text), importance: 1.0, most: f64::INFINITY, colour: "#000000" }
     }
 
     #[test]
@@ -211,12 +286,12 @@ mod tests {
             low: Some(at(0.0, 0.0)),
             high: Some(at(600.0, 600.0)),
             solid: vec![Outline::around(at(300.0, 300.0), 5.0)],
-            soft: Vec::new(),
+            ..Obstacles::default()
         };
         let placed: Vec<Placed> = place(&labels, &obstacles).into_iter().flatten().collect();
         assert_eq!(placed.len(), labels.len());
         for (i, a) in placed.iter().enumerate() {
-            assert!(placed[i + 1..].iter().all(|b| !a.outline.meets(&b.outline)), "{}", a.text.text);
+            assert!(placed[i + 1..].iter().all(|b| !a.outline.meets(&b.outline)), "{:?}", a.texts);
         }
     }
 

@@ -28,7 +28,7 @@ pub enum Sign {
 
 const ROW: f64 = 19.0;
 const SIGN: f64 = 34.0;
-const GAP: f64 = 20.0;
+const GAP: f64 = 12.0;
 
 /// Draws the entries in rows from `top` on and returns where they end.
 pub fn draw(canvas: &mut Canvas, entries: &[(Sign, String)], top: f64) -> f64 {

@@ -8,7 +8,7 @@ use super::theme::{self, Hue};
 use crate::model::DType;
 use crate::run::{Point, Run, Status};
 use crate::units::percent;
-use crate::workload::Phase;
+use crate::workload::{Phase, Stage};
 
 /// A point to draw.
 #[derive(Debug, Clone)]
@@ -119,12 +119,16 @@ pub fn marks<'a>(run: &'a Run, level: Level, hue_of: impl Fn(Phase) -> Hue) -> V
                         if several_contexts { format!(", context {}", point.context) } else { String::new() };
                     (format!("decode, batch {}{context}: {share} of roof", point.batch), 100.0)
                 }
-                (None, Phase::Decode) => (format!("{}: {share}", point.batch), 50.0),
+                (None, Phase::Decode) => (format!("batch {}: {share}", point.batch), 50.0),
                 (None, Phase::Prefill) if point.batch == 1 => {
                     (format!("prefill, {} tokens: {share} of roof", point.tokens), 90.0)
                 }
                 (None, Phase::Prefill) => {
                     (format!("prefill, {} × {} tokens: {share}", point.batch, point.tokens), 80.0)
+                }
+                // Far from the other prefill stages, among those of decode.
+                (Some(Stage::LmHead), Phase::Prefill) => {
+                    (format!("prefill lm_head {share}"), point.share_of_step)
                 }
                 (Some(stage), _) => (format!("{stage} {share}"), point.share_of_step),
             };
