@@ -11,13 +11,15 @@ use super::{text, theme};
 use crate::units::{BytesPerSec, FlopsPerSec};
 
 /// Cost of a label over a roof, over the batch path, and over a drop line.
-const OVER_ROOF: f64 = 60.0;
+const OVER_ROOF: f64 = 130.0;
 const OVER_PATH: f64 = 45.0;
 const OVER_DROP: f64 = 25.0;
 /// Cost of a label where it would be taken for that of another mark.
 const NEAR_MARK: f64 = 14.0;
 /// Stages closer than this share a column of labels.
-const CLOSE: f64 = 19.0;
+const CLOSE: f64 = 30.0;
+/// Cost of labelling only the first of a group.
+const ALONE: f64 = 300.0;
 /// Widest that a label may be.
 const WIDEST: f64 = 260.0;
 
@@ -43,8 +45,8 @@ pub(super) fn draw(canvas: &mut Canvas, scale: &Scale, layers: &[Layer]) -> Vec<
     canvas.group("labels");
     for (label, placed) in labels.iter().zip(&placed) {
         let Some(placed) = placed else { continue };
-        if placed.covers {
-            canvas.polygon(placed.outline.corners(), Style::filled("#ffffff"));
+        for (outline, _) in placed.boxes.iter().filter(|(_, disturbed)| *disturbed) {
+            canvas.polygon(outline.corners(), Style::filled("#ffffff"));
         }
         for &(from, to) in &placed.leaders {
             canvas.polyline(&[from, to], Style::line(label.colour, 0.7));
@@ -54,9 +56,11 @@ pub(super) fn draw(canvas: &mut Canvas, scale: &Scale, layers: &[Layer]) -> Vec<
         placed.texts.iter().for_each(|text| canvas.text(text));
     }
     canvas.end();
-    let missing = names.into_iter().zip(&placed[first..]).filter(|(_, placed)| placed.is_none());
+    let missing = names.into_iter().zip(&placed[first..]).flat_map(|(group, placed)| {
+        let named = placed.as_ref().map_or(0, |p| p.texts.len());
+        group.into_iter().skip(named)
+    });
     missing
-        .flat_map(|(group, _)| group)
         .map(|mark| match mark.point.stage {
             Some(stage) => format!("{} {stage}", mark.point.phase),
             None => mark.label.clone(),
@@ -64,15 +68,15 @@ pub(super) fn draw(canvas: &mut Canvas, scale: &Scale, layers: &[Layer]) -> Vec<
         .collect()
 }
 
-/// Marks that share a label: each its own, but stages of a phase that lie close together one column.
+/// Marks that share a label: stages of a phase that lie close together, with their step where it is close too.
 fn groups<'m, 'a>(scale: &Scale, marks: &'m [Mark<'a>]) -> Vec<Vec<&'m Mark<'a>>> {
     let mut groups: Vec<Vec<&Mark>> = Vec::new();
     for mark in marks {
         let centre = place_of(scale, mark);
         let close = |group: &Vec<&Mark>| {
             group.iter().any(|other| {
-                !other.is_step()
-                    && other.point.phase == mark.point.phase
+                other.point.phase == mark.point.phase
+                    && other.point.batch == mark.point.batch
                     && place_of(scale, other).distance(centre) < CLOSE
             })
         };
@@ -206,12 +210,18 @@ fn mark_label(scale: &Scale, group: &[&Mark], overlay: bool) -> Label {
         .filter(|m| scale.shows(m.point.intensity, m.point.flops_per_second))
         .map(|m| (place_of(scale, m), m.radius(), text(m)))
         .collect();
-    let spots = match shown.as_slice() {
-        [] => Vec::new(),
-        [(centre, radius, text)] => labels::around(*centre, *radius, text),
+    let mut spots = match shown.as_slice() {
+        [] | [_] => Vec::new(),
         several => labels::column(several),
     };
+    if let [(centre, radius, text), others @ ..] = shown.as_slice() {
+        // Rather the first alone than none; all of the group is worth a long way.
+        let alone = if others.is_empty() { 0.0 } else { ALONE };
+        spots.extend(
+            labels::around(*centre, *radius, text).into_iter().map(|s| Spot { cost: s.cost + alone, ..s }),
+        );
+    }
     // In an overlay the stages of one run must not litter the others.
-    let most = if overlay && !group[0].is_step() { 90.0 } else { 400.0 };
+    let most = if overlay && !group[0].is_step() { 90.0 } else { 600.0 };
     Label { spots, importance: group[0].importance, most, colour: group[0].hue.main }
 }

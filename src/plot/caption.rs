@@ -95,7 +95,7 @@ pub fn caption(run: &Run) -> String {
     match run.status {
         RunStatus::Complete => {}
         RunStatus::Partial => parts.push("PARTIAL run".into()),
-        RunStatus::Predicted => parts.push("predicted from the datasheet, nothing was measured".into()),
+        RunStatus::Predicted => parts.push("predicted from the datasheet".into()),
         RunStatus::Invalid => parts.push("INVALID: something here cannot be true".into()),
     }
     parts.push(format!("{}, {} {}", date(&run.created), run.tool.name, run.tool.version));

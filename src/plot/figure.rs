@@ -11,7 +11,7 @@ use super::theme::{self, Hue};
 use super::{Level, annotate, key, text};
 use crate::error::{Failure, Result};
 use crate::roofline::CeilingSource;
-use crate::run::Run;
+use crate::run::{Run, RunStatus};
 use crate::workload::Phase;
 
 /// One run with all that is drawn of it.
@@ -293,9 +293,12 @@ pub(super) fn mark_style(mark: &Mark) -> Style {
 fn captions(canvas: &mut Canvas, runs: &[Run], left_out: &[String], top: f64) -> f64 {
     let room = theme::WIDTH - theme::LEFT - theme::RIGHT;
     let mut lines = Vec::new();
-    let of_roof = "Percentages are shares of the speed that the roofs allow; those of measured points were probed \
-                   beside the point.";
-    lines.extend(text::wrap(of_roof, theme::SMALL, room, 2));
+    let probed = match runs.iter().all(|r| r.status == RunStatus::Predicted) {
+        true => "",
+        false => ", which were probed beside each measured point",
+    };
+    let percentages = format!("Percentages: share of the speed that the roofs allow{probed}.");
+    lines.extend(text::wrap(&percentages, theme::SMALL, room, 2));
     match left_out {
         [] => {}
         few if runs.len() == 1 && few.len() <= 8 => lines.extend(text::wrap(

@@ -72,18 +72,6 @@ impl Outline {
         Self::rectangle(at(centre.x - radius, centre.y - radius), at(centre.x + radius, centre.y + radius))
     }
 
-    /// A single outline as it is, or the upright box around several; `None` for none.
-    pub fn over(outlines: &[Outline]) -> Option<Self> {
-        match outlines {
-            [] => None,
-            [single] => Some(single.clone()),
-            several => {
-                let both = Self::new(several.iter().flat_map(|o| [o.low, o.high]).collect());
-                Some(Self::rectangle(both.low, both.high))
-            }
-        }
-    }
-
     /// The corners in order.
     pub fn corners(&self) -> &[At] {
         &self.corners
@@ -97,6 +85,11 @@ impl Outline {
     /// Whether all of it lies within `low` to `high`.
     pub fn within(&self, low: At, high: At) -> bool {
         self.low.x >= low.x && self.low.y >= low.y && self.high.x <= high.x && self.high.y <= high.y
+    }
+
+    /// Whether the upright box around it holds this place.
+    pub fn holds(&self, place: At) -> bool {
+        self.nearest(place) == place
     }
 
     /// The place in the upright box around it that is nearest to `from`.

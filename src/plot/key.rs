@@ -41,7 +41,7 @@ pub(super) fn entries(scale: &Scale, layers: &[Layer]) -> Vec<(Sign, String)> {
                 Phase::Decode => of().map(|m| m.point.batch).min().map_or(String::new(), |b| format!(" (batch {b})")),
                 Phase::Prefill => String::new(),
             };
-            out.push((sign(4.5, hue.light, hue.main, 0.9), format!("its stages{batch}")));
+            out.push((sign(4.5, hue.light, hue.main, 0.9), format!("{phase} stage{batch}")));
         }
         if of().any(|m| !m.is_solid()) {
             let what = if of().any(|m| m.point.status == crate::run::Status::Invalid) {

@@ -6,6 +6,7 @@
 
 use super::geometry::{At, Outline, at};
 use super::svg::{Anchor, Text};
+use super::text;
 
 /// What labels must never cover, and what they had better not.
 #[derive(Debug, Default)]
@@ -64,18 +65,18 @@ pub struct Placed {
     pub texts: Vec<Text>,
     /// Its leader lines.
     pub leaders: Vec<(At, At)>,
-    /// Whether a line runs under it.
-    pub covers: bool,
-    /// The box around its texts.
-    pub outline: Outline,
+    /// The box of each text, and whether a line that would disturb reading runs under it.
+    pub boxes: Vec<(Outline, bool)>,
     lines: Vec<Outline>,
 }
 
 /// Shorter leader lines are only clutter.
 const SHORTEST_LEADER: f64 = 7.0;
 const CROSSED_LEADER: f64 = 70.0;
-const LEADER_OVER_MARK: f64 = 45.0;
-const LEADER_OVER_LINE: f64 = 6.0;
+const LEADER_OVER_MARK: f64 = 80.0;
+const LEADER_OVER_LINE: f64 = 20.0;
+/// Lines that cost this much under a text make it hard to read.
+const DISTURBING: f64 = 40.0;
 /// Between a leader line and its text.
 const AIR: f64 = 1.5;
 const ROUNDS: usize = 4;
@@ -106,42 +107,46 @@ fn possible(label: &Label, obstacles: &Obstacles) -> Vec<(f64, Placed)> {
 
 fn allowed(spot: &Spot, obstacles: &Obstacles) -> Option<(f64, Placed)> {
     let boxes: Vec<Outline> = spot.texts.iter().map(Text::outline).collect();
-    let outline = Outline::over(&boxes)?;
+    let meets = |o: &Outline| boxes.iter().any(|b| b.meets(o));
     let inside = match (obstacles.low, obstacles.high) {
-        (Some(low), Some(high)) => outline.within(low, high),
+        (Some(low), Some(high)) => boxes.iter().all(|b| b.within(low, high)),
         _ => true,
     };
-    if !inside || obstacles.solid.iter().any(|o| o.meets(&outline)) {
+    if !inside || obstacles.solid.iter().any(meets) {
         return None;
     }
-    let covered: f64 = obstacles.soft.iter().filter(|(o, _)| o.meets(&outline)).map(|(_, cost)| cost).sum();
+    let covered: f64 = obstacles.soft.iter().filter(|(o, _)| meets(o)).map(|(_, cost)| cost).sum();
     let foreign = |mark: &At| !spot.leaders.iter().any(|l| l.from == *mark);
     let near: f64 = obstacles
         .near
         .iter()
-        .filter(|(mark, o, _)| foreign(mark) && o.meets(&outline))
+        .filter(|(mark, o, _)| foreign(mark) && meets(o))
         .map(|(_, _, cost)| cost)
         .sum();
-    let leaders: Vec<(At, At)> = spot
+    let drawn: Vec<(At, (At, At))> = spot
         .leaders
         .iter()
         .zip(&boxes)
         .filter_map(|(leader, text)| {
             let to = leader.to.unwrap_or_else(|| text.nearest(leader.from));
             let length = leader.from.distance(to) - leader.radius;
-            (length >= SHORTEST_LEADER)
-                .then(|| (leader.from.towards(to, leader.radius), to.towards(leader.from, AIR)))
+            let line = (leader.from.towards(to, leader.radius), to.towards(leader.from, AIR));
+            (length >= SHORTEST_LEADER).then_some((leader.from, line))
         })
         .collect();
+    let (marks, leaders): (Vec<At>, Vec<(At, At)>) = drawn.into_iter().unzip();
     let lines: Vec<Outline> = leaders.iter().map(|&(from, to)| Outline::line(from, to)).collect();
     let mut cost = spot.cost + covered + near;
-    for line in &lines {
-        let over = |o: &Outline| if o.meets(line) { 1.0 } else { 0.0 };
+    for (line, mark) in lines.iter().zip(&marks) {
+        // What lies over the mark itself cannot be avoided.
+        let over = |o: &Outline| if o.meets(line) && !o.holds(*mark) { 1.0 } else { 0.0 };
         let share = 1.0 / lines.len() as f64;
         cost += share * LEADER_OVER_MARK * obstacles.solid.iter().map(over).sum::<f64>();
         cost += share * LEADER_OVER_LINE * obstacles.soft.iter().map(|(o, _)| over(o)).sum::<f64>();
     }
-    Some((cost, Placed { texts: spot.texts.clone(), leaders, covers: covered > 0.0, outline, lines }))
+    let disturbed = |b: &Outline| obstacles.soft.iter().any(|(o, cost)| *cost >= DISTURBING && o.meets(b));
+    let boxes = boxes.iter().map(|b| (b.clone(), disturbed(b))).collect();
+    Some((cost, Placed { texts: spot.texts.clone(), leaders, boxes, lines }))
 }
 
 fn best(spots: &[(f64, Placed)], others: &[&Placed], most: f64) -> Option<Placed> {
@@ -152,9 +157,9 @@ fn best(spots: &[(f64, Placed)], others: &[&Placed], most: f64) -> Option<Placed
             break;
         }
         let blocked = others.iter().any(|other| {
-            other.outline.meets(&spot.outline)
-                || other.lines.iter().any(|line| line.meets(&spot.outline))
-                || spot.lines.iter().any(|line| line.meets(&other.outline))
+            spot.boxes.iter().any(|(own, _)| {
+                other.boxes.iter().any(|(b, _)| b.meets(own)) || other.lines.iter().any(|l| l.meets(own))
+            }) || spot.lines.iter().any(|line| other.boxes.iter().any(|(b, _)| b.meets(line)))
         });
         if blocked {
             continue;
@@ -218,7 +223,8 @@ pub fn column(marks: &[(At, f64, Text)]) -> Vec<Spot> {
     );
     let radius = marks.iter().map(|m| m.0.distance(centre) + m.1).fold(0.0, f64::max);
     let mut sorted: Vec<&(At, f64, Text)> = marks.iter().collect();
-    sorted.sort_by(|a, b| a.0.y.total_cmp(&b.0.y));
+    // A heading stays on top.
+    sorted.sort_by(|a, b| b.2.bold.cmp(&a.2.bold).then(a.0.y.total_cmp(&b.0.y)));
     surroundings()
         // Nearer there is no room for a fan of lines; straight above and below it would be too flat.
         .filter(|(distance, (cos, _), _)| *distance >= 16.0 && cos.abs() > 0.3)
@@ -246,6 +252,7 @@ pub fn column(marks: &[(At, f64, Text)]) -> Vec<Spot> {
 pub fn along(from: At, to: At, preferred: f64, text: &Text) -> Vec<Spot> {
     let angle = (to.y - from.y).atan2(to.x - from.x).to_degrees();
     let length = from.distance(to);
+    let width = text::width(&text.text, text.size, text.bold);
     let mut spots = Vec::new();
     for step in 0..=40 {
         let share = f64::from(step) / 40.0;
@@ -253,6 +260,11 @@ pub fn along(from: At, to: At, preferred: f64, text: &Text) -> Vec<Spot> {
         for (side, away) in [(0.0, -6.0), (4.0, 6.0 + 0.78 * text.size), (16.0, -20.0)] {
             let place = at(on.x, on.y + away).turned(on, angle);
             for (anchor, off) in [(Anchor::Middle, 0.5), (Anchor::Start, 0.0), (Anchor::End, 1.0)] {
+                // Beyond its ends the line would not carry the text, unless it is too short for it anyway.
+                let begins = share * length - off * width;
+                if width <= length && !(-1.0..=length - width + 1.0).contains(&begins) {
+                    continue;
+                }
                 let cost = side + 80.0 * (share - preferred).abs() + 20.0 * (off - preferred).abs();
                 let text = Text { at: place, anchor, angle, ..text.clone() };
                 spots.push(Spot { texts: vec![text], cost, leaders: Vec::new() });
@@ -291,7 +303,7 @@ mod tests {
         let placed: Vec<Placed> = place(&labels, &obstacles).into_iter().flatten().collect();
         assert_eq!(placed.len(), labels.len());
         for (i, a) in placed.iter().enumerate() {
-            assert!(placed[i + 1..].iter().all(|b| !a.outline.meets(&b.outline)), "{:?}", a.texts);
+            assert!(placed[i + 1..].iter().all(|b| !a.boxes[0].0.meets(&b.boxes[0].0)), "{:?}", a.texts);
         }
     }
 

@@ -33,17 +33,18 @@ pub fn escape(text: &str) -> String {
 /// sans-serif fonts, so whatever font is there needs no more.
 pub fn width(text: &str, size: f64, bold: bool) -> f64 {
     let ems: f64 = text.chars().map(advance).sum();
-    ems * size * if bold { 1.1 } else { 1.0 }
+    ems * size * if bold { 1.12 } else { 1.0 }
 }
 
 fn advance(c: char) -> f64 {
     match c {
-        'i' | 'j' | 'l' | '\'' | '|' => 0.34,
-        'I' | ' ' | '.' | ',' | ':' | ';' | '/' | '\\' | '-' | '·' | 'f' | 't' => 0.4,
-        '(' | ')' | '[' | ']' | '!' | 'r' | '"' => 0.46,
+        'i' | 'j' | 'l' | 'I' | '\'' | '|' | ' ' | '.' | ',' | ':' | ';' | '/' | '\\' | '·' => 0.35,
+        'f' | 't' | '-' | '(' | ')' | '[' | ']' | '!' => 0.41,
+        'r' | '"' => 0.46,
         '_' | '–' | '*' | '°' => 0.52,
         'm' | 'M' | 'W' | '%' | '@' | '—' | '…' | '→' | '←' => 1.0,
         'w' | '+' | '=' | '<' | '>' | '~' | '#' | '×' | '&' => 0.84,
+        'c' | 'k' | 's' | 'v' | 'x' | 'y' | 'z' => 0.6,
         'a'..='z' | '0'..='9' | '?' | '$' => 0.64,
         'A'..='Z' => 0.79,
         // Combining marks stand over the letter before.
