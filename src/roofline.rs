@@ -58,7 +58,7 @@ pub struct Ceiling {
     pub kind: CeilingKind,
     /// Data type of a compute peak, null for bandwidths.
     pub dtype: Option<DType>,
-    /// Bytes per second or operations per second. Measured: the best sustained window of the run.
+    /// Bytes per second or operations per second. Measured: what the best tenth of the run's windows reached.
     pub rate: f64,
     /// First quartile of the samples: how low the ceiling itself fell during the run.
     pub low: Option<f64>,

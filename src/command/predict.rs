@@ -8,9 +8,9 @@ use crate::cli::PredictArgs;
 use crate::device::DeviceProfile;
 use crate::error::{Failure, Result};
 use crate::export::{self, Format, file};
-use crate::predict::{Origin, explain, predict};
+use crate::predict::{explain, predict};
 use crate::profiles::Catalog;
-use crate::run::Run;
+use crate::run::{Origin, Run};
 
 /// Runs `llmroof predict`.
 ///

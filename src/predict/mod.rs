@@ -9,20 +9,9 @@ use crate::error::{Failure, Result};
 use crate::model::{DType, ModelSpec};
 use crate::request::Sweeps;
 use crate::roofline::Roofline;
-use crate::run::{Device, Host, Placement, Point, Run, RunStatus, SCHEMA_VERSION, Status, Timing, Tool};
+use crate::run::{Device, Origin, Placement, Point, Run, RunStatus, SCHEMA_VERSION, Status, Timing, Tool};
 use crate::units::{Bytes, Seconds};
 use crate::workload::{Stage, Workload};
-
-/// What a pure function cannot know of a run: who asked, when and where.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Origin {
-    /// The command line.
-    pub argv: Vec<String>,
-    /// Now, RFC 3339 in UTC.
-    pub created: String,
-    /// The machine that computes the prediction.
-    pub host: Host,
-}
 
 /// Predicts the run that `sweeps` asks for: each pass and each stage at the time its datasheet roofs allow.
 ///

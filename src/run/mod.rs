@@ -4,7 +4,7 @@
 
 mod point;
 
-pub use point::{Placement, Point, Status, Timing};
+pub use point::{Placement, Point, Status, StoppedBy, Timing};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -169,6 +169,17 @@ pub struct Verification {
     pub bound: f64,
     /// What was compared with what.
     pub description: String,
+}
+
+/// What a measurement or prediction cannot know by itself: who asked, when and where.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Origin {
+    /// The command line.
+    pub argv: Vec<String>,
+    /// Now, RFC 3339 in UTC.
+    pub created: String,
+    /// The machine.
+    pub host: Host,
 }
 
 impl Run {

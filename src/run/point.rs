@@ -43,6 +43,20 @@ pub struct Timing {
     pub samples: Vec<f64>,
     /// How many of the samples belong to each trial (`--repeat`); they add up to all.
     pub trials: Vec<u32>,
+    /// What ended the sampling; null for a prediction.
+    pub stopped_by: Option<StoppedBy>,
+}
+
+/// What ended the sampling of a point.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum StoppedBy {
+    /// The interval of the median was narrow enough.
+    Interval,
+    /// The point's share of the time was used up.
+    Budget,
+    /// Ctrl-C or SIGTERM.
+    Interrupt,
 }
 
 /// One whole step (`stage` null) or one stage of it.
@@ -131,6 +145,7 @@ impl Timing {
             discarded: discarded as u32,
             samples,
             trials,
+            stopped_by: None,
         })
     }
 
@@ -144,6 +159,7 @@ impl Timing {
             discarded: 0,
             samples: Vec::new(),
             trials: Vec::new(),
+            stopped_by: None,
         }
     }
 
@@ -213,6 +229,16 @@ impl Point {
             notes: Vec::new(),
             seconds,
         }
+    }
+
+    /// Holds the point against roofs probed right beside each of its samples: `fraction` is the median over the
+    /// samples of the shortest time under the sample's own roofs over the sample's time. Where bandwidth swings
+    /// from second to second this is exact, and a ratio of medians is not.
+    #[must_use]
+    pub fn paired(mut self, fraction: f64) -> Point {
+        self.fraction_of_roof = fraction;
+        self.attainable_flops_per_second = self.flops_per_second / fraction;
+        self
     }
 
     /// Operations as a quantity.

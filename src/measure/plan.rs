@@ -1,0 +1,206 @@
+//! How many layers run and how the budget is shared out.
+
+use std::time::Duration;
+
+use super::sampler::Allotment;
+use super::{Options, name, pass};
+use crate::backend::{Residency, Session, Work};
+use crate::error::{Failure, Result};
+use crate::model::{DType, ModelSpec};
+use crate::roofline::Roofline;
+use crate::units::Bytes;
+use crate::workload::{Phase, Stage, Workload};
+
+/// How many of a model's identical layers to run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Layers {
+    /// As many as memory and budget allow.
+    Auto,
+    /// Every one.
+    All,
+    /// This many.
+    Count(u32),
+}
+
+/// What the points say of how they were run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Layout {
+    /// Layers that ran.
+    pub layers: u32,
+    /// Threads.
+    pub threads: u32,
+}
+
+/// Samples that the stopping rule asks for at least, and the pass that warms up.
+const RUNS: f64 = 11.0;
+/// Fewest runs that are worth starting: the warm-up and three samples.
+const LEAST_RUNS: f64 = 4.0;
+/// Share of its roof that a pass is expected to reach when time is planned.
+const EXPECTED: f64 = 0.7;
+/// Random weights made per second and thread.
+const FILL_RATE: f64 = 0.4e9;
+/// Share of the free memory that is taken without being asked to.
+const SHARE_OF_MEMORY: f64 = 0.6;
+/// Share of the time left that the least number of samples may take.
+const SHARE_OF_TIME: f64 = 0.75;
+/// The resident weights are this many times the last-level cache at least: cold by nature.
+const TIMES_CACHE: f64 = 4.0;
+/// Where the cache's size is not known.
+const ASSUMED_CACHE: Bytes = Bytes(64e6);
+
+/// What is held in memory and what time the passes need.
+#[derive(Debug)]
+pub(super) struct Plan {
+    /// What is held.
+    pub residency: Residency,
+    roof: Roofline,
+    threads: u32,
+}
+
+/// Refuses what was asked for explicitly and does not fit, with figures.
+///
+/// # Errors
+/// More layers than the model has, or more than fit in memory.
+pub(super) fn check_memory(session: &dyn Session, options: &Options, works: &[Workload]) -> Result<()> {
+    let total = options.model.layers;
+    let layers = match options.layers {
+        Layers::Auto => 1,
+        Layers::All => total,
+        Layers::Count(n) if n <= total => n,
+        Layers::Count(n) => {
+            return Err(Failure::input(format!("--layers {n}, but {} has {total}", options.model.name))
+                .hint(format!("give 1 to {total}, all, or auto")));
+        }
+    };
+    let passes: Vec<Work> = works.iter().map(pass).collect();
+    let needed = session.needed_memory(&residency(session, options, layers), &passes);
+    let available = session.available_memory();
+    if needed.0 <= available.0 {
+        return Ok(());
+    }
+    Err(Failure::device(format!(
+        "{} with {layers} of {total} layers needs {} of memory, {} are available",
+        options.model.name,
+        needed.human(),
+        available.human()
+    ))
+    .hint("measure fewer layers (--layers auto samples them), smaller batches or a shorter context"))
+}
+
+/// What holding `layers` layers means: as many copies as it takes to be larger than the caches.
+fn residency(session: &dyn Session, options: &Options, layers: u32) -> Residency {
+    let cache = session.device().cache.unwrap_or(ASSUMED_CACHE);
+    let held = sampled(&options.model, layers).streamed_bytes(DType::Bf16);
+    let copies = (TIMES_CACHE * cache.0 / held.0).ceil().clamp(1.0, 4096.0) as u32;
+    Residency { model: options.model.clone(), layers, activations: options.activations, copies }
+}
+
+/// The model with fewer layers.
+fn sampled(model: &ModelSpec, layers: u32) -> ModelSpec {
+    ModelSpec { layers, ..model.clone() }
+}
+
+impl Plan {
+    /// Decides what to hold: all layers where that was asked for, otherwise as many as leave time for the least
+    /// number of samples of every pass.
+    pub fn new(
+        session: &dyn Session,
+        options: &Options,
+        works: &[Workload],
+        roof: Roofline,
+        left: Duration,
+    ) -> Result<Plan> {
+        let threads = session.setup().threads;
+        let plan = |layers| Plan { residency: residency(session, options, layers), roof, threads };
+        let total = options.model.layers;
+        let layers = match options.layers {
+            Layers::All => total,
+            Layers::Count(n) => n,
+            Layers::Auto => {
+                let passes: Vec<Work> = works.iter().map(pass).collect();
+                let available = session.available_memory() * SHARE_OF_MEMORY;
+                let time = SHARE_OF_TIME * left.as_secs_f64() / f64::from(options.repeat);
+                (1..=total)
+                    .take_while(|&n| {
+                        let candidate = plan(n);
+                        let wanted: f64 = works.iter().map(|work| candidate.wanted(work)).sum();
+                        let fits = session.needed_memory(&candidate.residency, &passes).0 <= available.0;
+                        n == 1 || (fits && candidate.loading() + wanted <= time)
+                    })
+                    .last()
+                    .unwrap_or(1)
+            }
+        };
+        Ok(plan(layers))
+    }
+
+    /// The order of measuring: what the request needs first, then the sweep from its small end, so that a budget
+    /// that ends early costs the large batches.
+    pub fn order(&self, works: &[Workload]) -> Vec<Workload> {
+        let mut order = works.to_vec();
+        order.sort_by_key(|work| (work.batch, work.phase));
+        order
+    }
+
+    /// How the points were run.
+    pub fn layout(&self) -> Layout {
+        Layout { layers: self.residency.layers, threads: self.threads }
+    }
+
+    /// `3 of 32 layers of llama-8b`.
+    pub fn describe(&self) -> String {
+        let Residency { model, layers, .. } = &self.residency;
+        format!("{layers} of {} layers of {}", model.layers, model.name)
+    }
+
+    /// The time and samples for the first of the waiting passes; `None` if even the fewest do not fit. `insist`
+    /// measures it all the same.
+    pub fn allot(&self, waiting: &[&Workload], left: Duration, insist: bool) -> Option<Allotment> {
+        let first = waiting.first()?;
+        // The end of a run is not free: writing files, giving back memory.
+        let left = left.as_secs_f64() * 0.97 - 0.1;
+        let wanted: f64 = waiting.iter().map(|work| self.wanted(work)).sum();
+        let own = self.wanted(first);
+        let seconds = if wanted <= left {
+            own + (left - wanted) / waiting.len() as f64
+        } else {
+            own * left / wanted
+        };
+        let fewest = self.expected(first) * LEAST_RUNS;
+        // Too little for this one now, but what follows could be given up for it.
+        let seconds = if seconds < fewest { fewest } else { seconds };
+        if seconds > left && !insist {
+            return None;
+        }
+        Some(Allotment { seconds, one: self.expected(first), label: name(first) })
+    }
+
+    /// Expected seconds of one run of the resident layers.
+    fn expected(&self, work: &Workload) -> f64 {
+        let held = Workload { model: sampled(&work.model, self.residency.layers), ..work.clone() };
+        let parts = Stage::ALL.map(|stage| held.cost(stage)).map(|cost| (cost.flops, cost.bytes()));
+        self.roof.shortest_of_parts(parts).0.0 / EXPECTED
+    }
+
+    /// Seconds for the least number of samples, their probes and the cache's filling.
+    fn wanted(&self, work: &Workload) -> f64 {
+        let one = self.expected(work);
+        let kv = work.cost(Stage::Attention).kv_bytes.0 / f64::from(work.model.layers);
+        let filled = match work.phase {
+            Phase::Prefill => 0.0,
+            Phase::Decode => kv * f64::from(self.residency.layers) / 2.0 / self.fill_rate(),
+        };
+        (one * RUNS).max(0.5) + 0.4 + filled
+    }
+
+    /// Seconds to put the weights in place.
+    fn loading(&self) -> f64 {
+        let Residency { model, layers, copies, .. } = &self.residency;
+        let held = sampled(model, *layers);
+        f64::from(*copies) * held.streamed_matrix_parameters() / self.fill_rate()
+    }
+
+    fn fill_rate(&self) -> f64 {
+        FILL_RATE * f64::from(self.threads)
+    }
+}
