@@ -1,4 +1,4 @@
-//! Results as text: one file per format behind [`Exporter`], and the registry of formats.
+//! Results as text: one file per format behind the trait `Exporter`, and the registry of formats.
 //!
 //! Formatting is pure; [`mod@file`] alone touches the disk.
 
