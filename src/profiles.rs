@@ -52,12 +52,14 @@ impl Catalog {
 
     fn add_device(&mut self, text: &str) -> Result<()> {
         let device = DeviceProfile::from_toml(text)?;
+        check_name(&device.name)?;
         self.devices.insert(device.name.clone(), device);
         Ok(())
     }
 
     fn add_model(&mut self, text: &str) -> Result<()> {
         let model = ModelSpec::from_toml(text)?;
+        check_name(&model.name)?;
         self.models.insert(model.name.clone(), model);
         Ok(())
     }
@@ -79,7 +81,7 @@ impl Catalog {
     /// # Errors
     /// There is none; the hint names the nearest.
     pub fn device(&self, name: &str) -> Result<&DeviceProfile> {
-        self.devices.get(&name.to_lowercase()).or_else(|| self.device_of_driver(name)).ok_or_else(|| {
+        named(&self.devices, name).or_else(|| self.device_of_driver(name)).ok_or_else(|| {
             Failure::input(format!("unknown device \"{name}\"")).hint(nearest(
                 name,
                 self.devices.keys(),
@@ -100,7 +102,7 @@ impl Catalog {
     /// # Errors
     /// There is none, or the file is no Llama's; the hint names the nearest preset or the field.
     pub fn model(&self, name_or_path: &str) -> Result<ModelSpec> {
-        if let Some(model) = self.models.get(&name_or_path.to_lowercase()) {
+        if let Some(model) = named(&self.models, name_or_path) {
             return Ok(model.clone());
         }
         let path = Path::new(name_or_path);
@@ -113,6 +115,20 @@ impl Catalog {
             "`llmroof models` lists all; the path of a config.json works as well",
         )))
     }
+}
+
+/// The entry of this name, in whatever case it is written.
+fn named<'a, T>(entries: &'a BTreeMap<String, T>, name: &str) -> Option<&'a T> {
+    entries.get(name).or_else(|| entries.iter().find(|(k, _)| k.eq_ignore_ascii_case(name)).map(|(_, v)| v))
+}
+
+/// A name must be something that can be typed as an option's value and is no path.
+fn check_name(name: &str) -> Result<()> {
+    if name.is_empty() || name.contains(|c: char| c.is_whitespace() || c == '/' || c.is_control()) {
+        return Err(Failure::input(format!("name \"{name}\" cannot be used"))
+            .hint("a name is one word without spaces and slashes, like h100-sxm5"));
+    }
+    Ok(())
 }
 
 /// Reads the `config.json` at this path or in this folder.

@@ -24,6 +24,9 @@ impl FromStr for Sweep {
     }
 }
 
+/// The value after one; `None` beyond the largest.
+type Next = Box<dyn Fn(u32) -> Option<u32>>;
+
 fn expand(part: &str, values: &mut Vec<u32>) -> Result<(), String> {
     let number = |text: &str| match text.trim().parse::<u32>() {
         Ok(0) => Err("0 is not allowed: values begin at 1".to_string()),
@@ -34,19 +37,18 @@ fn expand(part: &str, values: &mut Vec<u32>) -> Result<(), String> {
         values.push(number(part)?);
         return Ok(());
     };
-    let (last, next): (&str, Box<dyn Fn(u32) -> Option<u32>>) =
-        if let Some((last, factor)) = rest.split_once('*') {
-            let factor = number(factor)?;
-            if factor < 2 {
-                return Err(format!("\"{part}\" never ends: the factor must be 2 or more"));
-            }
-            (last, Box::new(move |x| x.checked_mul(factor)))
-        } else if let Some((last, step)) = rest.split_once('+') {
-            let step = number(step)?;
-            (last, Box::new(move |x| x.checked_add(step)))
-        } else {
-            (rest, Box::new(|x| x.checked_add(1)))
-        };
+    let (last, next): (&str, Next) = if let Some((last, factor)) = rest.split_once('*') {
+        let factor = number(factor)?;
+        if factor < 2 {
+            return Err(format!("\"{part}\" never ends: the factor must be 2 or more"));
+        }
+        (last, Box::new(move |x| x.checked_mul(factor)))
+    } else if let Some((last, step)) = rest.split_once('+') {
+        let step = number(step)?;
+        (last, Box::new(move |x| x.checked_add(step)))
+    } else {
+        (rest, Box::new(|x| x.checked_add(1)))
+    };
     let (first, last) = (number(first)?, number(last)?);
     if first > last {
         return Err(format!("\"{part}\" is empty: {first} is above {last}"));

@@ -1,5 +1,7 @@
 //! The embedded profiles against published figures, and profiles from a folder.
 
+#![allow(clippy::unwrap_used)]
+
 use std::fs;
 use std::path::Path;
 
@@ -108,7 +110,7 @@ fn write(folder: &Path, path: &str, text: &str) {
 fn a_folder_adds_and_replaces_profiles() {
     let folder = tempfile::tempdir().unwrap();
     let l4 = include_str!("../profiles/devices/l4.toml");
-    write(folder.path(), "devices/mine.toml", &l4.replace("name = \"l4\"", "name = \"mine\""));
+    write(folder.path(), "devices/mine.toml", &l4.replace("name = \"l4\"", "name = \"Mine\""));
     write(folder.path(), "devices/l4.toml", &l4.replace("300.0e9", "299.0e9"));
     let catalog = Catalog::load(Some(folder.path())).unwrap();
     assert_eq!(catalog.device("mine").unwrap().memory_bandwidth.value, 300e9);
@@ -137,6 +139,8 @@ fn a_wrong_profile_is_named_with_line_or_field() {
     assert!(said.contains("line 5") && said.contains("string \"fast\""), "{said}");
     let said = complaint("power =", "pwr =");
     assert!(said.contains("unknown field `pwr`"), "{said}");
+    let said = complaint("name = \"l4\"", "name = \"my l4\"");
+    assert!(said.contains("name \"my l4\" cannot be used"), "{said}");
     let said = complaint("bf16 =", "f16 =");
     assert!(said.contains("no bf16 peak"), "{said}");
 }

@@ -1,5 +1,7 @@
 //! Formats and files of results. The snapshots are what users see: read their difference before accepting it.
 
+#![allow(clippy::unwrap_used)]
+
 use std::fs;
 use std::path::Path;
 

@@ -1,6 +1,8 @@
 //! The ledger against figures worked out by hand: Llama 3.1 8B, and the claims that a course on the subject
 //! makes, each with what is right.
 
+#![allow(clippy::unwrap_used)]
+
 use llmroof::device::DeviceProfile;
 use llmroof::model::{DType, ModelSpec};
 use llmroof::profiles::Catalog;

@@ -1,5 +1,7 @@
 //! Predictions: their shape, and what must hold for every model, card and batch.
 
+#![allow(clippy::unwrap_used)]
+
 use llmroof::device::DeviceProfile;
 use llmroof::error::Code;
 use llmroof::model::ModelSpec;

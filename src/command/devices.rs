@@ -8,7 +8,7 @@ use crate::error::{Failure, Result};
 use crate::export::{self, Cell, Column, Listing};
 use crate::model::DType;
 use crate::profiles::Catalog;
-use crate::units::{Bytes, BytesPerSec, FlopsPerSec, figures};
+use crate::units::{Bytes, figures};
 
 /// Runs `llmroof devices`.
 ///
@@ -34,8 +34,8 @@ const COLUMNS: [Column; 9] = [
     Column { name: "title", title: "" },
     Column { name: "here", title: "here" },
     Column { name: "memory_bytes", title: "memory" },
-    Column { name: "memory_bandwidth", title: "bandwidth" },
-    Column { name: "peak_bf16", title: "bf16 peak" },
+    Column { name: "memory_bandwidth", title: "GB/s" },
+    Column { name: "peak_bf16", title: "TFLOP/s" },
     Column { name: "ridge", title: "ridge" },
     Column { name: "cache_bytes", title: "cache" },
     Column { name: "watts", title: "power" },
@@ -51,7 +51,7 @@ fn all(catalog: &Catalog, here: &[DeviceInfo]) -> Listing {
                 None => vec![Cell::unknown(); COLUMNS.len()],
             };
             row[0] = Cell::text(info.kind);
-            row[1] = Cell::text(info.name.clone());
+            row[1] = Cell { value: info.name.clone().into(), shown: shortened(&info.name) };
             row[2] = yes(true);
             row[3] = Cell::number(info.memory.0, info.memory.human());
             if let Some(cache) = info.cache {
@@ -62,7 +62,8 @@ fn all(catalog: &Catalog, here: &[DeviceInfo]) -> Listing {
         .collect();
     rows.extend(catalog.devices().map(profile_row));
     Listing {
-        title: "Devices: datasheet figures, dense, bf16 with fp32 accumulation; ridge in FLOP/B".into(),
+        title: "Devices: datasheet bandwidth and dense bf16 peak with fp32 accumulation; ridge in FLOP/B"
+            .into(),
         columns: COLUMNS.to_vec(),
         rows,
         notes: vec!["`llmroof devices NAME` shows every figure with its source".into()],
@@ -76,10 +77,7 @@ fn profile_row(profile: &DeviceProfile) -> Vec<Cell> {
     let (peak, ridge) = match profile.roofline(DType::Bf16) {
         Some(roof) => {
             let ridge = roof.ridge().0;
-            (
-                Cell::number(roof.peak.0, exact(roof.peak.0, 1e12, FlopsPerSec::UNIT)),
-                Cell::number(ridge, figures(ridge)),
-            )
+            (Cell::number(roof.peak.0, exact(roof.peak.0 * 1e-12)), Cell::number(ridge, figures(ridge)))
         }
         None => (Cell::unknown(), Cell::unknown()),
     };
@@ -88,7 +86,7 @@ fn profile_row(profile: &DeviceProfile) -> Vec<Cell> {
         Cell::text(profile.title.clone()),
         yes(false),
         Cell::number(memory, Bytes(memory).human()),
-        Cell::number(bandwidth, exact(bandwidth, 1e9, BytesPerSec::UNIT)),
+        Cell::number(bandwidth, exact(bandwidth * 1e-9)),
         peak,
         ridge,
         Cell::number(cache, Bytes(cache).human()),
@@ -96,10 +94,18 @@ fn profile_row(profile: &DeviceProfile) -> Vec<Cell> {
     ]
 }
 
-/// A datasheet's figure with all of its digits, in its usual unit: `1555 GB/s`, `989.4 TFLOP/s`.
-fn exact(value: f64, factor: f64, unit: &str) -> String {
-    let prefix = if factor == 1e12 { "T" } else { "G" };
-    format!("{} {prefix}{unit}", (value / factor * 1e3).round() / 1e3)
+/// A datasheet's figure with all of its digits: `1555`, `989.4`.
+fn exact(value: f64) -> String {
+    ((value * 1e3).round() / 1e3).to_string()
+}
+
+/// A device's name as far as the list has room for it.
+fn shortened(name: &str) -> String {
+    const ROOM: usize = 34;
+    if name.chars().count() <= ROOM {
+        return name.into();
+    }
+    name.chars().take(ROOM - 1).chain(['…']).collect()
 }
 
 fn yes(here: bool) -> Cell {
@@ -116,7 +122,7 @@ fn one(profile: &DeviceProfile) -> Result<Listing> {
         row(
             "memory_bandwidth".into(),
             &profile.memory_bandwidth,
-            exact(profile.memory_bandwidth.value, 1e9, BytesPerSec::UNIT),
+            exact(profile.memory_bandwidth.value * 1e-9) + " GB/s",
         ),
         row("memory".into(), &profile.memory, bytes(&profile.memory)),
         row("cache".into(), &profile.cache, bytes(&profile.cache)),
@@ -125,7 +131,7 @@ fn one(profile: &DeviceProfile) -> Result<Listing> {
     ];
     let peaks = profile.peak.iter();
     rows.extend(
-        peaks.map(|(t, fact)| row(format!("peak.{t}"), fact, exact(fact.value, 1e12, FlopsPerSec::UNIT))),
+        peaks.map(|(t, fact)| row(format!("peak.{t}"), fact, exact(fact.value * 1e-12) + " TFLOP/s")),
     );
     let document = serde_json::to_value(profile)
         .map_err(|e| Failure::invalid(format!("{} cannot be written: {e}", profile.name)))?;

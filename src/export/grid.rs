@@ -2,6 +2,9 @@
 
 use comfy_table::{CellAlignment, ContentArrangement, Table, TableComponent, presets};
 
+/// Widest line; long texts are wrapped within their column.
+pub(super) const WIDTH: u16 = 110;
+
 /// Texts in columns.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct Grid {
@@ -24,7 +27,8 @@ impl Grid {
             .load_preset(presets::NOTHING)
             .set_style(TableComponent::HeaderLines, '─')
             .set_style(TableComponent::MiddleHeaderIntersections, '─')
-            .set_content_arrangement(ContentArrangement::Disabled)
+            .set_content_arrangement(ContentArrangement::Dynamic)
+            .set_width(WIDTH)
             .set_header(self.columns.iter().map(|(title, _)| title));
         table.add_rows(&self.rows);
         for (column, (_, right)) in table.column_iter_mut().zip(&self.columns) {

@@ -1,6 +1,6 @@
-//! Results as text: one file per format behind [`Exporter`], and the registry of formats.
+//! Results as text: one file per format behind the trait `Exporter`, and the registry of formats.
 //!
-//! Formatting is pure; [`file`] alone touches the disk.
+//! Formatting is pure; [`mod@file`] alone touches the disk.
 
 mod csv;
 pub mod file;

@@ -1,5 +1,6 @@
 //! The table for people, in plain text at most 110 columns wide.
 
+use super::grid::WIDTH;
 use super::view::View;
 use super::{Exporter, Listing};
 use crate::error::Result;
@@ -7,9 +8,6 @@ use crate::run::Run;
 
 /// The table format.
 pub(super) struct Table;
-
-/// Widest line.
-const WIDTH: usize = 110;
 
 impl Exporter for Table {
     fn run(&self, run: &Run) -> Result<String> {
@@ -42,7 +40,7 @@ fn wrap(line: &str) -> String {
     let mut lines = vec![String::new()];
     for word in line.split_whitespace() {
         let now = lines.last().map_or(0, |l| l.chars().count());
-        if now > 2 && now + 1 + word.chars().count() > WIDTH {
+        if now > 2 && now + 1 + word.chars().count() > usize::from(WIDTH) {
             lines.push(format!("  {word}"));
         } else if let Some(last) = lines.last_mut() {
             if !last.is_empty() {
@@ -62,7 +60,7 @@ mod tests {
     fn long_lines_break_at_spaces_and_keep_every_word() {
         let long = "word ".repeat(60);
         let wrapped = wrap(&long);
-        assert!(wrapped.lines().all(|line| line.len() <= WIDTH));
+        assert!(wrapped.lines().all(|line| line.len() <= usize::from(WIDTH)));
         assert_eq!(wrapped.split_whitespace().count(), 60);
         assert!(wrapped.lines().skip(1).all(|line| line.starts_with("  word")));
     }

@@ -141,7 +141,7 @@ fn grid(run: &Run) -> Grid {
             figures(point.flops_per_second * per_flop),
             figures(point.intensity),
             percent(point.fraction_of_roof),
-            format!("{}{}", point.bound.name(), remark(point.status)),
+            bound(point),
         ];
         if measured {
             row.push(percent(point.seconds.relative_interval()));
@@ -186,11 +186,12 @@ fn fill(mut cells: Vec<String>, columns: usize) -> Vec<String> {
     cells
 }
 
-fn remark(status: Status) -> &'static str {
-    match status {
-        Status::Ok | Status::Predicted => "",
-        Status::Invalid => " INVALID",
-        Status::Partial => " *",
+/// What a point is bound by, unless its figures are not to be believed.
+fn bound(point: &Point) -> String {
+    match point.status {
+        Status::Ok | Status::Predicted => point.bound.name().into(),
+        Status::Partial => format!("{} *", point.bound.name()),
+        Status::Invalid => "INVALID".into(),
     }
 }
 
