@@ -1,7 +1,8 @@
 //! `llmroof devices`.
 
 use super::output::Destination;
-use crate::backend::DeviceInfo;
+use crate::backend::cpu::CpuBackend;
+use crate::backend::{Backend, DeviceInfo, cuda};
 use crate::cli::CatalogArgs;
 use crate::device::{DeviceProfile, Fact};
 use crate::error::{Failure, Result};
@@ -24,9 +25,10 @@ pub fn run(args: &CatalogArgs) -> Result<()> {
     destination.write(|format| export::render_listing(&listing, format))
 }
 
-/// The devices of this machine. To be wired to the backends: nothing is looked for yet.
+/// The devices of this machine. That there is no GPU is no error here: the list simply has none.
 fn present() -> Vec<DeviceInfo> {
-    Vec::new()
+    let cpu = CpuBackend.devices().unwrap_or_default();
+    cuda::devices().unwrap_or_default().into_iter().chain(cpu).collect()
 }
 
 const COLUMNS: [Column; 9] = [

@@ -11,6 +11,7 @@ pub mod models;
 pub mod output;
 pub mod plot;
 pub mod predict;
+pub mod progress;
 pub mod verify;
 pub mod work;
 

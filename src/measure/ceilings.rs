@@ -12,10 +12,12 @@ use crate::units::{BytesPerSec, FlopsPerSec};
 
 /// Windows that a survey divides a probe's time into.
 const WINDOWS: usize = 8;
-/// Seconds of a bandwidth probe beside a sample: long against the barriers, short against the swings.
-const BESIDE_MEMORY: f64 = 0.025;
-/// Seconds of a compute probe beside a sample.
-const BESIDE_COMPUTE: f64 = 0.010;
+/// Windows of a probe beside a sample; their median counts, so that one interruption does not.
+const BESIDE_WINDOWS: usize = 5;
+/// Seconds of such a window of reading: long against the barriers, short against the swings.
+const BESIDE_MEMORY: f64 = 0.005;
+/// Seconds of such a window of computing.
+const BESIDE_COMPUTE: f64 = 0.002;
 /// The quantile of all windows that is the ceiling: reached by a tenth of them, so no lucky single one.
 const BEST: f64 = 0.9;
 
@@ -73,9 +75,14 @@ impl Ceilings {
 
     /// The roofs at this moment.
     pub fn beside(&mut self, session: &mut dyn Session) -> Result<Roofline> {
-        let bandwidth = self.take(session, Probe::MemoryRead, BESIDE_MEMORY)?;
-        let peak = self.take(session, Probe::Compute(self.product), BESIDE_COMPUTE)?;
-        Ok(Roofline { bandwidth: BytesPerSec(bandwidth), peak: FlopsPerSec(peak) })
+        let compute = Probe::Compute(self.product);
+        let (mut bandwidths, mut peaks) = ([0.0; BESIDE_WINDOWS], [0.0; BESIDE_WINDOWS]);
+        for (bandwidth, peak) in bandwidths.iter_mut().zip(&mut peaks) {
+            *bandwidth = self.take(session, Probe::MemoryRead, BESIDE_MEMORY)?;
+            *peak = self.take(session, compute, BESIDE_COMPUTE)?;
+        }
+        let median = |rates: &[f64]| stats::median(rates).unwrap_or(f64::NAN);
+        Ok(Roofline { bandwidth: BytesPerSec(median(&bandwidths)), peak: FlopsPerSec(median(&peaks)) })
     }
 
     fn take(&mut self, session: &mut dyn Session, probe: Probe, seconds: f64) -> Result<f64> {
@@ -118,9 +125,11 @@ impl Ceilings {
                 None,
                 format!("copy between two buffers, bytes read and written, {threads} threads"),
             ),
-            Probe::CacheRead => {
-                (CeilingKind::CacheRead, None, format!("repeated read of half the last-level cache, {threads} threads"))
-            }
+            Probe::CacheRead => (
+                CeilingKind::CacheRead,
+                None,
+                format!("repeated read of half the last-level cache, {threads} threads"),
+            ),
             Probe::Compute(dtype) => {
                 (CeilingKind::Compute, Some(dtype), format!("register-only loop, {set}, {threads} threads"))
             }

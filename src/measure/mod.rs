@@ -28,7 +28,7 @@ use ceilings::Ceilings;
 use plan::Plan;
 pub use plan::{Layers, Layout};
 use points::Measured;
-use sampler::{Allotment, Sampler};
+use sampler::Sampler;
 
 /// What to measure.
 #[derive(Debug, Clone, PartialEq)]
@@ -131,7 +131,8 @@ pub fn measure(
                 measured[at].left_out = true;
                 continue;
             };
-            let sampler = Sampler { session, ceilings: &mut ceilings, clock: &clock, energy: energy.as_deref_mut().ok() };
+            let sampler =
+                Sampler { session, ceilings: &mut ceilings, clock: &clock, energy: energy.as_mut().ok() };
             sampler.sample(&mut measured[at], allotment, observer)?;
             update(&mut run, session, options, &plan, &ceilings, &measured, &clock, &foreign);
             observer.measured(&run)?;
@@ -144,7 +145,12 @@ pub fn measure(
 }
 
 /// The run before anything is measured.
-fn empty(session: &dyn Session, options: &Options, origin: Origin, energy: std::result::Result<String, &String>) -> Run {
+fn empty(
+    session: &dyn Session,
+    options: &Options,
+    origin: Origin,
+    energy: std::result::Result<String, &String>,
+) -> Run {
     let (device, setup) = (session.device(), session.setup());
     Run {
         schema_version: SCHEMA_VERSION,
@@ -210,8 +216,7 @@ fn update(
 
 /// Judges the whole and says what a reader must know.
 fn finish(run: &mut Run, measured: &[Measured], stopped: Option<Code>, no_energy: Option<String>) {
-    let left_out: Vec<String> =
-        measured.iter().filter(|m| m.is_empty()).map(|m| name(&m.work)).collect();
+    let left_out: Vec<String> = measured.iter().filter(|m| m.is_empty()).map(|m| name(&m.work)).collect();
     let invalid = run.points.iter().any(|point| point.status == Status::Invalid);
     run.status = match () {
         () if invalid => RunStatus::Invalid,
@@ -222,7 +227,8 @@ fn finish(run: &mut Run, measured: &[Measured], stopped: Option<Code>, no_energy
         run.notes.push("interrupted: what had been measured until then is kept".into());
     }
     if !left_out.is_empty() {
-        let why = if stopped.is_some() { "not reached" } else { "left out, the time budget ended (--budget)" };
+        let why =
+            if stopped.is_some() { "not reached" } else { "left out, the time budget ended (--budget)" };
         run.notes.push(format!("{why}: {}", left_out.join(", ")));
     }
     if let Some(reason) = no_energy {

@@ -138,7 +138,7 @@ impl Plan {
     /// that ends early costs the large batches.
     pub fn order(&self, works: &[Workload]) -> Vec<Workload> {
         let mut order = works.to_vec();
-        order.sort_by_key(|work| (work.batch, work.phase));
+        order.sort_by_key(|work| (work.batch, work.phase == Phase::Prefill));
         order
     }
 
@@ -161,11 +161,8 @@ impl Plan {
         let left = left.as_secs_f64() * 0.97 - 0.1;
         let wanted: f64 = waiting.iter().map(|work| self.wanted(work)).sum();
         let own = self.wanted(first);
-        let seconds = if wanted <= left {
-            own + (left - wanted) / waiting.len() as f64
-        } else {
-            own * left / wanted
-        };
+        let seconds =
+            if wanted <= left { own + (left - wanted) / waiting.len() as f64 } else { own * left / wanted };
         let fewest = self.expected(first) * LEAST_RUNS;
         // Too little for this one now, but what follows could be given up for it.
         let seconds = if seconds < fewest { fewest } else { seconds };

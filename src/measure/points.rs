@@ -39,7 +39,14 @@ pub(super) struct Measured {
 impl Measured {
     /// Nothing is measured yet.
     pub fn new(work: Workload) -> Measured {
-        Measured { work, left_out: false, trials: Vec::new(), stopped_by: None, joules: 0.0, metered_seconds: 0.0 }
+        Measured {
+            work,
+            left_out: false,
+            trials: Vec::new(),
+            stopped_by: None,
+            joules: 0.0,
+            metered_seconds: 0.0,
+        }
     }
 
     /// Adds a trial.
@@ -113,7 +120,7 @@ impl Measured {
                 point.joules_per_token =
                     (self.joules > 0.0).then(|| watts * step.median / self.work.new_tokens());
             }
-            if samples.len() < LEAST_SAMPLES {
+            if stage.is_none() && samples.len() < LEAST_SAMPLES {
                 point.notes.push(format!("{} samples: the time budget allowed no more", samples.len()));
             }
             hold_against(&mut point, best);

@@ -45,7 +45,12 @@ pub(super) struct Sampler<'a> {
 impl Sampler<'_> {
     /// Adds one trial's samples to `measured`: at least ten and half a second, then until the interval of the
     /// median is narrow or the allotment is used up.
-    pub fn sample(mut self, measured: &mut Measured, allotment: Allotment, observer: &mut dyn Observer) -> Result<()> {
+    pub fn sample(
+        mut self,
+        measured: &mut Measured,
+        allotment: Allotment,
+        observer: &mut dyn Observer,
+    ) -> Result<()> {
         let deadline = Instant::now() + Duration::from_secs_f64(allotment.seconds.min(86_400.0));
         observer.doing(&allotment.label, self.clock.left());
         self.session.prepare(&pass(&measured.work))?;

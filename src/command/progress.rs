@@ -1,0 +1,90 @@
+//! What a measurement shows while it runs, keeps as it goes, and how signals end it.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::flag;
+
+use crate::error::{Code, Failure, Result};
+use crate::export::file;
+use crate::measure::Observer;
+use crate::run::Run;
+
+/// A bar on stderr and a run file that grows with every point.
+pub struct Progress {
+    bar: ProgressBar,
+    budget: Duration,
+    folder: PathBuf,
+    path: Option<PathBuf>,
+    signal: Arc<AtomicUsize>,
+}
+
+impl Progress {
+    /// Run files go to `folder`; `shown` draws a bar where stderr is a terminal.
+    ///
+    /// # Errors
+    /// The folder cannot be made or written to, or signals cannot be caught.
+    pub fn new(folder: &Path, budget: Duration, shown: bool) -> Result<Progress> {
+        std::fs::create_dir_all(folder).map_err(|e| {
+            Failure::input(format!("{}: {e}", folder.display()))
+                .hint("give --reports a folder you may write to")
+        })?;
+        file::check_writable(&folder.join("run.json"))?;
+        // No ticking thread: it would take time from the threads that are measured.
+        let target = if shown { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
+        let bar = ProgressBar::with_draw_target(Some(budget.as_millis() as u64), target);
+        if let Ok(style) = ProgressStyle::with_template("[{bar:24}] {prefix} left  {msg}") {
+            bar.set_style(style.progress_chars("=> "));
+        }
+        let signal = Arc::new(AtomicUsize::new(0));
+        let again = Arc::new(AtomicBool::new(false));
+        for number in [SIGINT, SIGTERM] {
+            let caught = |e| Failure::device(format!("signal {number} cannot be caught: {e}"));
+            // A second signal ends the process at once, as if none were caught.
+            flag::register_conditional_default(number, Arc::clone(&again))
+                .and_then(|_| flag::register(number, Arc::clone(&again)))
+                .and_then(|_| flag::register_usize(number, Arc::clone(&signal), number as usize))
+                .map_err(caught)?;
+        }
+        Ok(Progress { bar, budget, folder: folder.to_path_buf(), path: None, signal })
+    }
+
+    /// Writes the run to its file.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn keep(&mut self, run: &Run) -> Result<&Path> {
+        let path = self.path.get_or_insert_with(|| self.folder.join(file::run_file_name(run)));
+        file::write_atomic(path, run.to_json()?.as_bytes())?;
+        Ok(path)
+    }
+
+    /// Takes the bar away.
+    pub fn end(&self) {
+        self.bar.finish_and_clear();
+    }
+}
+
+impl Observer for Progress {
+    fn doing(&mut self, what: &str, left: Duration) {
+        self.bar.set_position(self.budget.saturating_sub(left).as_millis() as u64);
+        self.bar.set_prefix(format!("{:>3.0} s", left.as_secs_f64()));
+        self.bar.set_message(what.to_owned());
+    }
+
+    fn measured(&mut self, run: &Run) -> Result<()> {
+        self.keep(run).map(|_| ())
+    }
+
+    fn interrupted(&self) -> Option<Code> {
+        match self.signal.load(Ordering::Relaxed) as i32 {
+            SIGINT => Some(Code::Interrupted),
+            SIGTERM => Some(Code::Terminated),
+            _ => None,
+        }
+    }
+}
