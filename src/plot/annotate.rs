@@ -17,9 +17,9 @@ const OVER_DROP: f64 = 25.0;
 /// Cost of a label where it would be taken for that of another mark.
 const NEAR_MARK: f64 = 14.0;
 /// Stages closer than this share a column of labels.
-const CLOSE: f64 = 30.0;
+const CLOSE: f64 = 19.0;
 /// Cost of labelling only the first of a group.
-const ALONE: f64 = 300.0;
+const ALONE: f64 = 450.0;
 /// Widest that a label may be.
 const WIDEST: f64 = 260.0;
 
@@ -157,7 +157,7 @@ fn roof_labels(labels: &mut Vec<Label>, scale: &Scale, layer: &Layer, overlay: b
         if let (Some(cache), false) = (roofs.cache, overlay)
             && let Some((from, to)) = roofs::slope(scale, cache, roofs.top())
         {
-            let name = format!("last-level cache {} {source}", BytesPerSec(cache).human());
+            let name = format!("cache {} {source}", BytesPerSec(cache).human());
             add(labels::along(from, to, 0.5, &words(name, theme::SMALL, theme::QUIET)), 190.0);
         }
         for (_, plateau) in figure::plateaus(roofs, overlay) {
@@ -222,6 +222,6 @@ fn mark_label(scale: &Scale, group: &[&Mark], overlay: bool) -> Label {
         );
     }
     // In an overlay the stages of one run must not litter the others.
-    let most = if overlay && !group[0].is_step() { 90.0 } else { 600.0 };
+    let most = if overlay && !group[0].is_step() { 90.0 } else { 900.0 };
     Label { spots, importance: group[0].importance, most, colour: group[0].hue.main }
 }

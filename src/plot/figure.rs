@@ -91,7 +91,7 @@ fn ranges(layers: &[Layer]) -> Option<(Range, Range)> {
     let tops = layers.iter().flat_map(|l| l.all_roofs()).filter_map(Roofs::top);
     let memory = layers.iter().filter_map(|l| l.roofs()?.memory);
     let intensities = points().map(|p| p.intensity).chain(ridges().flat_map(|(x, _)| [x.0 / 3.0, x.0 * 6.0]));
-    let x = Range::holding(intensities, 2.2, 1.6)
+    let x = Range::holding(intensities, 2.2, 3.0)
         // Only bandwidths: any stretch of them will do.
         .or_else(|| memory.clone().next().map(|_| Range { low: 0.5, high: 500.0 }))
         .or(Some(Range { low: 0.5, high: 500.0 }))?;

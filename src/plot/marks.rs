@@ -102,6 +102,7 @@ pub fn marks<'a>(run: &'a Run, level: Level, hue_of: impl Fn(Phase) -> Hue) -> V
         run.points.iter().filter(|p| p.phase == phase).map(of).collect::<BTreeSet<_>>().len() > 1
     };
     let several_contexts = several(Phase::Decode, |p| p.context);
+    let several_prompts = several(Phase::Prefill, |p| p.tokens) || several(Phase::Prefill, |p| p.batch);
     let smallest = least(Phase::Decode);
     let mut marks: Vec<Mark> = run
         .points
@@ -120,8 +121,9 @@ pub fn marks<'a>(run: &'a Run, level: Level, hue_of: impl Fn(Phase) -> Hue) -> V
                     (format!("decode, batch {}{context}: {share} of roof", point.batch), 100.0)
                 }
                 (None, Phase::Decode) => (format!("batch {}: {share}", point.batch), 50.0),
+                (None, Phase::Prefill) if !several_prompts => (format!("prefill: {share} of roof"), 90.0),
                 (None, Phase::Prefill) if point.batch == 1 => {
-                    (format!("prefill, {} tokens: {share} of roof", point.tokens), 90.0)
+                    (format!("prefill, {} tokens: {share}", point.tokens), 85.0)
                 }
                 (None, Phase::Prefill) => {
                     (format!("prefill, {} × {} tokens: {share}", point.batch, point.tokens), 80.0)
