@@ -13,7 +13,7 @@ use crate::units::{BytesPerSec, FlopsPerSec};
 /// Cost of a label over a roof, over the batch path, and over a drop line.
 const OVER_ROOF: f64 = 130.0;
 const OVER_PATH: f64 = 45.0;
-const OVER_DROP: f64 = 25.0;
+const OVER_DROP: f64 = 10.0;
 /// Cost of a label where it would be taken for that of another mark.
 const NEAR_MARK: f64 = 14.0;
 /// Stages closer than this share a column of labels.
@@ -99,7 +99,7 @@ fn obstacles(scale: &Scale, layers: &[Layer]) -> Obstacles {
     for layer in layers {
         for mark in &layer.marks {
             let centre = place_of(scale, mark);
-            all.solid.push(Outline::around(centre, mark.radius() + 0.5));
+            all.solid.push(Outline::around(centre, mark.reach() + 0.5));
             if mark.is_step() {
                 all.near.push((centre, Outline::around(centre, mark.radius() + 16.0), NEAR_MARK));
             }

@@ -146,7 +146,7 @@ fn allowed(spot: &Spot, obstacles: &Obstacles) -> Option<(f64, Placed)> {
             through + lines[i + 1..].iter().filter(|other| line.meets(other)).count()
         })
         .sum();
-    let mut cost = spot.cost + covered + near + TANGLE * tangles as f64;
+    let mut cost = spot.cost + covered + near + TANGLE * tangles.min(4) as f64;
     for (line, mark) in lines.iter().zip(&marks) {
         // What lies over the mark itself cannot be avoided.
         let over = |o: &Outline| if o.meets(line) && !o.holds(*mark) { 1.0 } else { 0.0 };
@@ -240,7 +240,7 @@ pub fn column(marks: &[(At, f64, Text)]) -> Vec<Spot> {
         .flat_map(|(i, key)| {
             let mut sorted: Vec<&(At, f64, Text)> = marks.iter().collect();
             sorted.sort_by(|a, b| b.2.bold.cmp(&a.2.bold).then(key(&a.0).total_cmp(&key(&b.0))));
-            stacked(&sorted, centre, radius, 5.0 * i as f64)
+            stacked(&sorted, centre, radius, 10.0 * i as f64)
         })
         .collect()
 }
@@ -280,7 +280,7 @@ pub fn along(from: At, to: At, preferred: f64, text: &Text) -> Vec<Spot> {
     for step in 0..=40 {
         let share = f64::from(step) / 40.0;
         let on = from.towards(to, share * length);
-        for (side, away) in [(0.0, -6.0), (4.0, 6.0 + 0.78 * text.size), (16.0, -20.0)] {
+        for (side, away) in [(0.0, -6.0), (2.0, -4.0), (4.0, 6.0 + 0.78 * text.size), (16.0, -20.0)] {
             let place = at(on.x, on.y + away).turned(on, angle);
             for (anchor, off) in [(Anchor::Middle, 0.5), (Anchor::Start, 0.0), (Anchor::End, 1.0)] {
                 // Beyond its ends the line would not carry the text, unless it is too short for it anyway.

@@ -29,6 +29,14 @@ impl Mark<'_> {
         theme::radius(self.point.share_of_step)
     }
 
+    /// How far it reaches from its centre: a diamond further than a circle of the same area.
+    pub fn reach(&self) -> f64 {
+        match self.point.phase {
+            Phase::Decode => self.radius(),
+            Phase::Prefill => self.radius() * (std::f64::consts::PI / 2.0).sqrt(),
+        }
+    }
+
     /// Whether it is a whole step.
     pub fn is_step(&self) -> bool {
         self.point.stage.is_none()
@@ -41,7 +49,7 @@ impl Mark<'_> {
 
     /// Corners of the diamond with the area of the circle.
     pub fn diamond(&self, centre: At) -> [At; 4] {
-        let reach = self.radius() * (std::f64::consts::PI / 2.0).sqrt();
+        let reach = self.reach();
         [
             at(centre.x, centre.y - reach),
             at(centre.x + reach, centre.y),
