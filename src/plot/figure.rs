@@ -79,7 +79,7 @@ fn layer(run: &Run, index: usize, runs: usize, level: Level) -> Layer<'_> {
         hue: if runs > 1 { own } else { theme::INK },
         measured: Roofs::of(run, CeilingSource::Measured),
         datasheet: Roofs::of(run, CeilingSource::Datasheet),
-        marks: marks::marks(run, level, hue_of),
+        marks: marks::marks(run, level, runs > 1, hue_of),
         sweeps: if level == Level::Stage { Vec::new() } else { marks::sweeps(run) },
     }
 }

@@ -280,7 +280,7 @@ pub fn along(from: At, to: At, preferred: f64, text: &Text) -> Vec<Spot> {
     for step in 0..=40 {
         let share = f64::from(step) / 40.0;
         let on = from.towards(to, share * length);
-        for (side, away) in [(0.0, -6.0), (2.0, -4.0), (4.0, 6.0 + 0.78 * text.size), (16.0, -20.0)] {
+        for (side, away) in [(0.0, -6.0), (15.0, -4.0), (4.0, 6.0 + 0.78 * text.size), (16.0, -20.0)] {
             let place = at(on.x, on.y + away).turned(on, angle);
             for (anchor, off) in [(Anchor::Middle, 0.5), (Anchor::Start, 0.0), (Anchor::End, 1.0)] {
                 // Beyond its ends the line would not carry the text, unless it is too short for it anyway.

@@ -104,7 +104,9 @@ pub fn sweeps(run: &Run) -> Vec<Sweep<'_>> {
 
 /// The marks of a run: whole steps, and the stages of the smallest batch of each phase. More stages would
 /// lie on top of each other.
-pub fn marks<'a>(run: &'a Run, level: Level, hue_of: impl Fn(Phase) -> Hue) -> Vec<Mark<'a>> {
+pub fn marks<'a>(run: &'a Run, level: Level, overlay: bool, hue_of: impl Fn(Phase) -> Hue) -> Vec<Mark<'a>> {
+    // Several runs leave little room for words; the key says that circles are decode.
+    let (decode, of_roof) = if overlay { ("", "") } else { ("decode, ", " of roof") };
     let least = |phase| run.points.iter().filter(|p| p.phase == phase).map(|p| p.batch).min();
     let several = |phase, of: fn(&Point) -> u32| {
         run.points.iter().filter(|p| p.phase == phase).map(of).collect::<BTreeSet<_>>().len() > 1
@@ -126,10 +128,10 @@ pub fn marks<'a>(run: &'a Run, level: Level, hue_of: impl Fn(Phase) -> Hue) -> V
                 (None, Phase::Decode) if Some(point.batch) == smallest => {
                     let context =
                         if several_contexts { format!(", context {}", point.context) } else { String::new() };
-                    (format!("decode, batch {}{context}: {share} of roof", point.batch), 100.0)
+                    (format!("{decode}batch {}{context}: {share}{of_roof}", point.batch), 100.0)
                 }
                 (None, Phase::Decode) => (format!("batch {}: {share}", point.batch), 50.0),
-                (None, Phase::Prefill) if !several_prompts => (format!("prefill: {share} of roof"), 90.0),
+                (None, Phase::Prefill) if !several_prompts => (format!("prefill: {share}{of_roof}"), 90.0),
                 (None, Phase::Prefill) if point.batch == 1 => {
                     (format!("prefill, {} tokens: {share}", point.tokens), 85.0)
                 }

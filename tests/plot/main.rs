@@ -2,4 +2,5 @@
 
 mod figures;
 mod labels;
+mod program;
 mod runs;
