@@ -73,7 +73,7 @@ pub struct Placed {
 /// Shorter leader lines are only clutter.
 const SHORTEST_LEADER: f64 = 7.0;
 const CROSSED_LEADER: f64 = 70.0;
-const TANGLE: f64 = 25.0;
+const TANGLE: f64 = 40.0;
 const LEADER_OVER_MARK: f64 = 80.0;
 const LEADER_OVER_LINE: f64 = 20.0;
 /// Lines that cost this much under a text make it hard to read.
@@ -100,8 +100,12 @@ pub fn place(labels: &[Label], obstacles: &Obstacles) -> Vec<Option<Placed>> {
 
 /// The spots that the fixed obstacles allow, the cheapest first.
 fn possible(label: &Label, obstacles: &Obstacles) -> Vec<(f64, Placed)> {
-    let mut spots: Vec<(f64, Placed)> =
-        label.spots.iter().filter_map(|spot| allowed(spot, obstacles)).filter(|s| s.0 <= label.most).collect();
+    let mut spots: Vec<(f64, Placed)> = label
+        .spots
+        .iter()
+        .filter_map(|spot| allowed(spot, obstacles))
+        .filter(|s| s.0 <= label.most)
+        .collect();
     spots.sort_by(|a, b| a.0.total_cmp(&b.0));
     spots
 }
@@ -118,12 +122,8 @@ fn allowed(spot: &Spot, obstacles: &Obstacles) -> Option<(f64, Placed)> {
     }
     let covered: f64 = obstacles.soft.iter().filter(|(o, _)| meets(o)).map(|(_, cost)| cost).sum();
     let foreign = |mark: &At| !spot.leaders.iter().any(|l| l.from == *mark);
-    let near: f64 = obstacles
-        .near
-        .iter()
-        .filter(|(mark, o, _)| foreign(mark) && meets(o))
-        .map(|(_, _, cost)| cost)
-        .sum();
+    let near: f64 =
+        obstacles.near.iter().filter(|(mark, o, _)| foreign(mark) && meets(o)).map(|(_, _, cost)| cost).sum();
     let drawn: Vec<(At, (At, At))> = spot
         .leaders
         .iter()
@@ -146,7 +146,7 @@ fn allowed(spot: &Spot, obstacles: &Obstacles) -> Option<(f64, Placed)> {
             through + lines[i + 1..].iter().filter(|other| line.meets(other)).count()
         })
         .sum();
-    let mut cost = spot.cost + covered + near + TANGLE * tangles.min(4) as f64;
+    let mut cost = spot.cost + covered + near + TANGLE * tangles as f64;
     for (line, mark) in lines.iter().zip(&marks) {
         // What lies over the mark itself cannot be avoided.
         let over = |o: &Outline| if o.meets(line) && !o.holds(*mark) { 1.0 } else { 0.0 };
@@ -240,7 +240,7 @@ pub fn column(marks: &[(At, f64, Text)]) -> Vec<Spot> {
         .flat_map(|(i, key)| {
             let mut sorted: Vec<&(At, f64, Text)> = marks.iter().collect();
             sorted.sort_by(|a, b| b.2.bold.cmp(&a.2.bold).then(key(&a.0).total_cmp(&key(&b.0))));
-            stacked(&sorted, centre, radius, 10.0 * i as f64)
+            stacked(&sorted, centre, radius, 35.0 * i as f64)
         })
         .collect()
 }
@@ -280,7 +280,7 @@ pub fn along(from: At, to: At, preferred: f64, text: &Text) -> Vec<Spot> {
     for step in 0..=40 {
         let share = f64::from(step) / 40.0;
         let on = from.towards(to, share * length);
-        for (side, away) in [(0.0, -6.0), (15.0, -4.0), (4.0, 6.0 + 0.78 * text.size), (16.0, -20.0)] {
+        for (side, away) in [(0.0, -6.0), (4.0, 6.0 + 0.78 * text.size), (16.0, -20.0)] {
             let place = at(on.x, on.y + away).turned(on, angle);
             for (anchor, off) in [(Anchor::Middle, 0.5), (Anchor::Start, 0.0), (Anchor::End, 1.0)] {
                 // Beyond its ends the line would not carry the text, unless it is too short for it anyway.
@@ -332,7 +332,8 @@ mod tests {
 
     #[test]
     fn without_room_a_label_is_left_out() {
-        let obstacles = Obstacles { low: Some(at(0.0, 0.0)), high: Some(at(60.0, 20.0)), ..Obstacles::default() };
+        let obstacles =
+            Obstacles { low: Some(at(0.0, 0.0)), high: Some(at(60.0, 20.0)), ..Obstacles::default() };
         let labels = [label("first", at(5.0, 10.0)), label("a much longer second", at(5.0, 10.0))];
         let placed = place(&labels, &obstacles);
         assert!(placed[0].is_some() && placed[1].is_none());

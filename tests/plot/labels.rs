@@ -27,9 +27,8 @@ pub fn texts(svg: &str) -> Vec<(String, Outline)> {
             let plain = [("&lt;", "<"), ("&gt;", ">"), ("&quot;", "\""), ("&#39;", "'"), ("&amp;", "&")]
                 .iter()
                 .fold(words.to_string(), |text, (from, to)| text.replace(from, to));
-            let angle = attribute(element, "transform").map_or(0.0, |t| {
-                t.trim_start_matches("rotate(").split_once(' ').unwrap().0.parse().unwrap()
-            });
+            let angle = attribute(element, "transform")
+                .map_or(0.0, |t| t.trim_start_matches("rotate(").split_once(' ').unwrap().0.parse().unwrap());
             let text = Text {
                 text: plain,
                 at: at(number(element, "x"), number(element, "y")),
@@ -67,7 +66,8 @@ fn check(name: &str, svg: &str) {
 fn shrunk(outline: &Outline) -> Outline {
     let corners = outline.corners();
     let n = corners.len() as f64;
-    let middle = at(corners.iter().map(|c| c.x).sum::<f64>() / n, corners.iter().map(|c| c.y).sum::<f64>() / n);
+    let middle =
+        at(corners.iter().map(|c| c.x).sum::<f64>() / n, corners.iter().map(|c| c.y).sum::<f64>() / n);
     Outline::new(corners.iter().map(|c| c.towards(middle, 0.2)).collect())
 }
 
@@ -145,7 +145,16 @@ fn no_label_of_an_overlay_lies_on_another_or_leaves_the_picture() {
 fn every_step_of_an_ordinary_run_is_labelled() {
     let svg = to_svg(&[runs::cpu()], Level::All).unwrap();
     let labels: Vec<String> = texts(&svg).into_iter().map(|(text, _)| text).collect();
-    for wanted in ["decode, batch 1: ", "batch 2: ", "batch 32: ", "prefill: ", "gate_up ", "ridge ", "memory ", "bf16 "] {
+    for wanted in [
+        "decode, batch 1: ",
+        "batch 2: ",
+        "batch 32: ",
+        "prefill: ",
+        "gate_up ",
+        "ridge ",
+        "memory ",
+        "bf16 ",
+    ] {
         assert!(labels.iter().any(|l| l.starts_with(wanted)), "{wanted} in {labels:?}");
     }
 }

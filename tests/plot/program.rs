@@ -21,7 +21,9 @@ fn stderr(command: &mut Command) -> String {
 fn without_a_name_the_newest_run_is_drawn_beside_its_file() {
     let folder = tempfile::tempdir().unwrap();
     fs::create_dir_all(folder.path().join("reports/cpu")).unwrap();
-    for (name, created) in [("reports/cpu/b.json", "2026-11-23T10:00:00Z"), ("reports/a.json", "2026-11-22T10:00:00Z")] {
+    for (name, created) in
+        [("reports/cpu/b.json", "2026-11-23T10:00:00Z"), ("reports/a.json", "2026-11-22T10:00:00Z")]
+    {
         let mut run = runs::cpu();
         run.created = created.into();
         fs::write(folder.path().join(name), run.to_json().unwrap()).unwrap();
