@@ -11,7 +11,7 @@ use super::{text, theme};
 use crate::units::{BytesPerSec, FlopsPerSec};
 
 /// Cost of a label over a roof, over the batch path, and over a drop line.
-const OVER_ROOF: f64 = 130.0;
+const OVER_ROOF: f64 = 250.0;
 const OVER_PATH: f64 = 45.0;
 const OVER_DROP: f64 = 10.0;
 /// Cost of a label where it would be taken for that of another mark.
@@ -229,6 +229,6 @@ fn mark_label(scale: &Scale, group: &[&Mark], overlay: bool) -> Label {
         );
     }
     // In an overlay the stages of one run must not litter the others.
-    let most = if overlay && !group[0].is_step() { 90.0 } else { 1200.0 };
+    let most = if overlay && !group[0].is_step() { 90.0 } else { f64::INFINITY };
     Label { spots, importance: group[0].importance, most, colour: group[0].hue.main }
 }

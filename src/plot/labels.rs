@@ -73,7 +73,7 @@ pub struct Placed {
 /// Shorter leader lines are only clutter.
 const SHORTEST_LEADER: f64 = 7.0;
 const CROSSED_LEADER: f64 = 70.0;
-const TANGLE: f64 = 40.0;
+const TANGLE: f64 = 30.0;
 const LEADER_OVER_MARK: f64 = 80.0;
 const LEADER_OVER_LINE: f64 = 20.0;
 /// Lines that cost this much under a text make it hard to read.
