@@ -316,7 +316,7 @@ mod tests {
 
     #[test]
     fn labels_of_marks_in_one_place_go_apart() {
-        let labels: Vec<Label> = (0..12).map(|i| label(&format!("stage {i}"), at(300.0, 300.0))).collect();
+        let labels: Vec<Label> = (0..8).map(|i| label(&format!("stage {i}"), at(300.0, 300.0))).collect();
         let obstacles = Obstacles {
             low: Some(at(0.0, 0.0)),
             high: Some(at(600.0, 600.0)),
