@@ -11,15 +11,15 @@ use super::{text, theme};
 use crate::units::{BytesPerSec, FlopsPerSec};
 
 /// Cost of a label over a roof, over the batch path, and over a drop line.
-const OVER_ROOF: f64 = 130.0;
+const OVER_ROOF: f64 = 250.0;
 const OVER_PATH: f64 = 45.0;
-const OVER_DROP: f64 = 25.0;
+const OVER_DROP: f64 = 10.0;
 /// Cost of a label where it would be taken for that of another mark.
 const NEAR_MARK: f64 = 14.0;
 /// Stages closer than this share a column of labels.
-const CLOSE: f64 = 30.0;
+const CLOSE: f64 = 19.0;
 /// Cost of labelling only the first of a group.
-const ALONE: f64 = 300.0;
+const ALONE: f64 = 700.0;
 /// Widest that a label may be.
 const WIDEST: f64 = 260.0;
 
@@ -99,7 +99,7 @@ fn obstacles(scale: &Scale, layers: &[Layer]) -> Obstacles {
     for layer in layers {
         for mark in &layer.marks {
             let centre = place_of(scale, mark);
-            all.solid.push(Outline::around(centre, mark.radius() + 0.5));
+            all.solid.push(Outline::around(centre, mark.reach() + 0.5));
             if mark.is_step() {
                 all.near.push((centre, Outline::around(centre, mark.radius() + 16.0), NEAR_MARK));
             }
@@ -158,7 +158,7 @@ fn roof_labels(labels: &mut Vec<Label>, scale: &Scale, layer: &Layer, overlay: b
         if let (Some(cache), false) = (roofs.cache, overlay)
             && let Some((from, to)) = roofs::slope(scale, cache, roofs.top())
         {
-            let name = format!("last-level cache {} {source}", BytesPerSec(cache).human());
+            let name = format!("cache {} {source}", BytesPerSec(cache).human());
             add(labels::along(from, to, 0.5, &words(name, theme::SMALL, theme::QUIET)), 190.0);
         }
         for (_, plateau) in figure::plateaus(roofs, overlay) {
@@ -229,6 +229,6 @@ fn mark_label(scale: &Scale, group: &[&Mark], overlay: bool) -> Label {
         );
     }
     // In an overlay the stages of one run must not litter the others.
-    let most = if overlay && !group[0].is_step() { 90.0 } else { 600.0 };
+    let most = if overlay && !group[0].is_step() { 90.0 } else { f64::INFINITY };
     Label { spots, importance: group[0].importance, most, colour: group[0].hue.main }
 }

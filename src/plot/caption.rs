@@ -6,6 +6,7 @@ use crate::model::DType;
 use crate::roofline::CeilingSource;
 use crate::run::{Point, Run, RunStatus, Status};
 use crate::units::{Bytes, FlopsPerSec, Intensity, percent, si};
+use crate::workload::Phase;
 
 /// The heading.
 pub fn title(runs: &[Run]) -> String {
@@ -33,7 +34,7 @@ pub fn subtitle(runs: &[Run]) -> String {
         values.dedup();
         values.iter().map(u32::to_string).collect::<Vec<_>>().join(", ")
     };
-    let decode = || steps().filter(|p| p.phase == crate::workload::Phase::Decode);
+    let decode = || steps().filter(|p| p.phase == Phase::Decode);
     if decode().next().is_some() {
         parts.push(format!(
             "decode of batch {} at context {}",
@@ -41,7 +42,7 @@ pub fn subtitle(runs: &[Run]) -> String {
             sorted(decode().map(|p| p.context).collect())
         ));
     }
-    let prefill = || steps().filter(|p| p.phase == crate::workload::Phase::Prefill);
+    let prefill = || steps().filter(|p| p.phase == Phase::Prefill);
     if prefill().next().is_some() {
         parts.push(format!("prefill of {} tokens", sorted(prefill().map(|p| p.tokens).collect())));
     }
@@ -156,7 +157,11 @@ pub fn describe(point: &Point) -> String {
         Some(stage) => format!("{} {stage}", point.phase),
         None => format!("{} step", point.phase),
     };
-    let work = format!("{name}, batch {}, {} tokens, context {}", point.batch, point.tokens, point.context);
+    let tokens = match point.phase {
+        Phase::Decode => String::new(),
+        Phase::Prefill => format!(" {} tokens,", point.tokens),
+    };
+    let work = format!("{name}, batch {},{tokens} context {}", point.batch, point.context);
     if !marks::drawable(point) {
         return format!(
             "{work}: {} at no intensity that an axis could show, not drawn",

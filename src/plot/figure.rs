@@ -80,7 +80,7 @@ fn layer(run: &Run, index: usize, runs: usize, level: Level) -> Layer<'_> {
         hue: if runs > 1 { own } else { theme::INK },
         measured: Roofs::of(run, CeilingSource::Measured),
         datasheet: Roofs::of(run, CeilingSource::Datasheet),
-        marks: marks::marks(run, level, hue_of),
+        marks: marks::marks(run, level, runs > 1, hue_of),
         sweeps: if level == Level::Stage { Vec::new() } else { marks::sweeps(run) },
     }
 }
@@ -92,7 +92,7 @@ fn ranges(layers: &[Layer]) -> Option<(Range, Range)> {
     let tops = layers.iter().flat_map(|l| l.all_roofs()).filter_map(Roofs::top);
     let memory = layers.iter().filter_map(|l| l.roofs()?.memory);
     let intensities = points().map(|p| p.intensity).chain(ridges().flat_map(|(x, _)| [x.0 / 3.0, x.0 * 6.0]));
-    let x = Range::holding(intensities, 2.2, 1.6)
+    let x = Range::holding(intensities, 2.2, 3.0)
         // Only bandwidths: any stretch of them will do.
         .or_else(|| memory.clone().next().map(|_| Range { low: 0.5, high: 500.0 }))
         .or(Some(Range { low: 0.5, high: 500.0 }))?;

@@ -66,9 +66,15 @@ impl Outline {
         Self::new(vec![from, to])
     }
 
-    /// The upright box around a mark, with a little air.
+    /// The octagon around a round mark.
     pub fn around(centre: At, radius: f64) -> Self {
-        Self::rectangle(at(centre.x - radius, centre.y - radius), at(centre.x + radius, centre.y + radius))
+        let eighth = std::f64::consts::FRAC_PI_4;
+        let reach = radius / (eighth / 2.0).cos();
+        let corner = |i: u32| {
+            let (sin, cos) = ((f64::from(i) + 0.5) * eighth).sin_cos();
+            at(centre.x + reach * cos, centre.y + reach * sin)
+        };
+        Self::new((0..8).map(corner).collect())
     }
 
     /// The corners in order.

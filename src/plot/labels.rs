@@ -73,6 +73,7 @@ pub struct Placed {
 /// Shorter leader lines are only clutter.
 const SHORTEST_LEADER: f64 = 7.0;
 const CROSSED_LEADER: f64 = 70.0;
+const TANGLE: f64 = 30.0;
 const LEADER_OVER_MARK: f64 = 80.0;
 const LEADER_OVER_LINE: f64 = 20.0;
 /// Lines that cost this much under a text make it hard to read.
@@ -136,7 +137,16 @@ fn allowed(spot: &Spot, obstacles: &Obstacles) -> Option<(f64, Placed)> {
         .collect();
     let (marks, leaders): (Vec<At>, Vec<(At, At)>) = drawn.into_iter().unzip();
     let lines: Vec<Outline> = leaders.iter().map(|&(from, to)| Outline::line(from, to)).collect();
-    let mut cost = spot.cost + covered + near;
+    // A column's own leaders had better neither run through its texts nor cross each other.
+    let tangles: usize = lines
+        .iter()
+        .enumerate()
+        .map(|(i, line)| {
+            let through = if lines.len() > 1 { boxes.iter().filter(|b| b.meets(line)).count() } else { 0 };
+            through + lines[i + 1..].iter().filter(|other| line.meets(other)).count()
+        })
+        .sum();
+    let mut cost = spot.cost + covered + near + TANGLE * tangles as f64;
     for (line, mark) in lines.iter().zip(&marks) {
         // What lies over the mark itself cannot be avoided.
         let over = |o: &Outline| if o.meets(line) && !o.holds(*mark) { 1.0 } else { 0.0 };
@@ -222,9 +232,22 @@ pub fn column(marks: &[(At, f64, Text)]) -> Vec<Spot> {
         marks.iter().map(|m| m.0.y).sum::<f64>() / count,
     );
     let radius = marks.iter().map(|m| m.0.distance(centre) + m.1).fold(0.0, f64::max);
-    let mut sorted: Vec<&(At, f64, Text)> = marks.iter().collect();
-    // A heading stays on top.
-    sorted.sort_by(|a, b| b.2.bold.cmp(&a.2.bold).then(a.0.y.total_cmp(&b.0.y)));
+    // By height; where that does not tell them apart, one of the others may tangle less. A heading stays on top.
+    let orders: [fn(&At) -> f64; 3] = [|at| at.y, |at| at.x, |at| -at.x];
+    orders
+        .iter()
+        .enumerate()
+        .flat_map(|(i, key)| {
+            let mut sorted: Vec<&(At, f64, Text)> = marks.iter().collect();
+            sorted.sort_by(|a, b| b.2.bold.cmp(&a.2.bold).then(key(&a.0).total_cmp(&key(&b.0))));
+            stacked(&sorted, centre, radius, 35.0 * i as f64)
+        })
+        .collect()
+}
+
+/// Columns with their rows in this order.
+fn stacked(rows: &[&(At, f64, Text)], centre: At, radius: f64, extra: f64) -> Vec<Spot> {
+    let count = rows.len() as f64;
     surroundings()
         // Nearer there is no room for a fan of lines; straight above and below it would be too flat.
         .filter(|(distance, (cos, _), _)| *distance >= 16.0 && cos.abs() > 0.3)
@@ -232,8 +255,8 @@ pub fn column(marks: &[(At, f64, Text)]) -> Vec<Spot> {
             let (side, anchor) = if cos > 0.0 { (1.0, Anchor::Start) } else { (-1.0, Anchor::End) };
             let reach = radius + distance;
             let (x, y) = (centre.x + reach * cos, centre.y + reach * sin);
-            let mut spot = Spot { texts: Vec::new(), cost, leaders: Vec::new() };
-            for (row, (from, radius, text)) in sorted.iter().enumerate() {
+            let mut spot = Spot { texts: Vec::new(), cost: cost + extra, leaders: Vec::new() };
+            for (row, (from, radius, text)) in rows.iter().enumerate() {
                 let pitch = text.size * 1.2;
                 // The end of the column that faces the marks stands at the spot.
                 let top = y - pitch * (count / 2.0 - sin * (count - 1.0) / 2.0);
@@ -293,7 +316,7 @@ mod tests {
 
     #[test]
     fn labels_of_marks_in_one_place_go_apart() {
-        let labels: Vec<Label> = (0..12).map(|i| label(&format!("stage {i}"), at(300.0, 300.0))).collect();
+        let labels: Vec<Label> = (0..8).map(|i| label(&format!("stage {i}"), at(300.0, 300.0))).collect();
         let obstacles = Obstacles {
             low: Some(at(0.0, 0.0)),
             high: Some(at(600.0, 600.0)),

@@ -29,6 +29,14 @@ impl Mark<'_> {
         theme::radius(self.point.share_of_step)
     }
 
+    /// How far it reaches from its centre: a diamond further than a circle of the same area.
+    pub fn reach(&self) -> f64 {
+        match self.point.phase {
+            Phase::Decode => self.radius(),
+            Phase::Prefill => self.radius() * (std::f64::consts::PI / 2.0).sqrt(),
+        }
+    }
+
     /// Whether it is a whole step.
     pub fn is_step(&self) -> bool {
         self.point.stage.is_none()
@@ -41,7 +49,7 @@ impl Mark<'_> {
 
     /// Corners of the diamond with the area of the circle.
     pub fn diamond(&self, centre: At) -> [At; 4] {
-        let reach = self.radius() * (std::f64::consts::PI / 2.0).sqrt();
+        let reach = self.reach();
         [
             at(centre.x, centre.y - reach),
             at(centre.x + reach, centre.y),
@@ -96,12 +104,15 @@ pub fn sweeps(run: &Run) -> Vec<Sweep<'_>> {
 
 /// The marks of a run: whole steps, and the stages of the smallest batch of each phase. More stages would
 /// lie on top of each other.
-pub fn marks<'a>(run: &'a Run, level: Level, hue_of: impl Fn(Phase) -> Hue) -> Vec<Mark<'a>> {
+pub fn marks<'a>(run: &'a Run, level: Level, overlay: bool, hue_of: impl Fn(Phase) -> Hue) -> Vec<Mark<'a>> {
+    // Several runs leave little room for words; the key says that circles are decode.
+    let (decode, of_roof) = if overlay { ("", "") } else { ("decode, ", " of roof") };
     let least = |phase| run.points.iter().filter(|p| p.phase == phase).map(|p| p.batch).min();
     let several = |phase, of: fn(&Point) -> u32| {
         run.points.iter().filter(|p| p.phase == phase).map(of).collect::<BTreeSet<_>>().len() > 1
     };
     let several_contexts = several(Phase::Decode, |p| p.context);
+    let several_prompts = several(Phase::Prefill, |p| p.tokens) || several(Phase::Prefill, |p| p.batch);
     let smallest = least(Phase::Decode);
     let mut marks: Vec<Mark> = run
         .points
@@ -117,11 +128,12 @@ pub fn marks<'a>(run: &'a Run, level: Level, hue_of: impl Fn(Phase) -> Hue) -> V
                 (None, Phase::Decode) if Some(point.batch) == smallest => {
                     let context =
                         if several_contexts { format!(", context {}", point.context) } else { String::new() };
-                    (format!("decode, batch {}{context}: {share} of roof", point.batch), 100.0)
+                    (format!("{decode}batch {}{context}: {share}{of_roof}", point.batch), 100.0)
                 }
                 (None, Phase::Decode) => (format!("batch {}: {share}", point.batch), 50.0),
+                (None, Phase::Prefill) if !several_prompts => (format!("prefill: {share}{of_roof}"), 90.0),
                 (None, Phase::Prefill) if point.batch == 1 => {
-                    (format!("prefill, {} tokens: {share} of roof", point.tokens), 90.0)
+                    (format!("prefill, {} tokens: {share}", point.tokens), 85.0)
                 }
                 (None, Phase::Prefill) => {
                     (format!("prefill, {} × {} tokens: {share}", point.batch, point.tokens), 80.0)

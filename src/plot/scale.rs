@@ -103,7 +103,7 @@ impl Scale {
 
     /// Ticks of the intensity, with their labels where they have one.
     pub fn x_ticks(&self) -> Vec<(f64, Option<String>)> {
-        ticks(self.x, (self.high.x - self.low.x) / self.x.decades(), 62.0, plain)
+        ticks(self.x, (self.high.x - self.low.x) / self.x.decades(), 46.0, plain)
     }
 
     /// Ticks of the rate.

@@ -48,7 +48,7 @@ pub const FONTS: &str = "Helvetica Neue, Helvetica, Arial, Liberation Sans, Noto
 /// Width of the whole picture.
 pub const WIDTH: f64 = 900.0;
 /// Space left of the plot area: the labels of the vertical axis.
-pub const LEFT: f64 = 104.0;
+pub const LEFT: f64 = 112.0;
 /// Space right of the plot area.
 pub const RIGHT: f64 = 24.0;
 /// Size of the title.

@@ -1,0 +1,70 @@
+//! `llmroof plot` as it is typed.
+
+use std::fs;
+use std::path::Path;
+
+use assert_cmd::Command;
+
+use crate::runs;
+
+fn plot(folder: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_llmroof"));
+    command.current_dir(folder).env_remove("LLMROOF_REPORTS").arg("plot");
+    command
+}
+
+fn stderr(command: &mut Command) -> String {
+    String::from_utf8(command.output().unwrap().stderr).unwrap()
+}
+
+#[test]
+fn without_a_name_the_newest_run_is_drawn_beside_its_file() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::create_dir_all(folder.path().join("reports/cpu")).unwrap();
+    for (name, created) in
+        [("reports/cpu/b.json", "2026-11-23T10:00:00Z"), ("reports/a.json", "2026-11-22T10:00:00Z")]
+    {
+        let mut run = runs::cpu();
+        run.created = created.into();
+        fs::write(folder.path().join(name), run.to_json().unwrap()).unwrap();
+    }
+    fs::write(folder.path().join("reports/cpu/other.json"), "{}").unwrap();
+    plot(folder.path()).assert().success().stdout("").stderr("wrote reports/cpu/b.svg\n");
+    let svg = fs::read_to_string(folder.path().join("reports/cpu/b.svg")).unwrap();
+    assert!(svg.starts_with("<svg ") && svg.ends_with("</svg>\n"));
+    let out = plot(folder.path()).args(["-o", "-"]).output().unwrap();
+    assert!(out.stderr.is_empty() && out.stdout == svg.as_bytes());
+}
+
+#[test]
+fn several_runs_go_into_one_picture() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("a.json"), runs::cpu().to_json().unwrap()).unwrap();
+    fs::write(folder.path().join("b.json"), runs::a100().to_json().unwrap()).unwrap();
+    let mut both = plot(folder.path());
+    both.args(["a.json", "b.json", "-o", "both.svg", "--level", "phase"]);
+    both.assert().success().stderr("wrote both.svg\n");
+    let svg = fs::read_to_string(folder.path().join("both.svg")).unwrap();
+    assert!(svg.contains("Rooflines of llama-8b, 2 runs"));
+}
+
+#[test]
+fn what_cannot_be_done_is_said_in_one_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let here = folder.path();
+    fs::write(here.join("no.json"), "{\"a\": 1}").unwrap();
+    fs::write(here.join("a.json"), runs::cpu().to_json().unwrap()).unwrap();
+    let cases: [(&[&str], &str); 5] = [
+        (&[], "error: no run file in reports. hint: `llmroof measure` writes one"),
+        (&["missing.json"], "error: missing.json: "),
+        (&["no.json"], "error: no.json: not a run file"),
+        (&["a.json", "-o", "a.png"], "error: a.png: only SVG pictures can be written. hint: "),
+        (&["a.json", "-o", "nowhere/a.svg"], "error: nowhere/a.svg: cannot be written"),
+    ];
+    for (arguments, wanted) in cases {
+        let mut command = plot(here);
+        command.args(arguments).assert().code(2);
+        let said = stderr(&mut command);
+        assert!(said.starts_with(wanted) && said.lines().count() == 1, "{said}");
+    }
+}
