@@ -66,12 +66,11 @@ fn a_wrong_model_fails_both_checks() {
     ];
     let mut unseen = Vec::new();
     for (name, fault) in faults {
-        for activations in [DType::F32, DType::Bf16] {
-            let failed = |rows: Vec<Row>| !rows.iter().all(Row::passed);
-            let mut session = ReferenceSession::new(fault());
-            if !check_kernels(&mut session, 1, activations, Extent::Short).map_or(true, failed) {
-                unseen.push(format!("{name}, {activations}, kernels"));
-            }
+        // The wider of the bounds must find it.
+        let mut session = ReferenceSession::new(fault());
+        let rows = check_kernels(&mut session, 1, DType::Bf16, Extent::Short);
+        if rows.is_ok_and(|rows| rows.iter().all(Row::passed)) {
+            unseen.push(format!("{name}, kernels"));
         }
         let checkpoint = Checkpoint::open(&support::tests(support::GOLDEN[0])).unwrap();
         let mut session = ReferenceSession::new(fault());
@@ -111,7 +110,7 @@ fn a_wrong_output_is_found_and_named() {
         let rows = kernels(fault, DType::Bf16);
         let failed: Vec<&str> =
             rows.iter().filter(|row| !row.passed()).map(|row| row.check.as_str()).collect();
-        assert_eq!(failed.first(), Some(&stage), "{failed:?}");
+        assert!(failed.contains(&stage), "{stage}: {failed:?}");
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::error::Largest;
 use super::shapes::{LAYERS, Shape, shapes};
-use super::source::{NormalWeights, Random, WeightRows};
+use super::source::{HeldRows, NormalWeights, Random};
 use super::{Bounds, Row};
 use crate::backend::{Residency, Session, StageOutput};
 use crate::error::{Failure, Result};
@@ -59,7 +59,7 @@ fn check_model(
 ) -> Result<()> {
     let spec = shape.spec();
     let weights = NormalWeights::new(&spec, seed);
-    let rows = WeightRows(&weights);
+    let rows = HeldRows::new(&spec, &weights);
     let rounding = if activations == DType::F32 { Rounding::None } else { Rounding::Bf16 };
     let mut random = Random::new(seed);
     let mut whole = Reference::new(&spec, &rows, rounding, LAYERS, shape.batch as usize);
