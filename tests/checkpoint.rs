@@ -1,4 +1,5 @@
 //! Checkpoint folders: what is read from the good ones, and what is said of the bad ones.
+#![allow(clippy::unwrap_used)]
 
 mod support;
 

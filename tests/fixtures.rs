@@ -1,5 +1,6 @@
 //! Text files of every kind that llmroof reads: the valid ones are read, of the invalid ones it says where
 //! and what.
+#![allow(clippy::unwrap_used)]
 
 mod support;
 

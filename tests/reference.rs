@@ -1,4 +1,5 @@
 //! The float64 reference against the logits that transformers computes.
+#![allow(clippy::unwrap_used)]
 
 mod support;
 

@@ -1,4 +1,5 @@
 //! The verification passes a device that computes a Llama and fails every one that does not.
+#![allow(clippy::unwrap_used)]
 
 mod support;
 
@@ -39,7 +40,8 @@ fn a_right_device_passes_the_kernel_check() {
 
 #[test]
 fn a_wrong_model_fails_both_checks() {
-    let faults: [(&str, fn() -> Fault); 6] = [
+    type Make = fn() -> Fault;
+    let faults: [(&str, Make); 6] = [
         ("rotary base 5% off", || Fault::Model(|spec| spec.rope_theta *= 1.05)),
         ("no rotary scaling", || Fault::Model(|spec| spec.rope_scaling = None)),
         ("a hundredth of the epsilon", || Fault::Model(|spec| spec.norm_eps *= 0.01)),
