@@ -57,7 +57,7 @@ fn a_prompt_in_one_pass_or_in_pieces_gives_the_same_logits() {
     let rows = WeightRows(&checkpoint);
     let tokens: Vec<u32> = (1..12).map(|i| i * 37 % 512).collect();
     let new = |batch| Reference::new(checkpoint.spec(), &rows, Rounding::None, 3, batch);
-    let whole = new(1).forward(&[tokens.clone()]).pop().unwrap().values;
+    let whole = new(1).forward(std::slice::from_ref(&tokens)).pop().unwrap().values;
     let mut pieces = new(2);
     pieces.forward(&[tokens[..5].to_vec(), vec![1; 5]]);
     let both = pieces.forward(&[tokens[5..].to_vec(), vec![2; 6]]).pop().unwrap().values;
