@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+pub use crate::export::Format;
 use crate::sweep::Sweep;
 
 /// Roofline and memory-bandwidth profiler for LLM inference
@@ -46,19 +47,6 @@ pub struct OutputArgs {
     /// Also write the result to a file, its format by the ending (.json, .csv, .md, .txt); - is stdout
     #[arg(long, value_name = "PATH")]
     pub export: Vec<PathBuf>,
-}
-
-/// Formats of results.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Format {
-    /// For people, in human units
-    Table,
-    /// The run file, in base units
-    Json,
-    /// The points, in base units
-    Csv,
-    /// The table in Markdown
-    Markdown,
 }
 
 /// Which part of a request.

@@ -52,7 +52,7 @@ impl DeviceProfile {
     /// Names the line or the field that is wrong.
     pub fn from_toml(text: &str) -> Result<Self> {
         let profile: DeviceProfile = toml::from_str(text).map_err(|e| {
-            Failure::input(e.to_string())
+            Failure::toml(text, &e)
                 .hint("compare with `llmroof devices a100-sxm4-80gb -o json` for the fields of a device")
         })?;
         profile.validate()?;

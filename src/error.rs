@@ -57,6 +57,16 @@ impl Failure {
         Self::new(Code::Invalid, what)
     }
 
+    /// A TOML text that does not parse: the message with the line it is on.
+    pub fn toml(text: &str, error: &toml::de::Error) -> Self {
+        let line =
+            error.span().and_then(|span| text.get(..span.start)).map(|before| before.split('\n').count());
+        Self::input(match line {
+            Some(line) => format!("line {line}: {}", error.message()),
+            None => error.message().to_string(),
+        })
+    }
+
     /// Adds what the user can do.
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Self {

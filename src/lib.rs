@@ -6,6 +6,7 @@
 //! - [`model`], [`device`], [`stats`]: what a Llama is, what a datasheet says, order statistics.
 //! - [`workload`], [`roofline`]: the ledger of bytes and FLOPs of each stage; ceilings and what they allow.
 //! - [`run`]: the versioned file that holds one invocation's results.
+//! - [`request`]: the passes that a request asks for, and its times put together from their points.
 //! - [`reference`]: the stages of a Llama in float64, simple and slow, to check kernels against.
 //! - [`predict`], [`plot`], [`export`]: a run from a profile; a run as a picture; a run as a table or file.
 //!
@@ -29,6 +30,7 @@ pub mod plot;
 pub mod predict;
 pub mod profiles;
 pub mod reference;
+pub mod request;
 pub mod roofline;
 pub mod run;
 pub mod stats;

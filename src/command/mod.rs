@@ -5,11 +5,14 @@ use crate::error::Result;
 
 pub mod device;
 pub mod devices;
+pub mod host;
 pub mod measure;
 pub mod models;
+pub mod output;
 pub mod plot;
 pub mod predict;
 pub mod verify;
+pub mod work;
 
 /// Runs one subcommand.
 ///

@@ -1,12 +1,56 @@
 //! `llmroof predict`.
 
+use std::path::Path;
+
+use super::output::Destination;
+use super::{host, work};
 use crate::cli::PredictArgs;
+use crate::device::DeviceProfile;
 use crate::error::{Failure, Result};
+use crate::export::{self, Format, file};
+use crate::predict::{Origin, explain, predict};
+use crate::profiles::Catalog;
+use crate::run::Run;
 
 /// Runs `llmroof predict`.
 ///
 /// # Errors
 /// Whatever ended it, with its exit code.
-pub fn run(_args: &PredictArgs) -> Result<()> {
-    Err(Failure::input("not written yet"))
+pub fn run(args: &PredictArgs) -> Result<()> {
+    let catalog = Catalog::load(args.profiles.as_deref())?;
+    let model = catalog.model(&args.model)?;
+    let device = catalog.device(&args.device)?;
+    let sweeps = work::sweeps(&args.work);
+    let destination = Destination::of(&args.output)?;
+
+    let origin = Origin { argv: std::env::args().collect(), created: host::now(), host: host::describe() };
+    let run = predict(&model, device, &sweeps, origin)?;
+    let explanation = if args.explain {
+        let cards: Vec<&DeviceProfile> = catalog.devices().collect();
+        Some(explain(&run, device, &sweeps, &cards)?)
+    } else {
+        None
+    };
+    if let Some(folder) = &args.reports {
+        keep(&run, folder)?;
+    }
+    destination.write(|format| {
+        let text = export::render(&run, format)?;
+        Ok(match (&explanation, format) {
+            (Some(explanation), Format::Table) => format!("{text}\n{explanation}"),
+            (Some(explanation), Format::Markdown) => format!("{text}\n```text\n{explanation}```\n"),
+            _ => text,
+        })
+    })
+}
+
+/// Writes the run file to the folder of run files.
+fn keep(run: &Run, folder: &Path) -> Result<()> {
+    std::fs::create_dir_all(folder).map_err(|e| {
+        Failure::input(format!("{}: {e}", folder.display())).hint("give --reports a folder you may write to")
+    })?;
+    let path = folder.join(file::run_file_name(run));
+    file::write_atomic(&path, run.to_json()?.as_bytes())?;
+    eprintln!("run file: {}", path.display());
+    Ok(())
 }

@@ -112,7 +112,7 @@ impl ModelSpec {
     /// Names the line or the field that is wrong.
     pub fn from_toml(text: &str) -> Result<Self> {
         let spec: ModelSpec = toml::from_str(text).map_err(|e| {
-            Failure::input(e.to_string())
+            Failure::toml(text, &e)
                 .hint("compare with `llmroof models llama-8b -o json` for the fields of a model")
         })?;
         spec.validate()?;

@@ -1,1 +1,85 @@
-//! The CPU.
+//! The CPU: the whole suite on pinned threads, with the best instruction set there is.
+//!
+//! From the weights in memory to one step:
+//! - [`shape`]: the model cut into panels of 32 rows; [`loaded`]: the panels in one arena per thread, in the
+//!   order a step reads them; [`kv`]: the cache in the same layout.
+//! - [`dot`]: the microkernel, a panel times up to 12 tokens; [`product`]: matrices made of it;
+//!   [`attention`]: attention made of it; [`elementwise`]: what lies between.
+//! - [`step`]: the stages in order on [`pool`]'s threads; [`pass`]: their activations and clocks.
+//! - [`probe`], [`peak`]: the ceilings, on the same threads and over the same arenas.
+
+mod activation;
+mod attention;
+mod buffer;
+mod dot;
+mod elementwise;
+mod isa;
+mod kv;
+mod loaded;
+mod pass;
+mod peak;
+mod pool;
+mod probe;
+mod product;
+mod session;
+mod shape;
+mod step;
+mod topology;
+mod trace;
+
+pub use isa::InstructionSet;
+
+use sysinfo::System;
+
+use self::pool::Pool;
+use self::session::CpuSession;
+use self::topology::Caches;
+use super::{Backend, DeviceInfo, OpenOptions, Session};
+use crate::error::{Failure, Result};
+use crate::units::Bytes;
+
+/// The CPU of this machine.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct CpuBackend;
+
+impl Backend for CpuBackend {
+    fn name(&self) -> &'static str {
+        "cpu"
+    }
+
+    fn devices(&self) -> Result<Vec<DeviceInfo>> {
+        Ok(vec![describe()])
+    }
+
+    fn open(&self, options: &OpenOptions) -> Result<Box<dyn Session>> {
+        let isa = InstructionSet::choose(options.instruction_set.as_deref())?;
+        let (cpus, cores) = topology::cpus();
+        // A container may be given less time than it sees cores.
+        let allowed = std::thread::available_parallelism().map_or(1, usize::from);
+        let most = cpus.len().max(allowed);
+        let threads = options.threads.unwrap_or_else(|| cores.min(allowed).max(1));
+        if threads == 0 || threads > most {
+            return Err(Failure::input(format!("{threads} threads were asked for"))
+                .hint(format!("this machine runs 1 to {most}")));
+        }
+        Ok(Box::new(CpuSession::new(describe(), isa, Pool::new(threads, &cpus))))
+    }
+}
+
+/// What the system says of the CPU.
+fn describe() -> DeviceInfo {
+    let mut system = System::new();
+    system.refresh_memory();
+    system.refresh_cpu_list(sysinfo::CpuRefreshKind::nothing());
+    let brand = system.cpus().first().map_or("", |cpu| cpu.brand().trim()).to_owned();
+    let (_, cores) = topology::cpus();
+    let sets: Vec<_> = InstructionSet::available().iter().map(|set| set.name()).collect();
+    DeviceInfo {
+        kind: "cpu",
+        name: if brand.is_empty() { std::env::consts::ARCH.to_owned() } else { brand },
+        id: None,
+        memory: Bytes(system.total_memory() as f64),
+        cache: Caches::read().last.map(|bytes| Bytes(bytes as f64)),
+        detail: format!("{cores} cores, {}", sets.join(" ")),
+    }
+}

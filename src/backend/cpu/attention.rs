@@ -1,0 +1,328 @@
+//! Attention over the panels of the KV cache, with an online softmax over blocks of 64 positions.
+
+use super::activation::Activation;
+use super::dot::{MAX_TOKENS, PANEL};
+use super::elementwise as el;
+use super::kv::BLOCK;
+use super::shape::{Groups, split};
+use super::step::Step;
+use crate::backend::cpu::pool::Worker;
+
+/// How far ahead of the multiplication the cache is fetched in decode.
+const AHEAD: usize = 6 << 10;
+
+/// f32 values of scratch per thread: the scores and exponentials of a tile and the state of `columns` columns.
+pub fn scratch_len(columns: usize, width: usize) -> usize {
+    2 * 2 * MAX_TOKENS * PANEL + MAX_TOKENS * 16 + state_len(columns, width)
+}
+
+/// f32 values of a state: sums of the values, largest scores, sums of exponentials.
+pub fn state_len(columns: usize, width: usize) -> usize {
+    columns * (width + 2)
+}
+
+/// The running softmax of all columns of a unit.
+#[derive(Clone, Copy)]
+struct State {
+    /// `[tile][head panels][columns of the tile][32]`
+    sums: *mut f32,
+    /// `[columns]`
+    largest: *mut f32,
+    /// `[columns]`
+    weights: *mut f32,
+}
+
+impl State {
+    /// Lays a state over `len` values.
+    fn at(start: *mut f32, columns: usize, width: usize) -> State {
+        let largest = start.wrapping_add(columns * width);
+        State { sums: start, largest, weights: largest.wrapping_add(columns) }
+    }
+
+    /// Empties columns `first..first + count`.
+    unsafe fn clear(self, first: usize, count: usize, width: usize) {
+        // SAFETY: the columns lie in the state.
+        unsafe {
+            self.sums.add(first * width).write_bytes(0, count * width);
+            self.weights.add(first).write_bytes(0, count);
+            for c in first..first + count {
+                *self.largest.add(c) = -1e30;
+            }
+        }
+    }
+}
+
+/// One decode share: blocks `first..last` of a unit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Share {
+    unit: usize,
+    first: usize,
+    last: usize,
+}
+
+/// What a thread attends in decode: all blocks of all units, cut evenly; at most its first and last unit are shared.
+fn shares(units: usize, blocks: usize, threads: usize, thread: usize) -> impl Iterator<Item = Share> {
+    let range = split(units * blocks, threads, thread);
+    let units = range.start / blocks..range.end.div_ceil(blocks).max(range.start / blocks);
+    units.filter_map(move |unit| {
+        let first = range.start.max(unit * blocks) - unit * blocks;
+        let last = range.end.min((unit + 1) * blocks).saturating_sub(unit * blocks);
+        (first < last).then_some(Share { unit, first, last })
+    })
+}
+
+impl Step<'_> {
+    /// The attention stage of one layer.
+    ///
+    /// # Safety
+    /// Called by all threads of the pool with the same step, between barriers.
+    pub(super) unsafe fn attention<A: Activation>(&self, worker: Worker<'_>, layer: usize) {
+        // SAFETY: passed on to the caller.
+        unsafe {
+            if self.pass.tokens == 1 {
+                self.decode_attention::<A>(worker, layer);
+            } else {
+                self.prefill_attention::<A>(worker, layer);
+            }
+        }
+    }
+
+    /// One new token per sequence: every thread streams its even share of the cache.
+    ///
+    /// # Safety
+    /// As for [`Step::attention`].
+    unsafe fn decode_attention<A: Activation>(&self, worker: Worker<'_>, layer: usize) {
+        let pass = self.pass;
+        let blocks = (pass.start + 1).div_ceil(BLOCK);
+        let (units, width, columns) = (self.kv.units(), self.shape.head_width(), self.shape.group);
+        let whole = |share: Share| share.first == 0 && share.last == blocks;
+        let len = state_len(columns, width);
+        let mine = || shares(units, blocks, worker.threads, worker.index);
+        // SAFETY: scratch and the two slots are this thread's own; outputs of a unit are written by one thread.
+        unsafe {
+            for (i, share) in mine().enumerate() {
+                let start = if whole(share) {
+                    self.attention_scratch(worker.index).add(scratch_len(0, width))
+                } else {
+                    pass.partial(worker.index, i.min(1), len)
+                };
+                let state = State::at(start, columns, width);
+                state.clear(0, columns, width);
+                for block in share.first..share.last {
+                    for tile in 0..pass.columns.groups {
+                        self.attend::<A>(worker.index, layer, share.unit, tile, block, state, true);
+                    }
+                }
+                if whole(share) {
+                    self.put::<A>(share.unit, 0..pass.columns.groups, state);
+                }
+            }
+            if units.is_multiple_of(worker.threads) {
+                return;
+            }
+            worker.barrier.wait();
+            // Whoever has the first block of a unit that was cut adds up the others' parts.
+            for (i, share) in mine().enumerate() {
+                if share.first != 0 || whole(share) {
+                    continue;
+                }
+                let total = State::at(pass.partial(worker.index, i.min(1), len), columns, width);
+                for other in worker.index + 1..worker.threads {
+                    let part = shares(units, blocks, worker.threads, other).next();
+                    if part.is_some_and(|part| part.unit == share.unit) {
+                        self.merge(total, State::at(pass.partial(other, 0, len), columns, width));
+                    }
+                }
+                self.put::<A>(share.unit, 0..pass.columns.groups, total);
+            }
+        }
+    }
+
+    /// Many new tokens: tiles of queries, handed out as threads become free, the longest first.
+    ///
+    /// # Safety
+    /// As for [`Step::attention`].
+    unsafe fn prefill_attention<A: Activation>(&self, worker: Worker<'_>, layer: usize) {
+        const TILES: usize = 4;
+        let pass = self.pass;
+        let (units, width) = (self.kv.units(), self.shape.head_width());
+        let tiles = pass.columns.groups;
+        let parts = tiles.div_ceil(TILES);
+        loop {
+            let item = pass.next_item(layer);
+            if item >= units * parts {
+                return;
+            }
+            let (part, unit) = (parts - 1 - item / units, item % units);
+            // SAFETY: an item belongs to one thread; its state lies in the thread's scratch.
+            unsafe {
+                let start = self.attention_scratch(worker.index).add(scratch_len(0, width));
+                for tile in part * TILES..((part + 1) * TILES).min(tiles) {
+                    let first = pass.columns.start(tile);
+                    let count = pass.columns.size(tile);
+                    // A state that holds this tile alone, addressed as if it held all.
+                    let state = State::at(start, count, width);
+                    let state = State {
+                        sums: state.sums.wrapping_sub(first * width),
+                        largest: state.largest.wrapping_sub(first),
+                        weights: state.weights.wrapping_sub(first),
+                    };
+                    state.clear(first, count, width);
+                    let last_token = (first + count - 1) / self.shape.group;
+                    for block in 0..=(pass.start + last_token) / BLOCK {
+                        self.attend::<A>(worker.index, layer, unit, tile, block, state, false);
+                    }
+                    self.put::<A>(unit, tile..tile + 1, state);
+                }
+            }
+        }
+    }
+
+    /// One block of positions for one tile of columns.
+    ///
+    /// # Safety
+    /// The state and the thread's scratch are this thread's own; the cache is not written meanwhile.
+    unsafe fn attend<A: Activation>(
+        &self,
+        thread: usize,
+        layer: usize,
+        unit: usize,
+        tile: usize,
+        block: usize,
+        state: State,
+        stream: bool,
+    ) {
+        let pass = self.pass;
+        let width = self.shape.head_width();
+        let (first, columns) = (pass.columns.start(tile), pass.columns.size(tile));
+        let mut limits = [0; MAX_TOKENS];
+        for (c, limit) in limits[..columns].iter_mut().enumerate() {
+            let position = pass.start + (first + c) / self.shape.group;
+            *limit = (position + 1).saturating_sub(block * BLOCK).min(BLOCK);
+        }
+        let (key_bytes, value_bytes) = self.kv.panel_bytes();
+        // SAFETY: the offsets stay in the block, the queries of the unit, the scratch and the state.
+        unsafe {
+            let keys = self.kv.block(self.kv_copy, layer, unit, block).cast_const();
+            let q = pass.q.ptr::<A>().add((unit * pass.columns.count + first) * width).cast::<u8>();
+            let scores = self.attention_scratch(thread);
+            let p = scores.add(2 * MAX_TOKENS * PANEL);
+            let shrink = p.add(2 * MAX_TOKENS * PANEL);
+            let (dot, step) = if stream {
+                (self.dots.kv.ahead(columns), super::dot::PAIR_BYTES)
+            } else {
+                (self.dots.kv.plain(columns), 0)
+            };
+            for half in 0..2 {
+                let panel = keys.add(half * key_bytes);
+                let out = scores.add(half * columns * PANEL);
+                dot(panel, width / 2, q, out, false, panel.wrapping_add(AHEAD), step);
+            }
+            el::softmax::<A>(
+                self.isa,
+                scores,
+                columns,
+                &limits[..columns],
+                self.score_scale,
+                state.largest.add(first),
+                state.weights.add(first),
+                shrink,
+                p.cast(),
+            );
+            for panel in 0..self.shape.head_panels {
+                let sums = state.sums.add(first * width + panel * columns * PANEL);
+                for c in 0..columns {
+                    let factor = *shrink.add(c);
+                    if factor != 1.0 {
+                        el::scale(self.isa, sums.add(c * PANEL), factor);
+                    }
+                }
+                let values = keys.add(2 * key_bytes + panel * value_bytes);
+                dot(values, BLOCK / 2, p.cast(), sums, true, values.wrapping_add(AHEAD), step);
+            }
+        }
+    }
+
+    /// Adds the state of other blocks of the same unit.
+    ///
+    /// # Safety
+    /// Both states hold all columns; nobody else uses them.
+    unsafe fn merge(&self, total: State, part: State) {
+        let Groups { groups, .. } = self.pass.columns;
+        let width = self.shape.head_width();
+        // SAFETY: the indices stay in the states.
+        unsafe {
+            for tile in 0..groups {
+                let (first, columns) = (self.pass.columns.start(tile), self.pass.columns.size(tile));
+                for c in 0..columns {
+                    let (a, b) = (*total.largest.add(first + c), *part.largest.add(first + c));
+                    let new = a.max(b);
+                    let (fa, fb) = (el::exp(a - new), el::exp(b - new));
+                    *total.largest.add(first + c) = new;
+                    let weight = total.weights.add(first + c);
+                    *weight = *weight * fa + *part.weights.add(first + c) * fb;
+                    for panel in 0..self.shape.head_panels {
+                        let at = first * width + (panel * columns + c) * PANEL;
+                        for i in at..at + PANEL {
+                            *total.sums.add(i) = *total.sums.add(i) * fa + *part.sums.add(i) * fb;
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// Divides by the sums and packs the outputs for the output projection.
+    ///
+    /// # Safety
+    /// The state holds the tiles; nobody else writes these outputs.
+    unsafe fn put<A: Activation>(&self, unit: usize, tiles: std::ops::Range<usize>, state: State) {
+        let (shape, pass) = (self.shape, self.pass);
+        let (sequence, kv_head) = (unit / shape.kv_heads, unit % shape.kv_heads);
+        let width = shape.head_width();
+        // SAFETY: the indices stay in the state and the output.
+        unsafe {
+            let out = pass.attended.ptr::<A>();
+            for tile in tiles {
+                let (first, columns) = (pass.columns.start(tile), pass.columns.size(tile));
+                for c in 0..columns {
+                    let (token, head) = ((first + c) / shape.group, (first + c) % shape.group);
+                    let token = sequence * pass.tokens + token;
+                    let (group, _) = pass.groups.locate(token);
+                    let scale = 1.0 / *state.weights.add(first + c);
+                    for panel in 0..shape.head_panels {
+                        let sums = state.sums.add(first * width + (panel * columns + c) * PANEL);
+                        el::scale(self.isa, sums, scale);
+                        let rows = PANEL.min(shape.head_dim - panel * PANEL);
+                        let k = (kv_head * shape.group + head) * shape.head_dim + panel * PANEL;
+                        let to = out.add(pass.groups.index(token, k, shape.q_width()));
+                        el::pack::<A>(self.isa, sums, rows, pass.groups.size(group), to);
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shares_cover_every_block_once_and_cut_at_most_two_units() {
+        for (units, blocks, threads) in [(8, 2, 2), (8, 3, 3), (1, 5, 4), (3, 1, 7), (8, 16, 5), (2, 2, 2)] {
+            let mut covered = vec![0; units * blocks];
+            for thread in 0..threads {
+                let mine: Vec<_> = shares(units, blocks, threads, thread).collect();
+                for (i, share) in mine.iter().enumerate() {
+                    let cut = share.first != 0 || share.last != blocks;
+                    assert!(!cut || i == 0 || i + 1 == mine.len());
+                    for block in share.first..share.last {
+                        covered[share.unit * blocks + block] += 1;
+                    }
+                }
+            }
+            assert!(covered.iter().all(|&n| n == 1), "{units} {blocks} {threads}");
+        }
+    }
+}

@@ -1,0 +1,147 @@
+//! Panel times group in plain Rust, and the f32 panels of the f32 KV cache.
+
+use super::{PAIR_BYTES, PANEL};
+
+/// `a * b + c`, fused only where the target's baseline has the instruction.
+#[inline(always)]
+fn multiply_add(a: f32, b: f32, c: f32) -> f32 {
+    if cfg!(any(target_arch = "aarch64", target_feature = "fma")) { a.mul_add(b, c) } else { a * b + c }
+}
+
+/// See [`super::Dot`].
+///
+/// # Safety
+/// The contract of [`super::Dot`]; the group is f32.
+pub unsafe fn dot<const C: usize>(
+    panel: *const u8,
+    pairs: usize,
+    x: *const u8,
+    out: *mut f32,
+    accumulate: bool,
+    _ahead: *const u8,
+    _step: usize,
+) {
+    // 16 rows by 2 tokens fit the registers of any SIMD baseline; a block of the panel stays in L1 between.
+    const BLOCK: usize = 64;
+    // SAFETY: the caller vouches for the extents of panel, x and out.
+    unsafe {
+        let mut first = 0;
+        loop {
+            let count = BLOCK.min(pairs - first);
+            let add = accumulate || first > 0;
+            for line in 0..2 {
+                let w = panel.add(first * PAIR_BYTES + line * 64).cast::<u32>();
+                let mut c = 0;
+                while c < C {
+                    let xs = x.cast::<f32>().add((first * C + c) * 2);
+                    let to = out.add(c * PANEL + line * 16);
+                    if c + 1 < C {
+                        tile::<2>(w, count, xs, C, to, add);
+                        c += 2;
+                    } else {
+                        tile::<1>(w, count, xs, C, to, add);
+                        c += 1;
+                    }
+                }
+            }
+            first += count;
+            if first >= pairs {
+                break;
+            }
+        }
+    }
+}
+
+/// One line of 16 rows times `N` tokens of a group of `c`.
+///
+/// # Safety
+/// As for [`dot`], for this part of the panel, the group and the output.
+#[inline(always)]
+unsafe fn tile<const N: usize>(
+    panel: *const u32,
+    pairs: usize,
+    x: *const f32,
+    c: usize,
+    out: *mut f32,
+    accumulate: bool,
+) {
+    let mut sums = [[0f32; 16]; N];
+    // SAFETY: the caller vouches for the extents.
+    unsafe {
+        for i in 0..pairs {
+            let w = panel.add(i * PAIR_BYTES / 4);
+            for (n, sums) in sums.iter_mut().enumerate() {
+                let (x0, x1) = (*x.add((i * c + n) * 2), *x.add((i * c + n) * 2 + 1));
+                for (row, sum) in sums.iter_mut().enumerate() {
+                    let both = *w.add(row);
+                    let even = multiply_add(f32::from_bits(both << 16), x0, *sum);
+                    *sum = multiply_add(f32::from_bits(both & 0xffff_0000), x1, even);
+                }
+            }
+        }
+        for (n, sums) in sums.iter().enumerate() {
+            for (row, &sum) in sums.iter().enumerate() {
+                let to = out.add(n * PANEL + row);
+                *to = if accumulate { *to + sum } else { sum };
+            }
+        }
+    }
+}
+
+/// As [`dot`] for an f32 panel `[k][32 rows]`: `out[token][32] (+)= panel x group`.
+///
+/// # Safety
+/// The contract of [`super::Dot`] with an f32 panel; the group is f32.
+#[inline(always)]
+pub unsafe fn dot_f32<const C: usize>(
+    panel: *const u8,
+    pairs: usize,
+    x: *const u8,
+    out: *mut f32,
+    accumulate: bool,
+    _ahead: *const u8,
+    _step: usize,
+) {
+    let (panel, x) = (panel.cast::<f32>(), x.cast::<f32>());
+    // SAFETY: the caller vouches for the extents of panel, x and out.
+    unsafe {
+        for c in 0..C {
+            let mut sums = [0f32; PANEL];
+            for k in 0..2 * pairs {
+                let token = *x.add((k / 2 * C + c) * 2 + k % 2);
+                for (row, sum) in sums.iter_mut().enumerate() {
+                    *sum += *panel.add(k * PANEL + row) * token;
+                }
+            }
+            for (row, &sum) in sums.iter().enumerate() {
+                let to = out.add(c * PANEL + row);
+                *to = if accumulate { *to + sum } else { sum };
+            }
+        }
+    }
+}
+
+macro_rules! dot_f32_for {
+    ($name:ident, $features:literal) => {
+        /// [`dot_f32`] compiled for more than the baseline.
+        ///
+        /// # Safety
+        /// As for [`dot_f32`]; the CPU has the features.
+        #[cfg(target_arch = "x86_64")]
+        #[target_feature(enable = $features)]
+        pub unsafe fn $name<const C: usize>(
+            panel: *const u8,
+            pairs: usize,
+            x: *const u8,
+            out: *mut f32,
+            accumulate: bool,
+            ahead: *const u8,
+            step: usize,
+        ) {
+            // SAFETY: the caller keeps the same contract.
+            unsafe { dot_f32::<C>(panel, pairs, x, out, accumulate, ahead, step) }
+        }
+    };
+}
+dot_f32_for!(dot_f32_avx512, "avx512f,avx512vl,fma");
+dot_f32_for!(dot_f32_avx2, "avx2,fma");

@@ -1,0 +1,176 @@
+//! The weights in memory, packed into one arena per thread in the order in which a step reads them.
+
+use super::activation::panel_index;
+use super::buffer::Buffer;
+use super::dot::PANEL;
+use super::pool::{Pool, Worker};
+use super::shape::{Matrix, Shape, split};
+use crate::backend::Residency;
+use crate::backend::weights::{Tensor, WeightSource, from_bf16};
+use crate::error::Result;
+use crate::model::ModelSpec;
+
+/// Packed weights.
+///
+/// The embedding is held in full, row-major, whatever the source: the look-up then meets rows as cold as a real
+/// model's, and any token can be looked up.
+#[derive(Debug)]
+pub struct Loaded {
+    /// What was asked for.
+    pub residency: Residency,
+    /// The model as panels.
+    pub shape: Shape,
+    /// Panels of each thread: copy by copy, layer by layer, the head last.
+    pub arenas: Vec<Buffer>,
+    embedding: Buffer,
+    /// `[copy][layer][attention, ffn][hidden]`, then the final norm.
+    norms: Vec<f32>,
+}
+
+/// Bytes that [`Loaded`] takes.
+pub fn needed(residency: &Residency, shape: &Shape) -> f64 {
+    let (layers, copies) = (residency.layers as usize, residency.copies.max(1) as usize);
+    let arenas: f64 =
+        (0..shape.threads).map(|t| copies as f64 * shape.copy_bytes(layers, t) as f64).sum();
+    let norms = (2 * copies * layers + 1) * shape.hidden * 4;
+    arenas + (shape.vocab as f64 * shape.hidden as f64 * 2.0) + norms as f64
+}
+
+impl Loaded {
+    /// Takes all weights from the source, each thread packing (and so touching first) its own arena.
+    ///
+    /// # Errors
+    /// Out of memory.
+    pub fn new(pool: &mut Pool, residency: &Residency, source: &dyn WeightSource) -> Result<Loaded> {
+        let shape = Shape::new(&residency.model, pool.threads());
+        let layers = residency.layers as usize;
+        let copies = residency.copies.max(1) as usize;
+        let arenas = (0..shape.threads)
+            .map(|thread| Buffer::new(copies * shape.copy_bytes(layers, thread)))
+            .collect::<Result<Vec<_>>>()?;
+        let embedding = Buffer::of::<u16>(shape.vocab * shape.hidden)?;
+        pool.run(&|worker: Worker<'_>| {
+            let thread = worker.index;
+            let mut rows = Vec::new();
+            for copy in 0..copies {
+                for layer in 0..=layers {
+                    let last = [Matrix::Head];
+                    let matrices = if layer < layers { &Matrix::LAYER[..] } else { &last[..] };
+                    for &matrix in matrices {
+                        let at = shape.offset(layers, copy, layer, matrix, thread);
+                        let of = if matrix == Matrix::Head { 0 } else { copy * layers + layer };
+                        let to = arenas[thread].ptr::<u8>().wrapping_add(at).cast::<u16>();
+                        // SAFETY: the thread's share of the matrix starts there in its own arena.
+                        unsafe { pack(&shape, matrix, thread, of as u32, source, &mut rows, to) };
+                    }
+                }
+            }
+            for row in split(shape.vocab, worker.threads, thread) {
+                // SAFETY: rows of the table are disjoint, and this one lies inside.
+                let out = unsafe {
+                    let start = embedding.ptr::<u16>().add(row * shape.hidden);
+                    std::slice::from_raw_parts_mut(start, shape.hidden)
+                };
+                source.row(Tensor::Embedding, 0, row as u32, out);
+            }
+        });
+        let norms = norms(source, shape.hidden, (copies * layers) as u32);
+        Ok(Loaded { residency: residency.clone(), shape, arenas, embedding, norms })
+    }
+
+    /// The model.
+    pub fn model(&self) -> &ModelSpec {
+        &self.residency.model
+    }
+
+    /// Layers held.
+    pub fn layers(&self) -> usize {
+        self.residency.layers as usize
+    }
+
+    /// Copies held.
+    pub fn copies(&self) -> usize {
+        self.residency.copies.max(1) as usize
+    }
+
+    /// A thread's panels of a matrix. For the head, `layer` is the number of layers.
+    pub fn panels(&self, copy: usize, layer: usize, matrix: Matrix, thread: usize) -> *const u8 {
+        let at = self.shape.offset(self.layers(), copy, layer, matrix, thread);
+        self.arenas[thread].ptr::<u8>().wrapping_add(at)
+    }
+
+    /// The norm before attention (0) or the feed-forward part (1) of a layer; the final one for the number of layers.
+    pub fn norm(&self, copy: usize, layer: usize, which: usize) -> &[f32] {
+        let hidden = self.shape.hidden;
+        let index = if layer == self.layers() {
+            2 * self.copies() * self.layers()
+        } else {
+            (copy * self.layers() + layer) * 2 + which
+        };
+        &self.norms[index * hidden..(index + 1) * hidden]
+    }
+
+    /// A row of the embedding, as bf16 bits.
+    pub fn embedding(&self, token: u32) -> &[u16] {
+        let hidden = self.shape.hidden;
+        assert!((token as usize) < self.shape.vocab, "token {token} is outside the vocabulary");
+        // SAFETY: the row lies in the table, which nobody writes once it is loaded.
+        unsafe {
+            let start = self.embedding.ptr::<u16>().add(token as usize * hidden);
+            std::slice::from_raw_parts(start, hidden)
+        }
+    }
+}
+
+/// All norms as f32.
+fn norms(source: &dyn WeightSource, hidden: usize, layers: u32) -> Vec<f32> {
+    let mut row = vec![0; hidden];
+    let mut norms = Vec::new();
+    let mut take = |tensor, layer| {
+        source.row(tensor, layer, 0, &mut row);
+        norms.extend(row.iter().map(|&bits| from_bf16(bits)));
+    };
+    for layer in 0..layers {
+        take(Tensor::AttentionNorm, layer);
+        take(Tensor::FfnNorm, layer);
+    }
+    take(Tensor::FinalNorm, 0);
+    norms
+}
+
+/// Packs a thread's panels of one matrix. `rows` is scratch.
+///
+/// # Safety
+/// `to` has room for them, and they are this thread's alone.
+unsafe fn pack(
+    shape: &Shape,
+    matrix: Matrix,
+    thread: usize,
+    layer: u32,
+    source: &dyn WeightSource,
+    rows: &mut Vec<u16>,
+    to: *mut u16,
+) {
+    let columns = shape.columns(matrix);
+    let unit = shape.units(matrix).0;
+    let owned = shape.owned(matrix, thread);
+    rows.resize(PANEL * columns, 0);
+    for (i, panel) in (owned.start * unit..owned.end * unit).enumerate() {
+        for (r, row) in rows.chunks_exact_mut(columns).enumerate() {
+            match shape.source(matrix, panel, r) {
+                Some((tensor, index)) => source.row(tensor, layer, index as u32, row),
+                None => row.fill(0),
+            }
+        }
+        // SAFETY: the caller vouches for the room.
+        unsafe {
+            let to = to.add(i * PANEL * columns);
+            for k in (0..columns).step_by(2) {
+                for r in 0..PANEL {
+                    let pair = [rows[r * columns + k], rows[r * columns + k + 1]];
+                    to.add(panel_index(r, k)).cast::<[u16; 2]>().write(pair);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,205 @@
+//! The activations of one forward pass, and the clocks of its stages.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use super::attention;
+use super::buffer::Buffer;
+use super::product;
+use super::shape::{Groups, Shape};
+use crate::backend::Execution;
+use crate::error::Result;
+use crate::workload::Stage;
+
+/// Bytes between what different threads write.
+const APART: usize = 4096;
+
+/// Shape and buffers of a pass: `batch` sequences of `tokens` new tokens after `start` positions.
+#[derive(Debug)]
+pub struct Pass {
+    /// Sequences.
+    pub batch: usize,
+    /// New tokens per sequence.
+    pub tokens: usize,
+    /// Positions before them.
+    pub start: usize,
+    /// All new tokens, sequence by sequence.
+    pub groups: Groups,
+    /// The last token of each sequence.
+    pub last: Groups,
+    /// Queries of one unit: `[token][head of the group]`.
+    pub columns: Groups,
+    /// Residual stream `[token][hidden]`, f32.
+    pub x: Buffer,
+    /// Normed activations, packed `[group][hidden/2][token][2]`.
+    pub normed: Buffer,
+    /// Queries `[unit][tile][width/2][column][2]`.
+    pub q: Buffer,
+    /// Attention's output, packed like `normed` with the query width.
+    pub attended: Buffer,
+    /// SwiGLU's output, packed like `normed` with the ffn width.
+    pub activated: Buffer,
+    /// `[sequence][vocab]` f32, where they are wanted.
+    pub logits: Option<Buffer>,
+    threads: usize,
+    /// Per thread: a normed token of its own, the product's tile, attention's scratch, two cut units.
+    private: Buffer,
+    private_len: usize,
+    parts: [usize; 3],
+    /// Per thread and sequence the best logit and its row.
+    best: Buffer,
+    clocks: Buffer,
+    clocks_len: usize,
+    items: Vec<AtomicUsize>,
+}
+
+/// The kind of pass: what decides the sizes of its buffers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Extent {
+    /// Sequences.
+    pub batch: usize,
+    /// New tokens per sequence.
+    pub tokens: usize,
+    /// Layers.
+    pub layers: usize,
+    /// Bytes of an activation.
+    pub element: usize,
+    /// Whether logits are kept.
+    pub logits: bool,
+}
+
+/// Sizes of the buffers in bytes, in the order x, normed, q, attended, activated, logits; and the three parts
+/// of a thread's own scratch in f32.
+fn sizes(shape: &Shape, extent: Extent) -> ([f64; 6], [usize; 3]) {
+    let Extent { batch, tokens, element, logits, .. } = extent;
+    let rows = batch as f64 * tokens as f64;
+    let packed = |width: usize| rows * width as f64 * element as f64;
+    let shared = [
+        rows * shape.hidden as f64 * 4.0,
+        packed(shape.hidden),
+        packed(shape.heads * shape.head_width()),
+        packed(shape.q_width()),
+        packed(shape.ffn),
+        if logits { batch as f64 * shape.vocab as f64 * 4.0 } else { 0.0 },
+    ];
+    let columns = if tokens == 1 { shape.group } else { super::dot::MAX_TOKENS };
+    let total = Groups::new((batch * tokens).max(1));
+    let parts = [
+        shape.hidden.next_multiple_of(16) + product::tile_len(total).max(product::tile_len(Groups::new(batch))),
+        attention::scratch_len(columns, shape.head_width()),
+        2 * attention::state_len(shape.group, shape.head_width()),
+    ];
+    (shared, parts)
+}
+
+/// Bytes of the buffers of such a pass.
+pub fn needed(shape: &Shape, extent: Extent) -> f64 {
+    let (shared, parts) = sizes(shape, extent);
+    shared.iter().sum::<f64>() + (parts.iter().sum::<usize>() * 4 * shape.threads) as f64
+}
+
+impl Pass {
+    /// Allocates.
+    ///
+    /// # Errors
+    /// Out of memory.
+    pub fn new(shape: &Shape, extent: Extent, start: usize) -> Result<Pass> {
+        let (shared, parts) = sizes(shape, extent);
+        let [x, normed, q, attended, activated, logits] = shared;
+        let buffer = |bytes: f64| Buffer::new(bytes as usize);
+        let private_len = (parts.iter().sum::<usize>() * 4).next_multiple_of(APART) + APART;
+        let clocks_len = (5 * extent.layers + 2) * 16 + APART;
+        Ok(Pass {
+            batch: extent.batch,
+            tokens: extent.tokens,
+            start,
+            groups: Groups::new(extent.batch * extent.tokens),
+            last: Groups::new(extent.batch),
+            columns: Groups::new(extent.tokens * shape.group),
+            x: buffer(x)?,
+            normed: buffer(normed)?,
+            q: buffer(q)?,
+            attended: buffer(attended)?,
+            activated: buffer(activated)?,
+            logits: if extent.logits { Some(buffer(logits)?) } else { None },
+            threads: shape.threads,
+            private: Buffer::new(private_len * shape.threads)?,
+            private_len,
+            parts,
+            best: Buffer::new(shape.threads * (extent.batch * 8 + APART))?,
+            clocks: Buffer::new(clocks_len * shape.threads)?,
+            clocks_len,
+            items: (0..extent.layers).map(|_| AtomicUsize::new(0)).collect(),
+        })
+    }
+
+    fn private(&self, thread: usize, before: usize) -> *mut f32 {
+        let start = self.private.ptr::<u8>().wrapping_add(thread * self.private_len);
+        start.cast::<f32>().wrapping_add(self.parts[..before].iter().sum())
+    }
+
+    /// A thread's own normed token, packed.
+    pub fn own_token<A>(&self, thread: usize) -> *mut A {
+        self.private(thread, 0).cast()
+    }
+
+    /// A thread's tile for products; `hidden` as in the shape.
+    pub fn tile(&self, thread: usize, hidden: usize) -> *mut f32 {
+        self.private(thread, 0).wrapping_add(hidden.next_multiple_of(16))
+    }
+
+    /// A thread's scratch for attention.
+    pub fn attention_scratch(&self, thread: usize) -> *mut f32 {
+        self.private(thread, 1)
+    }
+
+    /// State of a cut unit: slot 0 or 1 of a thread, of `len` values.
+    pub fn partial(&self, thread: usize, slot: usize, len: usize) -> *mut f32 {
+        self.private(thread, 2).wrapping_add(slot * len)
+    }
+
+    /// A thread's best logit of a sequence and its row.
+    pub fn best(&self, thread: usize, sequence: usize) -> *mut (f32, u32) {
+        let start = self.best.ptr::<u8>().wrapping_add(thread * (self.batch * 8 + APART));
+        start.cast::<(f32, u32)>().wrapping_add(sequence)
+    }
+
+    /// Next piece of attention of a layer that nobody has taken yet.
+    pub fn next_item(&self, layer: usize) -> usize {
+        self.items[layer].fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Makes ready for another step.
+    pub fn reset(&self) {
+        for item in &self.items {
+            item.store(0, Ordering::Relaxed);
+        }
+    }
+
+    /// Start and end of a stage on a thread, in nanoseconds. Stages count from 0 (embed) in order of execution.
+    pub fn clock(&self, thread: usize, index: usize) -> *mut [u64; 2] {
+        let start = self.clocks.ptr::<u8>().wrapping_add(thread * self.clocks_len);
+        start.cast::<[u64; 2]>().wrapping_add(index)
+    }
+
+    /// Times of the step that just ran: a stage takes from its first thread's start to its last thread's end.
+    pub fn execution(&self, seconds: f64) -> Execution {
+        let layers = self.items.len();
+        let mut stages = [0.0; 7];
+        for index in 0..5 * layers + 2 {
+            let stage = match index {
+                0 => Stage::Embed.index(),
+                i if i == 5 * layers + 1 => Stage::LmHead.index(),
+                i => 1 + (i - 1) % 5,
+            };
+            let (mut start, mut end) = (u64::MAX, 0);
+            for thread in 0..self.threads {
+                // SAFETY: the clocks lie in the buffer, and no thread runs now.
+                let [from, to] = unsafe { *self.clock(thread, index) };
+                start = start.min(from);
+                end = end.max(to);
+            }
+            stages[stage] += end.saturating_sub(start) as f64 * 1e-9;
+        }
+        Execution { seconds, stages }
+    }
+}

@@ -1,0 +1,160 @@
+//! Weights times activations: from one token, where the weights come as one stream from memory, to thousands,
+//! where blocks of weights and activations are kept in the caches.
+
+use super::dot::{DotTable, PAIR_BYTES, PANEL};
+use super::shape::Groups;
+
+/// Pairs of columns multiplied before the next tokens take their turn: 16 KiB of a panel, half an L1.
+const BLOCK_PAIRS: usize = 128;
+/// Groups of tokens that go through a block of panels together: their tile and activations stay in L2.
+const CHUNK_GROUPS: usize = 43;
+/// Panels of a block: the activations of a block of columns are read once for all of them.
+const BLOCK_PANELS: usize = 4;
+/// Up to this many groups each panel is read to its end before the next, as one stream from memory.
+const STREAMED_GROUPS: usize = 6;
+
+/// f32 values of scratch that [`Product::run`] needs for `groups`.
+pub fn tile_len(groups: Groups) -> usize {
+    let tokens = groups.count.min((CHUNK_GROUPS + 1) * super::dot::MAX_TOKENS);
+    BLOCK_PANELS.max(2) * tokens * PANEL
+}
+
+/// A thread's share of a matrix times all tokens.
+#[derive(Clone, Copy)]
+pub struct Product<'a> {
+    /// Kernels for the weights.
+    pub dots: &'a DotTable,
+    /// First of the thread's panels.
+    pub weights: *const u8,
+    /// Panels that are finished together (1 or 2).
+    pub unit: usize,
+    /// Number of such units.
+    pub units: usize,
+    /// Columns of the matrix.
+    pub columns: usize,
+    /// Packed activations of all groups.
+    pub x: *const u8,
+    /// Bytes of one activation.
+    pub element: usize,
+    /// The tokens.
+    pub groups: Groups,
+    /// Scratch of [`tile_len`] values.
+    pub tile: *mut f32,
+}
+
+impl Product<'_> {
+    /// Calls `finish(unit, group, tile, next)` for all units and groups: `tile` is the `[tokens][32]` output of the unit's
+    /// first panel, that of its second lies `next` values further.
+    ///
+    /// # Safety
+    /// The pointers have the extents that the fields say, and the tile is this thread's alone.
+    pub unsafe fn run(&self, mut finish: impl FnMut(usize, usize, *mut f32, usize)) {
+        // SAFETY: passed on to the caller.
+        unsafe {
+            match self.groups.groups {
+                1 => self.stream(&mut finish),
+                _ => self.blocks(&mut finish),
+            }
+        }
+    }
+
+    /// One group of tokens: every panel is read once, from end to end.
+    ///
+    /// # Safety
+    /// As for [`Product::run`].
+    unsafe fn stream(&self, finish: &mut impl FnMut(usize, usize, *mut f32, usize)) {
+        let (pairs, tokens) = (self.columns / 2, self.groups.count);
+        let dot = self.dots.plain(tokens);
+        // SAFETY: each panel lies in the thread's share, the outputs in the tile.
+        unsafe {
+            let mut panel = self.weights;
+            for unit in 0..self.units {
+                for p in 0..self.unit {
+                    let out = self.tile.add(p * tokens * PANEL);
+                    dot(panel, pairs, self.x, out, false, panel, 0);
+                    panel = panel.add(pairs * PAIR_BYTES);
+                }
+                finish(unit, 0, self.tile, tokens * PANEL);
+            }
+        }
+    }
+
+    /// Many tokens: blocks of columns of a few panels, chunk of tokens by chunk.
+    ///
+    /// # Safety
+    /// As for [`Product::run`].
+    unsafe fn blocks(&self, finish: &mut impl FnMut(usize, usize, *mut f32, usize)) {
+        let pairs = self.columns / 2;
+        let groups = self.groups;
+        let streamed = groups.groups <= STREAMED_GROUPS;
+        let units_at_once = if streamed { 1 } else { (BLOCK_PANELS / self.unit).max(1) };
+        let mut first_group = 0;
+        while first_group < groups.groups {
+            let last_group = (first_group + CHUNK_GROUPS).min(groups.groups);
+            let tokens = groups.start(last_group) - groups.start(first_group);
+            let chunk = (first_group, last_group, tokens);
+            for first_unit in (0..self.units).step_by(units_at_once) {
+                let units = units_at_once.min(self.units - first_unit);
+                let (first_panel, panels) = (first_unit * self.unit, units * self.unit);
+                // SAFETY: panels and blocks lie in the thread's share, the outputs in the tile.
+                unsafe {
+                    if streamed {
+                        for p in 0..panels {
+                            for k in (0..pairs).step_by(BLOCK_PAIRS) {
+                                self.block(first_panel, p, k, (p, k + BLOCK_PAIRS), chunk);
+                            }
+                        }
+                    } else {
+                        for k in (0..pairs).step_by(BLOCK_PAIRS) {
+                            for p in 0..panels {
+                                let next = if p + 1 < panels { (p + 1, k) } else { (0, k + BLOCK_PAIRS) };
+                                self.block(first_panel, p, k, next, chunk);
+                            }
+                        }
+                    }
+                    for unit in 0..units {
+                        for group in first_group..last_group {
+                            let at = groups.start(group) - groups.start(first_group);
+                            let tile = self.tile.add((unit * self.unit * tokens + at) * PANEL);
+                            finish(first_unit + unit, group, tile, tokens * PANEL);
+                        }
+                    }
+                }
+            }
+            first_group = last_group;
+        }
+    }
+
+    /// A block of columns (from pair `k`) of panel `p` of a block of panels, times a chunk of tokens. Meanwhile the block
+    /// `next` (panel, pair) comes into L2.
+    ///
+    /// # Safety
+    /// As for [`Product::run`].
+    #[inline]
+    unsafe fn block(
+        &self,
+        first_panel: usize,
+        p: usize,
+        k: usize,
+        next: (usize, usize),
+        (first_group, last_group, tokens): (usize, usize, usize),
+    ) {
+        let pairs = self.columns / 2;
+        let count = BLOCK_PAIRS.min(pairs - k);
+        let groups = self.groups;
+        let panel_bytes = pairs * PAIR_BYTES;
+        let step = PAIR_BYTES / (last_group - first_group);
+        // SAFETY: the caller vouches for the extents; `ahead` is only prefetched and may lie beyond the end.
+        unsafe {
+            let panel = self.weights.add((first_panel + p) * panel_bytes + k * PAIR_BYTES);
+            let ahead = self.weights.wrapping_add((first_panel + next.0) * panel_bytes + next.1 * PAIR_BYTES);
+            for group in first_group..last_group {
+                let (start, size) = (groups.start(group), groups.size(group));
+                let x = self.x.add((start * self.columns + k * 2 * size) * self.element);
+                let out = self.tile.add((p * tokens + start - groups.start(first_group)) * PANEL);
+                let ahead = ahead.wrapping_add((group - first_group) * step * count);
+                self.dots.ahead(size)(panel, count, x, out, k > 0, ahead, step);
+            }
+        }
+    }
+}

@@ -1,0 +1,375 @@
+//! An opened CPU: loads, probes, prepares and runs.
+
+use std::sync::Mutex;
+use std::time::Instant;
+
+use sysinfo::System;
+
+use super::activation::{Activation, Bf16, Full, Rounded};
+use super::buffer::huge_page_share;
+use super::dot::{Dots, Format};
+use super::isa::InstructionSet;
+use super::kv::{KvCache, Rope};
+use super::loaded::{self, Loaded};
+use super::pass::{self, Extent, Pass};
+use super::pool::{Pool, Worker};
+use super::probe::Probes;
+use super::shape::{Shape, split};
+use super::step::Step;
+use super::topology::{ASSUMED_CACHE, Caches};
+use crate::backend::weights::{RandomWeights, WeightSource};
+use crate::backend::{
+    DeviceInfo, Execution, Probe, Probed, Residency, Session, Setup, StageOutput, Work,
+};
+use crate::error::{Failure, Result};
+use crate::model::DType;
+use crate::units::Bytes;
+use crate::workload::Stage;
+
+/// Seed of caches and token ids of timed passes.
+const SEED: u64 = 0x11a3;
+
+/// The CPU with its threads.
+pub struct CpuSession {
+    info: DeviceInfo,
+    isa: InstructionSet,
+    pool: Pool,
+    probes: Probes,
+    loaded: Option<Loaded>,
+    ready: Option<Ready>,
+}
+
+/// A pass that can run.
+struct Ready {
+    pass: Pass,
+    kv: KvCache,
+    kv_copies: usize,
+    rope: Rope,
+    ids: Vec<u32>,
+    /// Copy of the weights whose turn is next.
+    turn: usize,
+    /// Positions there is room for, and positions filled, in [`Session::forward`].
+    capacity: usize,
+    filled: usize,
+    batch: usize,
+}
+
+impl CpuSession {
+    /// On these threads, with this instruction set.
+    pub fn new(info: DeviceInfo, isa: InstructionSet, pool: Pool) -> CpuSession {
+        CpuSession { info, isa, pool, probes: Probes::default(), loaded: None, ready: None }
+    }
+
+    fn format(&self, activations: DType) -> Format {
+        match (activations, self.isa) {
+            (DType::F32, _) => Format::Full,
+            (_, InstructionSet::Avx512Bf16) => Format::Bf16,
+            _ => Format::Rounded,
+        }
+    }
+
+    fn format_loaded(&self) -> Format {
+        self.format(self.loaded.as_ref().map_or(DType::Bf16, |loaded| loaded.residency.activations))
+    }
+
+    /// Copies of the cache: as many as of the weights, but no more than it takes to leave the CPU's caches.
+    fn kv_copies(copies: usize, bytes: f64) -> usize {
+        let cold = 4.0 * Caches::read().last.unwrap_or(ASSUMED_CACHE) as f64;
+        copies.min((cold / bytes.max(1.0)).ceil() as usize).max(1)
+    }
+
+    /// Bytes of cache, activations and rotary tables of a pass.
+    fn pass_bytes(&self, residency: &Residency, shape: &Shape, extent: Extent, positions: usize) -> f64 {
+        let (_, kv_element) = elements(self.format(residency.activations));
+        let one = KvCache::bytes(
+            extent.layers * extent.batch * shape.kv_heads,
+            positions,
+            shape.head_width(),
+            kv_element,
+        );
+        let copies = Self::kv_copies(residency.copies.max(1) as usize, one);
+        copies as f64 * one
+            + pass::needed(shape, extent)
+            + positions as f64 * shape.head_width() as f64 * 4.0
+    }
+
+    /// Allocates what a pass over the loaded layers needs; `positions` is the room in the cache.
+    fn make_ready(&mut self, extent: Extent, start: usize, positions: usize, copies: usize) -> Result<Ready> {
+        let Some(loaded) = &self.loaded else { return Err(nothing_loaded()) };
+        let (_, kv_element) = elements(self.format_loaded());
+        let (shape, width) = (&loaded.shape, loaded.shape.head_width());
+        let needed = self.pass_bytes(&loaded.residency, shape, extent, positions);
+        self.check_memory(needed, "this pass")?;
+        let units = extent.batch * shape.kv_heads;
+        let one = KvCache::bytes(extent.layers * units, positions, width, kv_element);
+        let kv_copies = Self::kv_copies(copies, one);
+        Ok(Ready {
+            pass: Pass::new(shape, extent, start)?,
+            kv: KvCache::new(kv_copies, extent.layers, units, positions, width, kv_element)?,
+            kv_copies,
+            rope: Rope::new(loaded.model(), positions, width),
+            ids: vec![0; extent.batch * extent.tokens],
+            turn: 0,
+            capacity: positions,
+            filled: start,
+            batch: extent.batch,
+        })
+    }
+
+    fn check_memory(&self, needed: f64, what: &str) -> Result<()> {
+        let available = self.available_memory();
+        if needed <= available.0 {
+            return Ok(());
+        }
+        Err(Failure::device(format!(
+            "{what} needs {} of memory, {} are available",
+            Bytes(needed).human(),
+            available.human()
+        ))
+        .hint("measure fewer layers, a smaller batch or a shorter context"))
+    }
+
+    /// Fills the cache with normals, every thread the share that it will attend.
+    fn fill_cache(&mut self, ready: &Ready) {
+        let Some(loaded) = &self.loaded else { return };
+        let random = RandomWeights::new(SEED, loaded.model());
+        let full = self.format_loaded() == Format::Full;
+        let (layers, blocks) = (loaded.layers(), ready.kv.units() * ready.kv.blocks());
+        self.pool.run(&|worker: Worker<'_>| {
+            let bytes = ready.kv.block_bytes();
+            for at in 0..ready.kv_copies * layers {
+                for index in split(blocks, worker.threads, worker.index) {
+                    let (unit, block) = (index / ready.kv.blocks(), index % ready.kv.blocks());
+                    let block = ready.kv.block(at / layers, at % layers, unit, block);
+                    let stream = (at * blocks + index) as u64;
+                    // SAFETY: the block lies in the cache and is this thread's to fill.
+                    unsafe { fill(&random, stream, block, bytes, full) };
+                }
+            }
+        });
+    }
+
+    /// Runs the pass once.
+    fn step(
+        &mut self,
+        ready: &Ready,
+        copy: usize,
+        trace: Option<&Mutex<Vec<StageOutput>>>,
+    ) -> Result<Execution> {
+        let format = self.format_loaded();
+        let Some(loaded) = &self.loaded else { return Err(nothing_loaded()) };
+        let dots = Dots::new(self.isa, format);
+        ready.pass.reset();
+        let origin = Instant::now();
+        let step = Step {
+            isa: self.isa,
+            dots: &dots,
+            loaded,
+            shape: &loaded.shape,
+            pass: &ready.pass,
+            ids: &ready.ids,
+            kv: &ready.kv,
+            rope: &ready.rope,
+            copy: copy % loaded.copies(),
+            kv_copy: copy % ready.kv_copies,
+            score_scale: 1.0 / (loaded.shape.head_dim as f32).sqrt(),
+            origin,
+            trace,
+        };
+        // SAFETY: the buffers were made for this pass, this format and this pool's number of threads.
+        self.pool.run(&|worker: Worker<'_>| unsafe {
+            match format {
+                Format::Bf16 => step.run::<Bf16>(worker),
+                Format::Rounded => step.run::<Rounded>(worker),
+                Format::Full => step.run::<Full>(worker),
+            }
+        });
+        Ok(ready.pass.execution(origin.elapsed().as_secs_f64()))
+    }
+}
+
+/// Bytes of an activation and of an element of the cache.
+fn elements(format: Format) -> (usize, usize) {
+    match format {
+        Format::Bf16 => (size_of::<Bf16>(), size_of::<<Bf16 as Activation>::Kv>()),
+        Format::Rounded => (size_of::<Rounded>(), size_of::<<Rounded as Activation>::Kv>()),
+        Format::Full => (size_of::<Full>(), size_of::<<Full as Activation>::Kv>()),
+    }
+}
+
+/// Fills a block of the cache with normals.
+///
+/// # Safety
+/// The bytes are writable and nobody else's.
+unsafe fn fill(random: &RandomWeights, stream: u64, block: *mut u8, bytes: usize, full: bool) {
+    // SAFETY: the caller vouches for the extent.
+    unsafe {
+        let halves = std::slice::from_raw_parts_mut(block.cast::<u16>(), bytes / 2);
+        random.normals(stream, halves);
+        if full {
+            // The upper half of an f32 is what counts; the lower one is cleared for all to be finite.
+            for half in halves.iter_mut().step_by(2) {
+                *half = 0;
+            }
+        }
+    }
+}
+
+fn nothing_loaded() -> Failure {
+    Failure::input("no weights are loaded").hint("load them before a pass is prepared")
+}
+
+impl Session for CpuSession {
+    fn device(&self) -> &DeviceInfo {
+        &self.info
+    }
+
+    fn setup(&self) -> Setup {
+        Setup {
+            instruction_set: self.isa.name().to_owned(),
+            threads: self.pool.threads() as u32,
+            pinned_cpus: self.pool.pinned().iter().map(|&cpu| cpu as u32).collect(),
+            huge_page_share: self.loaded.as_ref().and_then(|loaded| huge_page_share(&loaded.arenas)),
+            product_dtype: if self.format_loaded() == Format::Bf16 { DType::Bf16 } else { DType::F32 },
+        }
+    }
+
+    fn available_memory(&self) -> Bytes {
+        let mut system = System::new();
+        system.refresh_memory();
+        Bytes(system.available_memory() as f64)
+    }
+
+    fn needed_memory(&self, residency: &Residency, works: &[Work]) -> Bytes {
+        let shape = Shape::new(&residency.model, self.pool.threads());
+        let (element, _) = elements(self.format(residency.activations));
+        let largest = works
+            .iter()
+            .map(|work| {
+                let extent = Extent {
+                    batch: work.batch as usize,
+                    tokens: work.tokens as usize,
+                    layers: residency.layers as usize,
+                    element,
+                    logits: false,
+                };
+                self.pass_bytes(residency, &shape, extent, work.context as usize)
+            })
+            .fold(0.0, f64::max);
+        Bytes(loaded::needed(residency, &shape) + largest)
+    }
+
+    fn load(&mut self, residency: &Residency, weights: &dyn WeightSource) -> Result<()> {
+        residency.model.validate()?;
+        self.ready = None;
+        self.loaded = None;
+        self.probes.drop_memory();
+        let shape = Shape::new(&residency.model, self.pool.threads());
+        self.check_memory(loaded::needed(residency, &shape), "these weights")?;
+        self.loaded = Some(Loaded::new(&mut self.pool, residency, weights)?);
+        Ok(())
+    }
+
+    fn probe(&mut self, probe: Probe, seconds: f64) -> Result<Probed> {
+        let arenas = self.loaded.as_ref().map(|loaded| loaded.arenas.as_slice());
+        self.probes.run(&mut self.pool, self.isa, arenas, probe, seconds)
+    }
+
+    fn prepare(&mut self, work: &Work) -> Result<()> {
+        self.ready = None;
+        let Some(loaded) = &self.loaded else { return Err(nothing_loaded()) };
+        if work.batch == 0 || work.tokens == 0 || work.context < work.tokens {
+            return Err(Failure::input(format!(
+                "a pass of {} x {} tokens at context {} does not exist",
+                work.batch, work.tokens, work.context
+            ))
+            .hint("batch and tokens are at least 1, the context includes the new tokens"));
+        }
+        let extent = Extent {
+            batch: work.batch as usize,
+            tokens: work.tokens as usize,
+            layers: loaded.layers(),
+            element: elements(self.format_loaded()).0,
+            logits: false,
+        };
+        let (copies, vocab) = (loaded.copies(), loaded.model().vocab);
+        let start = (work.context - work.tokens) as usize;
+        let mut ready = self.make_ready(extent, start, work.context as usize, copies)?;
+        self.fill_cache(&ready);
+        let mut state = SEED;
+        for id in &mut ready.ids {
+            // Knuth's 64-bit congruential generator: its upper bits are random enough to pick tokens.
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            *id = ((u128::from(state) * u128::from(vocab)) >> 64) as u32;
+        }
+        self.ready = Some(ready);
+        Ok(())
+    }
+
+    fn run(&mut self, n: usize) -> Result<Vec<Execution>> {
+        let Some(mut ready) = self.ready.take() else {
+            return Err(Failure::input("no pass is prepared").hint("prepare one before it is run"));
+        };
+        let mut executions = Vec::with_capacity(n);
+        for _ in 0..n {
+            executions.push(self.step(&ready, ready.turn, None)?);
+            ready.turn = ready.turn.wrapping_add(1);
+        }
+        self.ready = Some(ready);
+        Ok(executions)
+    }
+
+    fn begin(&mut self, batch: u32, capacity: u32) -> Result<()> {
+        self.ready = None;
+        let Some(loaded) = &self.loaded else { return Err(nothing_loaded()) };
+        let extent = Extent {
+            batch: batch.max(1) as usize,
+            tokens: 1,
+            layers: loaded.layers(),
+            element: elements(self.format_loaded()).0,
+            logits: true,
+        };
+        self.ready = Some(self.make_ready(extent, 0, capacity.max(1) as usize, 1)?);
+        Ok(())
+    }
+
+    fn forward(&mut self, tokens: &[Vec<u32>], trace: bool) -> Result<Vec<StageOutput>> {
+        let (Some(loaded), Some(ready)) = (&self.loaded, &mut self.ready) else {
+            return Err(Failure::input("no caches are prepared").hint("begin before tokens are fed"));
+        };
+        let new = tokens.first().map_or(0, Vec::len);
+        if tokens.len() != ready.batch || new == 0 || tokens.iter().any(|t| t.len() != new) {
+            return Err(Failure::input(format!("{} sequences of tokens were given", tokens.len()))
+                .hint(format!("give {} sequences, all of one length", ready.batch)));
+        }
+        let vocab = loaded.model().vocab;
+        if let Some(token) = tokens.iter().flatten().find(|&&token| token >= vocab) {
+            return Err(Failure::input(format!("token {token} is outside the vocabulary"))
+                .hint(format!("tokens are 0 to {}", vocab - 1)));
+        }
+        if ready.filled + new > ready.capacity {
+            return Err(Failure::input(format!("{} positions are more than fit", ready.filled + new))
+                .hint(format!("the caches hold {}", ready.capacity)));
+        }
+        let extent = Extent {
+            batch: ready.batch,
+            tokens: new,
+            layers: loaded.layers(),
+            element: elements(self.format_loaded()).0,
+            logits: true,
+        };
+        let Some(mut ready) = self.ready.take() else { return Err(nothing_loaded()) };
+        let Some(loaded) = &self.loaded else { return Err(nothing_loaded()) };
+        ready.pass = Pass::new(&loaded.shape, extent, ready.filled)?;
+        ready.ids = tokens.concat();
+        let outputs = Mutex::new(Vec::new());
+        self.step(&ready, 0, Some(&outputs))?;
+        ready.filled += new;
+        self.ready = Some(ready);
+        let mut outputs = outputs.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner());
+        if !trace {
+            outputs.retain(|output| output.stage == Stage::LmHead);
+        }
+        Ok(outputs)
+    }
+}

@@ -1,0 +1,20 @@
+//! What the arguments of `measure` and `predict` ask for.
+
+use crate::cli::{PhaseArg, WorkArgs};
+use crate::request::Sweeps;
+use crate::workload::Phase;
+
+/// The work that these arguments name.
+pub fn sweeps(args: &WorkArgs) -> Sweeps {
+    Sweeps {
+        phases: match args.phase {
+            PhaseArg::Prefill => vec![Phase::Prefill],
+            PhaseArg::Decode => vec![Phase::Decode],
+            PhaseArg::All => vec![Phase::Prefill, Phase::Decode],
+        },
+        batches: args.batch.0.clone(),
+        prompt: args.prompt,
+        context: args.context,
+        generate: args.generate,
+    }
+}

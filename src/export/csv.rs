@@ -1,0 +1,137 @@
+//! CSV: the points table, one line per point, with the run file's names and base units.
+
+use serde_json::{Map, Value};
+
+use super::{Exporter, Listing};
+use crate::error::{Failure, Result};
+use crate::run::Run;
+
+/// The CSV format.
+pub(super) struct Csv;
+
+/// The columns: the fields of a point in the run file's order, nested ones joined by `_`. Samples stay in the
+/// run file.
+const COLUMNS: [&str; 36] = [
+    "model",
+    "phase",
+    "stage",
+    "batch",
+    "tokens",
+    "context",
+    "weights",
+    "activations",
+    "kv",
+    "threads",
+    "layers_measured",
+    "layers_total",
+    "flops",
+    "bytes",
+    "resident_bytes",
+    "witnessed_bytes",
+    "seconds_median",
+    "seconds_low",
+    "seconds_high",
+    "seconds_count",
+    "seconds_discarded",
+    "bubble_seconds",
+    "share_of_step",
+    "tokens_per_second",
+    "bytes_per_second",
+    "flops_per_second",
+    "intensity",
+    "roof_bytes_per_second",
+    "roof_flops_per_second",
+    "attainable_flops_per_second",
+    "fraction_of_roof",
+    "bound",
+    "joules_per_token",
+    "status",
+    "notes",
+    "device",
+];
+
+impl Exporter for Csv {
+    fn run(&self, run: &Run) -> Result<String> {
+        let rows = run.points.iter().map(|point| {
+            let mut fields = Map::new();
+            flatten("", serde_json::to_value(point).map_err(|e| unwritable(&e))?, &mut fields);
+            fields.insert("device".into(), run.device.name.clone().into());
+            Ok(COLUMNS.iter().map(|name| fields.get(*name).map(text).unwrap_or_default()).collect())
+        });
+        write(&COLUMNS, rows)
+    }
+
+    fn listing(&self, listing: &Listing) -> Result<String> {
+        let names: Vec<&str> = listing.columns.iter().map(|c| c.name).collect();
+        write(&names, listing.rows.iter().map(|row| Ok(row.iter().map(|cell| text(&cell.value)).collect())))
+    }
+}
+
+/// Fields of nested objects, their names joined by `_`.
+fn flatten(prefix: &str, value: Value, out: &mut Map<String, Value>) {
+    match value {
+        Value::Object(fields) => {
+            for (name, value) in fields {
+                let name = if prefix.is_empty() { name } else { format!("{prefix}_{name}") };
+                flatten(&name, value, out);
+            }
+        }
+        other => {
+            out.insert(prefix.into(), other);
+        }
+    }
+}
+
+/// A value as one field: null is empty, a list is joined by semicolons.
+fn text(value: &Value) -> String {
+    match value {
+        Value::Null => String::new(),
+        Value::String(text) => text.clone(),
+        Value::Array(items) => items.iter().map(text).collect::<Vec<_>>().join("; "),
+        other => other.to_string(),
+    }
+}
+
+fn write(columns: &[&str], rows: impl Iterator<Item = Result<Vec<String>>>) -> Result<String> {
+    let mut writer = csv::Writer::from_writer(Vec::new());
+    writer.write_record(columns).map_err(|e| unwritable(&e))?;
+    for row in rows {
+        writer.write_record(row?).map_err(|e| unwritable(&e))?;
+    }
+    let bytes = writer.into_inner().map_err(|e| unwritable(&e))?;
+    String::from_utf8(bytes).map_err(|e| unwritable(&e))
+}
+
+fn unwritable(e: &dyn std::fmt::Display) -> Failure {
+    Failure::invalid(format!("the CSV cannot be written: {e}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::ModelSpec;
+    use crate::roofline::Roofline;
+    use crate::run::{Placement, Point, Status, Timing};
+    use crate::units::{BytesPerSec, FlopsPerSec, Seconds};
+    use crate::workload::Workload;
+
+    /// A field added to the run file's points must get its column.
+    #[test]
+    fn every_field_of_a_point_is_a_column() {
+        let model = ModelSpec::from_toml(include_str!("../../profiles/models/llama-1b.toml")).unwrap();
+        let place = Placement {
+            roof: Roofline { bandwidth: BytesPerSec(1e9), peak: FlopsPerSec(1e9) },
+            threads: None,
+            layers_measured: 16,
+            step_seconds: 1.0,
+            status: Status::Ok,
+        };
+        let point = Point::new(&Workload::decode(&model, 1, 8), None, Timing::computed(Seconds(1.0)), place);
+        let mut fields = Map::new();
+        flatten("", serde_json::to_value(point).unwrap(), &mut fields);
+        let mut names: Vec<&str> = fields.keys().map(String::as_str).collect();
+        names.retain(|name| !["seconds_samples", "seconds_trials"].contains(name));
+        names.push("device");
+        assert_eq!(names, COLUMNS);
+    }
+}

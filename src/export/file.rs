@@ -1,0 +1,132 @@
+//! Result files: never half-written, and refused before the work that they are to hold.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use super::{Format, REGISTRY};
+use crate::error::{Failure, Result};
+use crate::run::{Run, RunStatus};
+
+/// The format of a file by the ending of its name.
+///
+/// # Errors
+/// An ending that no format has.
+pub fn format_of(path: &Path) -> Result<Format> {
+    let ending = path.extension().map(|e| e.to_string_lossy().to_lowercase());
+    let known = REGISTRY.iter().find(|entry| Some(entry.ending) == ending.as_deref());
+    known.map(|entry| entry.format).ok_or_else(|| {
+        let endings: Vec<String> = REGISTRY.iter().map(|entry| format!(".{}", entry.ending)).collect();
+        Failure::input(format!("{}: the ending names no format", path.display()))
+            .hint(format!("use {}", endings.join(", ")))
+    })
+}
+
+/// Checks that a file can be written here, without touching what is there.
+///
+/// # Errors
+/// No such folder, not permitted, or no ordinary file.
+pub fn check_writable(path: &Path) -> Result<()> {
+    let (target, folder) = place(path)?;
+    // A file that is dropped again: the only check that also covers full and read-only file systems.
+    tempfile::Builder::new()
+        .prefix(".llmroof-")
+        .tempfile_in(&folder)
+        .map_err(|e| refused(&target, &e))?
+        .close()
+        .map_err(|e| refused(&target, &e))
+}
+
+/// Writes a file in one go: whoever looks sees the old content or all of the new, also after a crash.
+///
+/// # Errors
+/// No such folder, not permitted, no ordinary file, or no space.
+pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<()> {
+    let (target, folder) = place(path)?;
+    let write = || -> io::Result<()> {
+        let mut temporary = tempfile::Builder::new().prefix(".llmroof-").tempfile_in(&folder)?;
+        temporary.write_all(bytes)?;
+        let file = temporary.as_file();
+        readable_by_others(file, &target)?;
+        file.sync_all()?;
+        temporary.persist(&target)?;
+        sync_folder(&folder)
+    };
+    write().map_err(|e| refused(&target, &e))
+}
+
+/// Name of a run's file: when, which model, which device. Ordered by name is ordered by time.
+pub fn run_file_name(run: &Run) -> String {
+    let when: String =
+        run.created.chars().take_while(|&c| c != '.' && c != 'Z').filter(|c| c.is_alphanumeric()).collect();
+    let device = run.device.profile.as_deref().unwrap_or(&run.device.name);
+    let predicted = if run.status == RunStatus::Predicted { "-predicted" } else { "" };
+    format!("{when}Z-{}-{}{predicted}.json", plain(&run.model.name), plain(device))
+}
+
+/// Letters, digits and dots in lower case, everything else as single hyphens.
+fn plain(text: &str) -> String {
+    let hyphens = text.to_lowercase().replace(|c: char| !(c.is_ascii_alphanumeric() || c == '.'), "-");
+    hyphens.split('-').filter(|part| !part.is_empty()).collect::<Vec<_>>().join("-")
+}
+
+/// The file that is to be written, links followed, and its folder.
+fn place(path: &Path) -> Result<(PathBuf, PathBuf)> {
+    let target = fs::canonicalize(path).unwrap_or_else(|_| path.to_path_buf());
+    match fs::metadata(&target) {
+        Ok(there) if there.is_dir() => {
+            return Err(Failure::input(format!("{}: is a folder", path.display()))
+                .hint("give the path of a file in it"));
+        }
+        // Renaming over a device or pipe would replace it by a file.
+        Ok(there) if !there.is_file() => {
+            return Err(Failure::input(format!("{}: is no ordinary file", path.display()))
+                .hint("print with -o FORMAT and redirect stdout"));
+        }
+        _ => {}
+    }
+    let folder = match target.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder.to_path_buf(),
+        _ => PathBuf::from("."),
+    };
+    if !folder.is_dir() {
+        return Err(Failure::input(format!("{}: there is no folder {}", path.display(), folder.display()))
+            .hint("create the folder, or give another path"));
+    }
+    Ok((target, folder))
+}
+
+fn refused(path: &Path, e: &io::Error) -> Failure {
+    let hint = match e.kind() {
+        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
+            "give a path that you may write to"
+        }
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "free some space, or give another path",
+        _ => "give another path",
+    };
+    Failure::input(format!("{}: cannot be written: {e}", path.display())).hint(hint)
+}
+
+/// Temporary files are private; a result gets the permissions of the file it replaces, or the usual ones.
+#[cfg(unix)]
+fn readable_by_others(file: &File, target: &Path) -> io::Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    let mode = fs::metadata(target).map_or(0o644, |there| there.permissions().mode());
+    file.set_permissions(fs::Permissions::from_mode(mode))
+}
+
+#[cfg(not(unix))]
+fn readable_by_others(_file: &File, _target: &Path) -> io::Result<()> {
+    Ok(())
+}
+
+/// Makes the rename itself durable.
+#[cfg(unix)]
+fn sync_folder(folder: &Path) -> io::Result<()> {
+    File::open(folder)?.sync_all()
+}
+
+#[cfg(not(unix))]
+fn sync_folder(_folder: &Path) -> io::Result<()> {
+    Ok(())
+}

@@ -1,0 +1,51 @@
+//! Rows and columns for people, as plain text or Markdown.
+
+use comfy_table::{CellAlignment, ContentArrangement, Table, TableComponent, presets};
+
+/// Texts in columns.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(super) struct Grid {
+    /// Heading, and whether the column's texts stand to the right.
+    columns: Vec<(String, bool)>,
+    /// Texts, one per column.
+    pub rows: Vec<Vec<String>>,
+}
+
+impl Grid {
+    /// Adds a column.
+    pub fn column(&mut self, title: impl Into<String>, right: bool) {
+        self.columns.push((title.into(), right));
+    }
+
+    /// Aligned columns under underlined headings. No colours: nothing here needs them to be understood.
+    pub fn text(&self) -> String {
+        let mut table = Table::new();
+        table
+            .load_preset(presets::NOTHING)
+            .set_style(TableComponent::HeaderLines, '─')
+            .set_style(TableComponent::MiddleHeaderIntersections, '─')
+            .set_content_arrangement(ContentArrangement::Disabled)
+            .set_header(self.columns.iter().map(|(title, _)| title));
+        table.add_rows(&self.rows);
+        for (column, (_, right)) in table.column_iter_mut().zip(&self.columns) {
+            column.set_padding((0, 1));
+            column.set_cell_alignment(if *right { CellAlignment::Right } else { CellAlignment::Left });
+        }
+        table.lines().map(|line| line.trim_end().to_string() + "\n").collect()
+    }
+
+    /// A Markdown table.
+    pub fn markdown(&self) -> String {
+        let line = |cells: Vec<String>| format!("| {} |\n", cells.join(" | "));
+        // Markdown drops the spaces that indent a stage below its step.
+        let escape = |text: &String| match text.strip_prefix("  ") {
+            Some(indented) => format!("· {}", indented.replace('|', "\\|")),
+            None => text.replace('|', "\\|"),
+        };
+        let mut text = line(self.columns.iter().map(|(title, _)| escape(title)).collect());
+        text +=
+            &line(self.columns.iter().map(|(_, right)| if *right { "--:" } else { "---" }.into()).collect());
+        text.extend(self.rows.iter().map(|row| line(row.iter().map(escape).collect())));
+        text
+    }
+}

@@ -1,0 +1,37 @@
+//! The table in Markdown.
+
+use super::view::View;
+use super::{Exporter, Listing};
+use crate::error::Result;
+use crate::run::Run;
+
+/// The Markdown format.
+pub(super) struct Markdown;
+
+impl Exporter for Markdown {
+    fn run(&self, run: &Run) -> Result<String> {
+        let view = View::of(run);
+        Ok(format!(
+            "## {}\n\n{}\n{}\n{}",
+            view.title,
+            bullets(&view.above),
+            view.grid.markdown(),
+            bullets(&view.below)
+        ))
+    }
+
+    fn listing(&self, listing: &Listing) -> Result<String> {
+        let mut text = format!("## {}\n", listing.title);
+        if !listing.rows.is_empty() {
+            text += &format!("\n{}", listing.grid().markdown());
+        }
+        if !listing.notes.is_empty() {
+            text += &format!("\n{}", bullets(&listing.notes));
+        }
+        Ok(text)
+    }
+}
+
+fn bullets(lines: &[String]) -> String {
+    lines.iter().map(|line| format!("- {line}\n")).collect()
+}

@@ -1,0 +1,232 @@
+//! What people are shown of a run: which rows and columns, in which units, and the lines around them.
+
+use super::grid::Grid;
+use crate::model::DType;
+use crate::roofline::{Ceiling, CeilingKind, CeilingSource};
+use crate::run::{Point, Run, RunStatus, Status};
+use crate::units::{Seconds, figures, percent, si};
+use crate::workload::Phase;
+
+/// A run in words and columns.
+pub(super) struct View {
+    /// Model and device.
+    pub title: String,
+    /// Lines above the table.
+    pub above: Vec<String>,
+    /// The points.
+    pub grid: Grid,
+    /// Lines below the table.
+    pub below: Vec<String>,
+}
+
+impl View {
+    /// The view of a run.
+    pub fn of(run: &Run) -> View {
+        View { title: title(run), above: above(run), grid: grid(run), below: below(run) }
+    }
+}
+
+fn title(run: &Run) -> String {
+    let said = match run.status {
+        RunStatus::Complete => "",
+        RunStatus::Partial => "PARTIAL: ",
+        RunStatus::Predicted => "PREDICTED: ",
+        RunStatus::Invalid => "INVALID: ",
+    };
+    format!("{said}{} on {}", run.model.name, run.device.name)
+}
+
+fn above(run: &Run) -> Vec<String> {
+    let mut lines = Vec::new();
+    if let (RunStatus::Predicted, Some(profile)) = (run.status, &run.device.profile) {
+        lines.push(format!("predicted from the device profile {profile}: nothing was measured"));
+    }
+    let weights = run.points.first().map_or(DType::Bf16, |point| point.weights);
+    lines.push(format!(
+        "model: {} billion parameters, {weights}: {} resident, {} streamed per decode step, {} of KV cache per position",
+        figures(run.model.parameters() * 1e-9),
+        run.model.resident_bytes(weights).human(),
+        run.model.streamed_bytes(weights).human(),
+        run.model.kv_bytes_per_token(run.points.first().map_or(DType::Bf16, |point| point.kv)).human(),
+    ));
+    if let Some(point) = run.points.iter().find(|point| point.layers_measured < point.layers_total) {
+        lines.push(format!(
+            "layers: {} of {} measured, times scaled to all",
+            point.layers_measured, point.layers_total
+        ));
+    }
+    if let Some(c) = &run.conditions {
+        let energy =
+            c.energy_source.as_ref().map_or("no energy counter".into(), |e| format!("energy from {e}"));
+        let load = c.foreign_load.map_or(String::new(), |l| format!(", {l:.2} cores busy with other work"));
+        lines.push(format!(
+            "conditions: {}, {} threads, {} weights (seed {}), {energy}{load}",
+            c.instruction_set, c.threads, c.weights_from, c.seed
+        ));
+    }
+    if let Some(v) = &run.verification {
+        let passed = if v.passed { "passed" } else { "FAILED" };
+        lines.push(format!(
+            "verification: {passed}, largest error {:.1e} of {:.1e} allowed ({})",
+            v.largest_error, v.bound, v.description
+        ));
+    }
+    if !run.ceilings.is_empty() {
+        let all: Vec<String> = run.ceilings.iter().map(ceiling).collect();
+        lines.push(format!("ceilings: {}", all.join("; ")));
+    }
+    if let Some(point) = run.points.first() {
+        let ridge = point.roof_flops_per_second / point.roof_bytes_per_second;
+        lines.push(format!("ridge: {} FLOP/B; work of less intensity is memory-bound", figures(ridge)));
+    }
+    lines
+}
+
+fn ceiling(ceiling: &Ceiling) -> String {
+    let unit = ceiling.kind.unit();
+    let name = ceiling.kind.name().replace('_', " ");
+    let name = match (ceiling.kind, ceiling.dtype) {
+        (CeilingKind::Compute, Some(dtype)) => format!("{name} {dtype}"),
+        _ => name,
+    };
+    let source = match (ceiling.source, ceiling.low) {
+        (CeilingSource::Datasheet, _) => "datasheet".to_string(),
+        (CeilingSource::Measured, None) => "measured".to_string(),
+        (CeilingSource::Measured, Some(low)) => format!("measured, lower quartile {}", si(low, unit)),
+    };
+    format!("{name} {} ({source})", si(ceiling.rate, unit))
+}
+
+/// Whether the table shows this point: all steps, the stages of prefill and of the smallest decode batch.
+fn shown(point: &Point, smallest: Option<u32>) -> bool {
+    point.stage.is_none() || point.phase == Phase::Prefill || Some(point.batch) == smallest
+}
+
+fn smallest_batch(run: &Run) -> Option<u32> {
+    run.points.iter().filter(|p| p.phase == Phase::Decode).map(|p| p.batch).min()
+}
+
+fn grid(run: &Run) -> Grid {
+    let measured = run.status != RunStatus::Predicted;
+    let energy = run.points.iter().any(|p| p.joules_per_token.is_some());
+    let fastest = run.points.iter().map(|p| p.flops_per_second).fold(0.0, f64::max);
+    let (flops_unit, per_flop) = if fastest >= 1e13 { ("TFLOP/s", 1e-12) } else { ("GFLOP/s", 1e-9) };
+
+    let mut grid = Grid::default();
+    grid.column("phase", false);
+    for title in ["batch", "tok/s", "ms"] {
+        grid.column(title, true);
+    }
+    for title in ["share", "GB/s", flops_unit, "FLOP/B", "of roof"] {
+        grid.column(title, true);
+    }
+    grid.column("bound", false);
+    if measured {
+        grid.column("±", true);
+        grid.column("samples", true);
+    }
+    if energy {
+        grid.column("J/token", true);
+    }
+
+    let smallest = smallest_batch(run);
+    for (at, point) in run.points.iter().enumerate().filter(|(_, point)| shown(point, smallest)) {
+        let mut row = vec![
+            point.stage.map_or_else(|| point.phase.to_string(), |stage| format!("  {stage}")),
+            point.batch.to_string(),
+            point.tokens_per_second.map_or(String::new(), figures),
+            milliseconds(point.seconds.median),
+            percent(point.share_of_step),
+            figures(point.bytes_per_second * 1e-9),
+            figures(point.flops_per_second * per_flop),
+            figures(point.intensity),
+            percent(point.fraction_of_roof),
+            format!("{}{}", point.bound.name(), remark(point.status)),
+        ];
+        if measured {
+            row.push(percent(point.seconds.relative_interval()));
+            row.push(point.seconds.count.to_string());
+        }
+        if energy {
+            row.push(point.joules_per_token.map_or("-".into(), figures));
+        }
+        let columns = row.len();
+        grid.rows.push(row);
+        let last_of_step = run.points.get(at + 1).is_none_or(|next| next.stage.is_none());
+        if point.stage.is_some() && last_of_step {
+            grid.rows.extend(bubble(run, point).map(|cells| fill(cells, columns)));
+        }
+    }
+    grid
+}
+
+/// The row of the time that no stage accounts for, below the stages of a measured step.
+fn bubble(run: &Run, stage: &Point) -> Option<Vec<String>> {
+    let step = run.points.iter().find(|p| {
+        (p.stage, p.phase, p.batch, p.tokens, p.context)
+            == (None, stage.phase, stage.batch, stage.tokens, stage.context)
+    })?;
+    let seconds = step.bubble_seconds?;
+    Some(vec![
+        "  (bubble)".into(),
+        step.batch.to_string(),
+        String::new(),
+        milliseconds(seconds),
+        percent(seconds / step.seconds.median),
+    ])
+}
+
+/// Milliseconds; a bubble of overlapping stages may be negative.
+fn milliseconds(seconds: f64) -> String {
+    if seconds.abs() < 1e-6 { "<0.001".into() } else { figures(seconds * 1e3) }
+}
+
+fn fill(mut cells: Vec<String>, columns: usize) -> Vec<String> {
+    cells.resize(columns, String::new());
+    cells
+}
+
+fn remark(status: Status) -> &'static str {
+    match status {
+        Status::Ok | Status::Predicted => "",
+        Status::Invalid => " INVALID",
+        Status::Partial => " *",
+    }
+}
+
+fn below(run: &Run) -> Vec<String> {
+    let mut lines = Vec::new();
+    if let Some(r) = &run.request {
+        lines.push(format!(
+            "request of {} prompt and {} generated tokens, batch 1{}: first token after {}, then {} per token; {} \
+             in all, {} prefill and {} decode",
+            r.prompt,
+            r.generate,
+            if run.status == RunStatus::Predicted { " (predicted, at 100% of the roofs)" } else { "" },
+            Seconds(r.time_to_first_token_seconds).human(),
+            Seconds(r.time_per_output_token_seconds).human(),
+            Seconds(r.total_seconds).human(),
+            percent(r.prefill_share),
+            percent(r.decode_share),
+        ));
+    }
+    if let Some(context) = run.points.iter().find(|p| p.phase == Phase::Decode).map(|p| p.context) {
+        lines.push(format!("decode attends {context} positions"));
+    }
+    let smallest = smallest_batch(run);
+    if let Some(batch) = smallest.filter(|_| run.points.iter().any(|p| !shown(p, smallest))) {
+        lines.push(format!(
+            "stages of decode are shown at batch {batch}; -o json and -o csv hold them for every batch"
+        ));
+    }
+    if run.points.iter().any(|p| p.status == Status::Partial) {
+        lines.push("* fewer samples than the stopping rule asks for".into());
+    }
+    lines.extend(run.notes.iter().map(|note| format!("note: {note}")));
+    for point in &run.points {
+        let stage = point.stage.map_or("step", |stage| stage.name());
+        let notes = point.notes.iter();
+        lines.extend(notes.map(|n| format!("note: {} batch {} {stage}: {n}", point.phase, point.batch)));
+    }
+    lines
+}

@@ -1,0 +1,173 @@
+//! What the picture says in words: title, captions with device, conditions and date, and the description
+//! with all numbers for those who cannot see it.
+
+use super::marks;
+use crate::model::DType;
+use crate::roofline::CeilingSource;
+use crate::run::{Point, Run, RunStatus, Status};
+use crate::units::{Bytes, FlopsPerSec, Intensity, percent, si};
+
+/// The heading.
+pub fn title(runs: &[Run]) -> String {
+    match runs {
+        [run] => format!("Roofline of {} on {}", run.model.name, run.device.name),
+        _ => {
+            let first = &runs[0];
+            if runs.iter().all(|r| r.model.name == first.model.name) {
+                format!("Rooflines of {}, {} runs", first.model.name, runs.len())
+            } else if runs.iter().all(|r| r.device.name == first.device.name) {
+                format!("Rooflines on {}, {} runs", first.device.name, runs.len())
+            } else {
+                format!("Rooflines of {} runs", runs.len())
+            }
+        }
+    }
+}
+
+/// The line under the heading: the work.
+pub fn subtitle(runs: &[Run]) -> String {
+    let mut parts = Vec::new();
+    let steps = || runs.iter().flat_map(|r| &r.points).filter(|p| p.stage.is_none());
+    let sorted = |mut values: Vec<u32>| {
+        values.sort_unstable();
+        values.dedup();
+        values.iter().map(u32::to_string).collect::<Vec<_>>().join(", ")
+    };
+    let decode = || steps().filter(|p| p.phase == crate::workload::Phase::Decode);
+    if decode().next().is_some() {
+        parts.push(format!(
+            "decode of batch {} at context {}",
+            sorted(decode().map(|p| p.batch).collect()),
+            sorted(decode().map(|p| p.context).collect())
+        ));
+    }
+    let prefill = || steps().filter(|p| p.phase == crate::workload::Phase::Prefill);
+    if prefill().next().is_some() {
+        parts.push(format!("prefill of {} tokens", sorted(prefill().map(|p| p.tokens).collect())));
+    }
+    if let Some(point) = steps().next() {
+        parts.push(types(point));
+    }
+    parts.join(" · ")
+}
+
+fn types(point: &Point) -> String {
+    let all = [point.weights, point.activations, point.kv];
+    if all.iter().all(|t| *t == all[0]) {
+        return format!("all in {}", all[0]);
+    }
+    let [weights, activations, kv]: [DType; 3] = all;
+    format!("weights {weights}, activations {activations}, KV cache {kv}")
+}
+
+/// Device, conditions and date of one run.
+pub fn caption(run: &Run) -> String {
+    let mut parts = vec![format!("{}, {}", run.model.name, run.device.name)];
+    if run.device.name != run.host.cpu && run.status != RunStatus::Predicted {
+        parts.push(format!("host {}", run.host.cpu));
+    }
+    if let Some(c) = &run.conditions {
+        let pinned = if c.pinned_cpus.is_empty() { "" } else { " pinned" };
+        let plural = if c.threads == 1 { "" } else { "s" };
+        parts.push(format!("{} thread{plural}{pinned}, {}", c.threads, c.instruction_set));
+        if let Some(share) = c.huge_page_share {
+            parts.push(format!("{} of the weights in huge pages", percent(share)));
+        }
+        match c.foreign_load {
+            Some(load) => parts.push(format!("other processes used {load:.2} cores")),
+            None => parts.push("load of other processes unknown".into()),
+        }
+        parts.push(if c.weights_from == "random" {
+            "random weights".into()
+        } else {
+            format!("weights from {}", c.weights_from)
+        });
+    }
+    let layers = |p: &&Point| p.layers_measured < p.layers_total && p.status != Status::Predicted;
+    if let Some(point) = run.points.iter().find(layers) {
+        parts.push(format!("{} of {} layers measured, scaled to all", point.layers_measured, point.layers_total));
+    }
+    match &run.verification {
+        Some(v) if v.passed => parts.push("kernels verified".into()),
+        Some(_) => parts.push("verification FAILED".into()),
+        None => {}
+    }
+    match run.status {
+        RunStatus::Complete => {}
+        RunStatus::Partial => parts.push("PARTIAL run".into()),
+        RunStatus::Predicted => parts.push("predicted from the datasheet".into()),
+        RunStatus::Invalid => parts.push("INVALID: something here cannot be true".into()),
+    }
+    parts.push(format!("{}, {} {}", date(&run.created), run.tool.name, run.tool.version));
+    parts.join("; ") + "."
+}
+
+/// Where the datasheet's roofs come from, each document once.
+pub fn sources(runs: &[Run]) -> Option<String> {
+    let mut documents: Vec<&str> = Vec::new();
+    for ceiling in runs.iter().flat_map(|r| &r.ceilings) {
+        if ceiling.source == CeilingSource::Datasheet && !documents.contains(&ceiling.citation.as_str()) {
+            documents.push(&ceiling.citation);
+        }
+    }
+    (!documents.is_empty()).then(|| format!("Datasheet: {}.", documents.join("; ")))
+}
+
+/// `2026-11-23T12:52:07.123Z` as `2026-11-23 12:52 UTC`.
+pub fn date(created: &str) -> String {
+    match (created.get(..10), created.get(10..11), created.get(11..16)) {
+        (Some(day), Some("T"), Some(time)) if created.ends_with('Z') => format!("{day} {time} UTC"),
+        _ => created.to_string(),
+    }
+}
+
+/// All numbers of the picture in words.
+pub fn description(runs: &[Run]) -> String {
+    let mut out = String::from(
+        "Log-log roofline: rate in FLOP/s over arithmetic intensity in FLOP per compulsory byte.",
+    );
+    for run in runs {
+        out += &format!(" {}", caption(run));
+        for ceiling in &run.ceilings {
+            let dtype = ceiling.dtype.map(|d| format!(" {d}")).unwrap_or_default();
+            let source = match ceiling.source {
+                CeilingSource::Measured => "measured",
+                CeilingSource::Datasheet => "datasheet",
+            };
+            let rate = si(ceiling.rate, ceiling.kind.unit());
+            out += &format!(" Roof {}{dtype}, {source}: {rate}.", ceiling.kind.name());
+        }
+        for point in &run.points {
+            out += &format!(" {}.", describe(point));
+        }
+    }
+    if let Some(sources) = sources(runs) {
+        out += &format!(" {sources}");
+    }
+    out
+}
+
+/// One point in words.
+pub fn describe(point: &Point) -> String {
+    let name = match point.stage {
+        Some(stage) => format!("{} {stage}", point.phase),
+        None => format!("{} step", point.phase),
+    };
+    let work = format!("{name}, batch {}, {} tokens, context {}", point.batch, point.tokens, point.context);
+    if !marks::drawable(point) {
+        return format!("{work}: {} at no intensity that an axis could show, not drawn", Bytes(point.bytes).human());
+    }
+    let worth = match point.status {
+        Status::Ok => "",
+        Status::Invalid => ", INVALID",
+        Status::Partial => ", few samples",
+        Status::Predicted => ", predicted",
+    };
+    format!(
+        "{work}: {}, {}, {} of roof, bound by {}{worth}",
+        Intensity(point.intensity).human(),
+        FlopsPerSec(point.flops_per_second).human(),
+        percent(point.fraction_of_roof),
+        point.bound.name()
+    )
+}

@@ -1,0 +1,76 @@
+//! Which entries the key needs for what was drawn.
+
+use super::figure::{self, Layer};
+use super::legend::Sign;
+use super::scale::Scale;
+use super::theme::{self, Hue};
+use crate::roofline::CeilingSource;
+use crate::workload::Phase;
+
+/// The entries, in the order of reading.
+pub(super) fn entries(scale: &Scale, layers: &[Layer]) -> Vec<(Sign, String)> {
+    let overlay = layers.len() > 1;
+    let mut out: Vec<(Sign, String)> = Vec::new();
+    if overlay {
+        for layer in layers {
+            let run = layer.run;
+            let name = format!("{}, {}", run.device.name, run.model.name);
+            out.push((Sign::Swatch(layer.hue.main), name));
+        }
+    }
+    let hue_of = |phase| -> Hue {
+        match phase {
+            _ if overlay => theme::INK,
+            Phase::Decode => theme::BLUE,
+            Phase::Prefill => theme::VERMILLION,
+        }
+    };
+    let marks = || layers.iter().flat_map(|l| &l.marks);
+    for phase in [Phase::Decode, Phase::Prefill] {
+        let hue = hue_of(phase);
+        let sign = |radius, fill, stroke, width| match phase {
+            Phase::Decode => Sign::Circle(radius, fill, stroke, width),
+            Phase::Prefill => Sign::Diamond(radius, fill, stroke, width),
+        };
+        let of = || marks().filter(move |m| m.point.phase == phase);
+        if of().any(|m| m.is_step() && m.is_solid()) {
+            out.push((sign(6.5, hue.main, "#ffffff", 1.0), format!("{phase} step")));
+        }
+        if of().any(|m| !m.is_step() && m.is_solid()) {
+            let batch = match phase {
+                Phase::Decode => of().map(|m| m.point.batch).min().map_or(String::new(), |b| format!(" (batch {b})")),
+                Phase::Prefill => String::new(),
+            };
+            out.push((sign(4.5, hue.light, hue.main, 0.9), format!("{phase} stage{batch}")));
+        }
+        if of().any(|m| !m.is_solid()) {
+            let what = if of().any(|m| m.point.status == crate::run::Status::Invalid) {
+                "predicted or invalid"
+            } else {
+                "predicted"
+            };
+            out.push((sign(5.5, "#ffffff", hue.main, 1.6), format!("{phase}, {what}")));
+        }
+    }
+    if layers.iter().flat_map(|l| &l.sweeps).any(|s| s.len() > 1) {
+        out.push((Sign::Path(hue_of(Phase::Decode)), "decode by batch size".into()));
+    }
+    if marks().any(|m| !m.is_step()) {
+        out.push((Sign::Sizes, "area: share of the step's time".into()));
+    }
+    if marks().any(|m| figure::interval(scale, m).is_some()) {
+        out.push((Sign::Bar(hue_of(Phase::Decode).main), "95% interval".into()));
+    }
+    let line = |source, main| Sign::Line(figure::roof_style(source, main, theme::INK));
+    if layers.iter().any(|l| l.measured.is_some()) {
+        if overlay {
+            out.push((line(CeilingSource::Measured, true), "measured roof".into()));
+        } else {
+            out.push((Sign::Band, "measured roof: best, and down to its first quartile".into()));
+        }
+    }
+    if layers.iter().any(|l| l.datasheet.is_some()) {
+        out.push((line(CeilingSource::Datasheet, true), "datasheet roof".into()));
+    }
+    out
+}

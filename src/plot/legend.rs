@@ -1,0 +1,100 @@
+//! The key under the picture: what each shape, line and colour means. Only what appears is explained.
+
+use super::geometry::{At, at};
+use super::svg::{Anchor, Canvas, Style, Text};
+use super::text;
+use super::theme::{self, Hue};
+
+/// What an entry shows.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Sign {
+    /// A circle (decode): radius, filling, line, width of the line.
+    Circle(f64, &'static str, &'static str, f64),
+    /// A diamond (prefill): as a circle.
+    Diamond(f64, &'static str, &'static str, f64),
+    /// Circles of falling size.
+    Sizes,
+    /// A line.
+    Line(Style),
+    /// Circles on a line.
+    Path(Hue),
+    /// A band under a line.
+    Band,
+    /// An upright bar.
+    Bar(&'static str),
+    /// A run's colour.
+    Swatch(&'static str),
+}
+
+const ROW: f64 = 19.0;
+const SIGN: f64 = 34.0;
+const GAP: f64 = 12.0;
+
+/// Draws the entries in rows from `top` on and returns where they end.
+pub fn draw(canvas: &mut Canvas, entries: &[(Sign, String)], top: f64) -> f64 {
+    let (left, right) = (theme::LEFT, theme::WIDTH - theme::RIGHT);
+    let (mut x, mut y) = (left, top);
+    canvas.group("legend");
+    for (sign, words) in entries {
+        let words = text::fit(words, theme::SMALL, false, right - left - SIGN);
+        let needed = SIGN + text::width(&words, theme::SMALL, false);
+        if x > left && x + needed > right {
+            x = left;
+            y += ROW;
+        }
+        draw_sign(canvas, sign, at(x + SIGN / 2.0 - 4.0, y));
+        canvas.text(&Text {
+            text: words,
+            at: at(x + SIGN, y + 0.36 * theme::SMALL),
+            anchor: Anchor::Start,
+            angle: 0.0,
+            size: theme::SMALL,
+            bold: false,
+            colour: theme::INK.main,
+        });
+        x += needed + GAP;
+    }
+    canvas.end();
+    if entries.is_empty() { top } else { y + ROW }
+}
+
+fn draw_sign(canvas: &mut Canvas, sign: &Sign, centre: At) {
+    let half = SIGN / 2.0 - 5.0;
+    let (from, to) = (at(centre.x - half, centre.y), at(centre.x + half, centre.y));
+    let style = |fill, stroke, width| Style { fill, stroke, width, dash: "" };
+    match *sign {
+        Sign::Circle(radius, fill, stroke, width) => {
+            canvas.circle(centre, radius, style(fill, stroke, width));
+        }
+        Sign::Diamond(radius, fill, stroke, width) => {
+            let reach = radius * 1.25;
+            let corners = [(0.0, -reach), (reach, 0.0), (0.0, reach), (-reach, 0.0)]
+                .map(|(dx, dy)| at(centre.x + dx, centre.y + dy));
+            canvas.polygon(&corners, style(fill, stroke, width));
+        }
+        Sign::Sizes => {
+            for (share, x) in [(0.5, -8.0), (0.2, 3.0), (0.07, 10.5)] {
+                let place = at(centre.x + x, centre.y);
+                canvas.circle(place, theme::radius(share), style("#ffffff", theme::QUIET, 0.9));
+            }
+        }
+        Sign::Line(style) => canvas.polyline(&[from, to], style),
+        Sign::Path(hue) => {
+            canvas.polyline(&[from, to], Style::line(hue.main, 1.4));
+            for place in [from, centre, to] {
+                canvas.circle(place, 3.2, Style { fill: hue.main, stroke: "#ffffff", width: 0.8, dash: "" });
+            }
+        }
+        Sign::Band => {
+            let corners = [at(from.x, from.y - 4.0), at(to.x, to.y - 4.0), at(to.x, to.y + 5.0), at(from.x, from.y + 5.0)];
+            canvas.polygon(&corners, Style::filled(theme::BAND));
+            canvas.polyline(&corners[..2], Style::line(theme::INK.main, 2.2));
+        }
+        Sign::Bar(colour) => {
+            canvas.polyline(&[at(centre.x, centre.y - 7.0), at(centre.x, centre.y + 7.0)], Style::line(colour, 1.2));
+        }
+        Sign::Swatch(colour) => {
+            canvas.polyline(&[from, to], Style::line(colour, 6.0));
+        }
+    }
+}

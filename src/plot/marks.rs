@@ -1,0 +1,152 @@
+//! The points of a run as marks: where, how large, which shape, and what is written beside them.
+
+use std::collections::BTreeSet;
+
+use super::Level;
+use super::geometry::{At, at};
+use super::theme::{self, Hue};
+use crate::model::DType;
+use crate::run::{Point, Run, Status};
+use crate::units::percent;
+use crate::workload::{Phase, Stage};
+
+/// A point to draw.
+#[derive(Debug, Clone)]
+pub struct Mark<'a> {
+    /// The point.
+    pub point: &'a Point,
+    /// Its colours.
+    pub hue: Hue,
+    /// What is written beside it.
+    pub label: String,
+    /// Larger is labelled first.
+    pub importance: f64,
+}
+
+impl Mark<'_> {
+    /// Radius of the circle of the same area.
+    pub fn radius(&self) -> f64 {
+        theme::radius(self.point.share_of_step)
+    }
+
+    /// Whether it is a whole step.
+    pub fn is_step(&self) -> bool {
+        self.point.stage.is_none()
+    }
+
+    /// Whether it was measured and can be true.
+    pub fn is_solid(&self) -> bool {
+        matches!(self.point.status, Status::Ok | Status::Partial)
+    }
+
+    /// Corners of the diamond with the area of the circle.
+    pub fn diamond(&self, centre: At) -> [At; 4] {
+        let reach = self.radius() * (std::f64::consts::PI / 2.0).sqrt();
+        [
+            at(centre.x, centre.y - reach),
+            at(centre.x + reach, centre.y),
+            at(centre.x, centre.y + reach),
+            at(centre.x - reach, centre.y),
+        ]
+    }
+}
+
+/// Steps of the same work at several batch sizes, the smallest first.
+pub type Sweep<'a> = Vec<&'a Point>;
+
+/// Whether a point has a place on logarithmic axes. A stage without operations (embed) has none.
+pub fn drawable(point: &Point) -> bool {
+    const CREDIBLE: std::ops::RangeInclusive<f64> = 1e-9..=1e12;
+    CREDIBLE.contains(&point.intensity) && super::roofs::CREDIBLE.contains(&point.flops_per_second)
+}
+
+/// What two points must share to lie on one path.
+type Work = (String, u32, u32, [DType; 3], Option<u32>);
+
+fn work(point: &Point) -> Work {
+    (
+        point.model.clone(),
+        point.context,
+        point.tokens,
+        [point.weights, point.activations, point.kv],
+        point.threads,
+    )
+}
+
+/// The decode steps of a run as paths from the smallest batch to the largest.
+pub fn sweeps(run: &Run) -> Vec<Sweep<'_>> {
+    let mut sweeps: Vec<(Work, Sweep)> = Vec::new();
+    for point in &run.points {
+        if point.phase != Phase::Decode || point.stage.is_some() || !drawable(point) {
+            continue;
+        }
+        match sweeps.iter_mut().find(|(work_of, _)| *work_of == work(point)) {
+            Some((_, sweep)) => sweep.push(point),
+            None => sweeps.push((work(point), vec![point])),
+        }
+    }
+    sweeps
+        .into_iter()
+        .map(|(_, mut sweep)| {
+            sweep.sort_by_key(|p| p.batch);
+            sweep
+        })
+        .collect()
+}
+
+/// The marks of a run: whole steps, and the stages of the smallest batch of each phase. More stages would
+/// lie on top of each other.
+pub fn marks<'a>(run: &'a Run, level: Level, hue_of: impl Fn(Phase) -> Hue) -> Vec<Mark<'a>> {
+    let least = |phase| run.points.iter().filter(|p| p.phase == phase).map(|p| p.batch).min();
+    let several = |phase, of: fn(&Point) -> u32| {
+        run.points.iter().filter(|p| p.phase == phase).map(of).collect::<BTreeSet<_>>().len() > 1
+    };
+    let several_contexts = several(Phase::Decode, |p| p.context);
+    let smallest = least(Phase::Decode);
+    let mut marks: Vec<Mark> = run
+        .points
+        .iter()
+        .filter(|p| drawable(p))
+        .filter(|p| match p.stage {
+            None => level != Level::Stage,
+            Some(_) => level != Level::Phase && Some(p.batch) == least(p.phase),
+        })
+        .map(|point| {
+            let share = share(point);
+            let (label, importance) = match (point.stage, point.phase) {
+                (None, Phase::Decode) if Some(point.batch) == smallest => {
+                    let context =
+                        if several_contexts { format!(", context {}", point.context) } else { String::new() };
+                    (format!("decode, batch {}{context}: {share} of roof", point.batch), 100.0)
+                }
+                (None, Phase::Decode) => (format!("batch {}: {share}", point.batch), 50.0),
+                (None, Phase::Prefill) if point.batch == 1 => {
+                    (format!("prefill, {} tokens: {share} of roof", point.tokens), 90.0)
+                }
+                (None, Phase::Prefill) => {
+                    (format!("prefill, {} × {} tokens: {share}", point.batch, point.tokens), 80.0)
+                }
+                // Far from the other prefill stages, among those of decode.
+                (Some(Stage::LmHead), Phase::Prefill) => {
+                    (format!("prefill lm_head {share}"), point.share_of_step)
+                }
+                (Some(stage), _) => (format!("{stage} {share}"), point.share_of_step),
+            };
+            Mark { point, hue: hue_of(point.phase), label, importance }
+        })
+        .collect();
+    // Large ones first, so that small ones lie on top of them.
+    marks.sort_by(|a, b| {
+        b.is_step().cmp(&a.is_step()).then(b.point.share_of_step.total_cmp(&a.point.share_of_step))
+    });
+    marks
+}
+
+/// Share of the roof as it is written beside a mark.
+fn share(point: &Point) -> String {
+    match point.status {
+        Status::Invalid => "invalid".to_string(),
+        _ if point.fraction_of_roof >= 0.1 => format!("{:.0}%", point.fraction_of_roof * 100.0),
+        _ => percent(point.fraction_of_roof),
+    }
+}

@@ -1,0 +1,112 @@
+//! A run computed from a model and a datasheet, without the hardware: what the roofs allow at best.
+
+mod explain;
+
+pub use explain::explain;
+
+use crate::device::DeviceProfile;
+use crate::error::{Failure, Result};
+use crate::model::{DType, ModelSpec};
+use crate::request::Sweeps;
+use crate::roofline::Roofline;
+use crate::run::{Device, Host, Placement, Point, Run, RunStatus, SCHEMA_VERSION, Status, Timing, Tool};
+use crate::units::{Bytes, Seconds};
+use crate::workload::{Stage, Workload};
+
+/// What a pure function cannot know of a run: who asked, when and where.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Origin {
+    /// The command line.
+    pub argv: Vec<String>,
+    /// Now, RFC 3339 in UTC.
+    pub created: String,
+    /// The machine that computes the prediction.
+    pub host: Host,
+}
+
+/// Predicts the run that `sweeps` asks for: each pass and each stage at the time its datasheet roofs allow.
+///
+/// # Errors
+/// More positions than the model was made for, or a profile without a bf16 peak.
+pub fn predict(model: &ModelSpec, device: &DeviceProfile, sweeps: &Sweeps, origin: Origin) -> Result<Run> {
+    let roof = roofline(device)?;
+    let works = sweeps.workloads(model)?;
+    let points: Vec<Point> = works.iter().flat_map(|work| pass(work, roof, device)).collect();
+    let mut notes = vec![format!(
+        "every time is the shortest that the datasheet's roofs of {} allow; no kernel reaches all of them",
+        device.title
+    )];
+    let resident = model.resident_bytes(DType::Bf16);
+    if resident.0 > device.memory.value {
+        notes.push(format!(
+            "{} does not fit: it occupies {}, the device has {}",
+            model.name,
+            resident.human(),
+            Bytes(device.memory.value).human()
+        ));
+    }
+    Ok(Run {
+        schema_version: SCHEMA_VERSION,
+        tool: Tool { name: "llmroof".into(), version: env!("CARGO_PKG_VERSION").into() },
+        argv: origin.argv,
+        created: origin.created,
+        status: RunStatus::Predicted,
+        host: origin.host,
+        device: Device {
+            kind: "profile".into(),
+            name: device.title.clone(),
+            id: None,
+            profile: Some(device.name.clone()),
+            memory_bytes: device.memory.value,
+            cache_bytes: Some(device.cache.value),
+        },
+        model: model.clone(),
+        conditions: None,
+        ceilings: device.ceilings(),
+        request: sweeps.request(&points),
+        points,
+        verification: None,
+        notes,
+    })
+}
+
+/// The bf16 roofline of a datasheet.
+fn roofline(device: &DeviceProfile) -> Result<Roofline> {
+    device.roofline(DType::Bf16).ok_or_else(|| {
+        Failure::input(format!("{} has no bf16 peak", device.name)).hint("add peak.bf16 to the profile")
+    })
+}
+
+/// The whole step, then its seven stages.
+fn pass(work: &Workload, roof: Roofline, device: &DeviceProfile) -> Vec<Point> {
+    let times = Stage::ALL.map(|stage| {
+        let cost = work.cost(stage);
+        roof.shortest(cost.flops, cost.bytes()).0
+    });
+    let step: Seconds = times.into_iter().sum();
+    let place = Placement {
+        roof,
+        threads: None,
+        layers_measured: work.model.layers,
+        step_seconds: step.0,
+        status: Status::Predicted,
+    };
+    let mut whole = Point::new(work, None, Timing::computed(step), place);
+    let resident = work.model.resident_bytes(work.weights);
+    let needed = resident + kv_cache(work);
+    if resident.0 <= device.memory.value && needed.0 > device.memory.value {
+        whole.notes.push(format!(
+            "does not fit: weights and KV cache occupy {}, the device has {}",
+            needed.human(),
+            Bytes(device.memory.value).human()
+        ));
+    }
+    let stages =
+        Stage::ALL.into_iter().zip(times).map(|(s, t)| Point::new(work, Some(s), Timing::computed(t), place));
+    std::iter::once(whole).chain(stages).collect()
+}
+
+/// What the keys and values of all sequences occupy.
+fn kv_cache(work: &Workload) -> Bytes {
+    work.model.kv_bytes_per_token(work.kv) * (f64::from(work.batch) * f64::from(work.context))
+}

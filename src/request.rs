@@ -1,0 +1,97 @@
+//! What a run covers: the phases, the batch sweep and the request that are asked for, as forward passes;
+//! and the request's times, put together from the points of those passes.
+
+use crate::error::{Failure, Result};
+use crate::model::ModelSpec;
+use crate::run::{Point, Request};
+use crate::workload::{Phase, Workload};
+
+/// The work that `measure` and `predict` are asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sweeps {
+    /// The phases to cover.
+    pub phases: Vec<Phase>,
+    /// Batch sizes of the decode steps, ascending. Prefill runs at batch 1.
+    pub batches: Vec<u32>,
+    /// Prompt tokens of each sequence.
+    pub prompt: u32,
+    /// Positions attended in decode; `None` is the middle of the generation, see [`Sweeps::decode_context`].
+    pub context: Option<u32>,
+    /// Generated tokens of each sequence.
+    pub generate: u32,
+}
+
+impl Sweeps {
+    /// Positions attended by the new token of a decode step: as asked, or in the middle of the generation.
+    pub fn decode_context(&self) -> u32 {
+        self.context.unwrap_or_else(|| self.prompt.saturating_add(self.generate / 2))
+    }
+
+    /// The forward passes: the prompt of one sequence, then a decode step for each batch size.
+    ///
+    /// # Errors
+    /// More positions than the model was made for.
+    pub fn workloads(&self, model: &ModelSpec) -> Result<Vec<Workload>> {
+        self.check(model)?;
+        let mut works = Vec::new();
+        if self.phases.contains(&Phase::Prefill) {
+            works.push(Workload::prefill(model, 1, self.prompt));
+        }
+        if self.phases.contains(&Phase::Decode) {
+            let context = self.decode_context();
+            works.extend(self.batches.iter().map(|&batch| Workload::decode(model, batch, context)));
+        }
+        Ok(works)
+    }
+
+    fn check(&self, model: &ModelSpec) -> Result<()> {
+        let most = u64::from(model.max_position);
+        let beyond = |what: String, remedy: String| {
+            Err(Failure::input(format!(
+                "{what}, but {} was made for {most} positions (max_position_embeddings)",
+                model.name
+            ))
+            .hint(remedy))
+        };
+        let (prompt, generate) = (u64::from(self.prompt), u64::from(self.generate));
+        if let Some(context) = self.context.filter(|&c| u64::from(c) > most) {
+            return beyond(format!("--context is {context}"), format!("give --context {most} or less"));
+        }
+        let whole_request = self.context.is_none() || self.phases.contains(&Phase::Prefill);
+        if self.phases.contains(&Phase::Decode) && whole_request && prompt + generate > most {
+            return beyond(
+                format!("--prompt {prompt} and --generate {generate} are {} positions", prompt + generate),
+                "give a shorter --prompt or --generate".into(),
+            );
+        }
+        if self.phases.contains(&Phase::Prefill) && prompt > most {
+            return beyond(format!("--prompt is {prompt}"), format!("give --prompt {most} or less"));
+        }
+        Ok(())
+    }
+
+    /// The times of one request, from the whole-step points of its prefill and of decode at batch 1. `None`
+    /// where one of the two is missing.
+    pub fn request(&self, points: &[Point]) -> Option<Request> {
+        let step = |phase, tokens| {
+            points
+                .iter()
+                .find(|p| p.stage.is_none() && p.batch == 1 && p.phase == phase && p.tokens == tokens)
+                .map(|p| p.seconds.median)
+        };
+        let first = step(Phase::Prefill, self.prompt)?;
+        let each = step(Phase::Decode, 1)?;
+        // The prefill's pass puts out the first token.
+        let rest = f64::from(self.generate.saturating_sub(1)) * each;
+        let total = first + rest;
+        Some(Request {
+            prompt: self.prompt,
+            generate: self.generate,
+            time_to_first_token_seconds: first,
+            time_per_output_token_seconds: each,
+            total_seconds: total,
+            prefill_share: first / total,
+            decode_share: rest / total,
+        })
+    }
+}

@@ -1,0 +1,167 @@
+//! The embedded profiles against published figures, and profiles from a folder.
+
+use std::fs;
+use std::path::Path;
+
+use llmroof::error::Code;
+use llmroof::model::DType;
+use llmroof::profiles::Catalog;
+
+/// name; dense bf16, fp8, int8 in TFLOP/s; GB/s; L2 MB; SMs; W; GB
+type Card = (&'static str, f64, Option<f64>, Option<f64>, f64, f64, f64, f64, f64);
+
+const CARDS: [Card; 15] = [
+    ("a100-sxm4-40gb", 312.0, None, Some(624.0), 1555.0, 40.0, 108.0, 400.0, 40.0),
+    ("a100-sxm4-80gb", 312.0, None, Some(624.0), 2039.0, 40.0, 108.0, 400.0, 80.0),
+    ("a100-pcie-40gb", 312.0, None, Some(624.0), 1555.0, 40.0, 108.0, 250.0, 40.0),
+    ("a100-pcie-80gb", 312.0, None, Some(624.0), 1935.0, 40.0, 108.0, 300.0, 80.0),
+    ("h100-sxm5", 989.4, Some(1979.0), Some(1979.0), 3350.0, 50.0, 132.0, 700.0, 80.0),
+    ("h100-pcie", 756.5, Some(1513.0), Some(1513.0), 2000.0, 50.0, 114.0, 350.0, 80.0),
+    ("h100-nvl", 835.0, Some(1671.0), Some(1671.0), 3900.0, 50.0, 132.0, 400.0, 94.0),
+    ("h200-sxm", 989.4, Some(1979.0), Some(1979.0), 4800.0, 50.0, 132.0, 700.0, 141.0),
+    ("b200", 2250.0, Some(4500.0), Some(4500.0), 7700.0, 126.0, 148.0, 1000.0, 180.0),
+    ("l4", 121.0, Some(242.0), Some(242.0), 300.0, 48.0, 58.0, 72.0, 24.0),
+    ("l40s", 362.0, Some(733.0), Some(733.0), 864.0, 96.0, 142.0, 350.0, 48.0),
+    ("a10", 125.0, None, Some(250.0), 600.0, 6.0, 72.0, 150.0, 24.0),
+    ("rtx-3090", 71.0, None, None, 936.0, 6.0, 82.0, 350.0, 24.0),
+    ("rtx-4090", 165.2, Some(330.0), None, 1008.0, 72.0, 128.0, 450.0, 24.0),
+    ("rtx-5090", 209.5, Some(419.0), None, 1792.0, 96.0, 170.0, 575.0, 32.0),
+];
+
+fn catalog() -> Catalog {
+    Catalog::load(None).unwrap()
+}
+
+#[test]
+fn cards_have_their_datasheet_figures() {
+    let catalog = catalog();
+    assert_eq!(catalog.devices().count(), CARDS.len(), "a new card needs its line in this table");
+    for (name, bf16, fp8, int8, bandwidth, cache, units, power, memory) in CARDS {
+        let card = catalog.device(name).unwrap();
+        let peak = |dtype| card.peak.get(&dtype).map(|fact| fact.value / 1e12);
+        assert_eq!(
+            (peak(DType::Bf16), peak(DType::Fp8), peak(DType::Int8)),
+            (Some(bf16), fp8, int8),
+            "{name}"
+        );
+        assert_eq!(
+            (card.memory_bandwidth.value, card.memory.value),
+            (bandwidth * 1e9, memory * 1e9),
+            "{name}"
+        );
+        assert_eq!(card.cache.value, cache * 1e6, "{name}");
+        assert_eq!((card.units.value, card.power.value), (units, power), "{name}");
+    }
+}
+
+#[test]
+fn peaks_say_that_they_are_dense() {
+    for card in catalog().devices() {
+        for (dtype, fact) in &card.peak {
+            assert!(fact.source.contains("dense"), "{} {dtype}: {}", card.name, fact.source);
+        }
+    }
+}
+
+#[test]
+fn no_driver_name_means_two_cards() {
+    let catalog = catalog();
+    let mut names: Vec<&String> = catalog.devices().flat_map(|card| &card.driver_names).collect();
+    let count = names.len();
+    names.sort();
+    names.dedup();
+    assert_eq!(names.len(), count);
+}
+
+#[test]
+fn a_card_is_found_by_its_exact_driver_name_only() {
+    let catalog = catalog();
+    assert_eq!(catalog.device_of_driver("NVIDIA A10").unwrap().name, "a10");
+    // Another card, with a lower peak, that other tools take for the A10.
+    assert!(catalog.device_of_driver("NVIDIA A10G").is_none());
+}
+
+#[test]
+fn models_have_their_published_parameter_counts() {
+    let counts = [
+        ("llama-1b", 1_235_814_400.0),
+        ("llama-3b", 3_212_749_824.0),
+        ("llama2-7b", 6_738_415_616.0),
+        ("llama-8b", 8_030_261_248.0),
+        ("llama2-13b", 13_015_864_320.0),
+        ("llama-70b", 70_553_706_496.0),
+        ("llama-405b", 405_853_388_800.0),
+    ];
+    let catalog = catalog();
+    let models: Vec<(&str, f64)> =
+        catalog.models().into_iter().map(|m| (m.name.as_str(), m.parameters())).collect();
+    assert_eq!(models, counts);
+}
+
+fn write(folder: &Path, path: &str, text: &str) {
+    let path = folder.join(path);
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::write(path, text).unwrap();
+}
+
+#[test]
+fn a_folder_adds_and_replaces_profiles() {
+    let folder = tempfile::tempdir().unwrap();
+    let l4 = include_str!("../profiles/devices/l4.toml");
+    write(folder.path(), "devices/mine.toml", &l4.replace("name = \"l4\"", "name = \"mine\""));
+    write(folder.path(), "devices/l4.toml", &l4.replace("300.0e9", "299.0e9"));
+    let catalog = Catalog::load(Some(folder.path())).unwrap();
+    assert_eq!(catalog.device("mine").unwrap().memory_bandwidth.value, 300e9);
+    assert_eq!(catalog.device("l4").unwrap().memory_bandwidth.value, 299e9);
+    assert!(catalog.model("llama-8b").is_ok());
+}
+
+/// What loading says of an L4 in whose file `from` became `to`.
+fn complaint(from: &str, to: &str) -> String {
+    let folder = tempfile::tempdir().unwrap();
+    let text = include_str!("../profiles/devices/l4.toml");
+    assert!(text.contains(from));
+    write(folder.path(), "devices/bad.toml", &text.replace(from, to));
+    let failure = Catalog::load(Some(folder.path())).unwrap_err();
+    assert_eq!(failure.code, Code::BadInput);
+    let said = failure.to_string();
+    assert!(said.contains("bad.toml") && said.contains("hint:") && !said.contains('\n'), "{said}");
+    said
+}
+
+#[test]
+fn a_wrong_profile_is_named_with_line_or_field() {
+    let said = complaint("300.0e9", "-300.0e9");
+    assert!(said.contains("memory_bandwidth of l4 is -300000000000"), "{said}");
+    let said = complaint("value = 300.0e9", "value = \"fast\"");
+    assert!(said.contains("line 5") && said.contains("string \"fast\""), "{said}");
+    let said = complaint("power =", "pwr =");
+    assert!(said.contains("unknown field `pwr`"), "{said}");
+    let said = complaint("bf16 =", "f16 =");
+    assert!(said.contains("no bf16 peak"), "{said}");
+}
+
+#[test]
+fn a_config_json_is_named_after_its_folder() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = r#"{"model_type": "llama", "hidden_size": 4096, "intermediate_size": 14336,
+        "num_hidden_layers": 32, "num_attention_heads": 32, "num_key_value_heads": 8, "vocab_size": 128256,
+        "max_position_embeddings": 131072, "rope_theta": 500000.0}"#;
+    write(folder.path(), "My-Llama/config.json", config);
+    let model_folder = folder.path().join("My-Llama");
+    for path in [model_folder.clone(), model_folder.join("config.json")] {
+        let model = catalog().model(path.to_str().unwrap()).unwrap();
+        assert_eq!((model.name.as_str(), model.parameters()), ("My-Llama", 8_030_261_248.0));
+    }
+}
+
+#[test]
+fn unknown_names_get_the_nearest() {
+    let catalog = catalog();
+    let said = catalog.device("h200").unwrap_err().to_string();
+    assert!(said.contains("did you mean h200-sxm?"), "{said}");
+    let said = catalog.model("lama-8b").unwrap_err().to_string();
+    assert!(said.contains("did you mean llama-8b?"), "{said}");
+    let said = catalog.device("xyz").unwrap_err().to_string();
+    assert!(!said.contains("did you mean") && said.contains("llmroof devices"), "{said}");
+}

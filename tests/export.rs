@@ -1,0 +1,212 @@
+//! Formats and files of results. The snapshots are what users see: read their difference before accepting it.
+
+use std::fs;
+use std::path::Path;
+
+use llmroof::device::DeviceProfile;
+use llmroof::error::Code;
+use llmroof::export::{Format, file, render};
+use llmroof::predict::{Origin, explain, predict};
+use llmroof::profiles::Catalog;
+use llmroof::request::Sweeps;
+use llmroof::roofline::CeilingSource;
+use llmroof::run::{Host, Run, RunStatus, Status, Timing};
+use llmroof::units::si;
+use llmroof::workload::Phase;
+use proptest::prelude::*;
+
+fn sweeps() -> Sweeps {
+    Sweeps {
+        phases: vec![Phase::Prefill, Phase::Decode],
+        batches: vec![1, 32],
+        prompt: 1000,
+        context: None,
+        generate: 100,
+    }
+}
+
+fn run() -> Run {
+    let catalog = Catalog::load(None).unwrap();
+    let host = Host {
+        os: "test".into(),
+        arch: "x86_64".into(),
+        cpu: "test".into(),
+        physical_cores: None,
+        logical_cores: 1,
+        memory_bytes: 1e9,
+    };
+    let origin = Origin { argv: vec!["llmroof".into()], created: "2026-01-02T03:04:05Z".into(), host };
+    let (model, device) = (catalog.model("llama-8b").unwrap(), catalog.device("a100-sxm4-80gb").unwrap());
+    predict(&model, device, &sweeps(), origin).unwrap()
+}
+
+/// The prediction dressed up as a measurement, for the columns and lines that only those have.
+fn measured() -> Run {
+    let mut run = run();
+    run.status = RunStatus::Partial;
+    run.notes = vec!["the budget ended before the plan".into()];
+    for ceiling in &mut run.ceilings {
+        ceiling.source = CeilingSource::Measured;
+        ceiling.low = Some(ceiling.rate * 0.95);
+    }
+    for point in &mut run.points {
+        let median = point.seconds.median;
+        point.status = Status::Ok;
+        point.layers_measured = 3;
+        point.seconds = Timing::of(&[vec![median * 0.99, median, median * 1.01]]).unwrap();
+        if point.stage.is_none() {
+            point.bubble_seconds = Some(median * 0.01);
+            point.joules_per_token = Some(0.5);
+        }
+    }
+    run.points[0].status = Status::Partial;
+    run.points[0].notes.push("three samples only".into());
+    run
+}
+
+fn explanation() -> String {
+    let catalog = Catalog::load(None).unwrap();
+    let cards: Vec<&DeviceProfile> = catalog.devices().collect();
+    explain(&run(), catalog.device("a100-sxm4-80gb").unwrap(), &sweeps(), &cards).unwrap()
+}
+
+#[test]
+fn table_of_a_prediction() {
+    insta::assert_snapshot!(render(&run(), Format::Table).unwrap());
+}
+
+#[test]
+fn table_of_a_measurement() {
+    insta::assert_snapshot!(render(&measured(), Format::Table).unwrap());
+}
+
+#[test]
+fn markdown_of_a_prediction() {
+    insta::assert_snapshot!(render(&run(), Format::Markdown).unwrap());
+}
+
+#[test]
+fn csv_of_a_prediction() {
+    insta::assert_snapshot!(render(&run(), Format::Csv).unwrap());
+}
+
+#[test]
+fn explanation_of_a_prediction() {
+    insta::assert_snapshot!(explanation());
+}
+
+#[test]
+fn nothing_for_people_is_wider_than_110_columns() {
+    let texts =
+        [render(&run(), Format::Table).unwrap(), render(&measured(), Format::Table).unwrap(), explanation()];
+    for line in texts.iter().flat_map(|text| text.lines()) {
+        assert!(line.chars().count() <= 110, "{line}");
+    }
+}
+
+#[test]
+fn json_is_the_run_file() {
+    let text = render(&run(), Format::Json).unwrap();
+    assert_eq!(Run::from_json(&text).unwrap(), run());
+}
+
+#[test]
+fn csv_holds_every_point_in_base_units() {
+    let run = run();
+    let text = render(&run, Format::Csv).unwrap();
+    let mut reader = csv::Reader::from_reader(text.as_bytes());
+    let headers = reader.headers().unwrap().clone();
+    let rows: Vec<csv::StringRecord> = reader.records().map(|r| r.unwrap()).collect();
+    assert_eq!(rows.len(), run.points.len());
+    for (row, point) in rows.iter().zip(&run.points) {
+        let field = |name: &str| row[headers.iter().position(|h| h == name).unwrap()].to_string();
+        assert_eq!(field("bytes").parse(), Ok(point.bytes));
+        assert_eq!(field("seconds_median").parse(), Ok(point.seconds.median));
+        assert_eq!(field("stage"), point.stage.map_or("", |s| s.name()));
+    }
+}
+
+#[test]
+fn a_run_without_points_is_written_too() {
+    let mut empty = run();
+    empty.points.clear();
+    empty.request = None;
+    for format in [Format::Table, Format::Json, Format::Csv, Format::Markdown] {
+        assert!(render(&empty, format).unwrap().ends_with('\n'));
+    }
+}
+
+#[test]
+fn endings_name_formats() {
+    let format = |path: &str| file::format_of(Path::new(path)).ok();
+    assert_eq!(format("a/b.json"), Some(Format::Json));
+    assert_eq!(format("b.CSV"), Some(Format::Csv));
+    assert_eq!(format("b.md"), Some(Format::Markdown));
+    assert_eq!(format("b.txt"), Some(Format::Table));
+    assert_eq!(format("b.svg"), None);
+    assert_eq!(format("json"), None);
+}
+
+#[test]
+fn files_are_replaced_whole_and_leave_nothing_beside() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("run.json");
+    file::check_writable(&path).unwrap();
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0, "checking leaves nothing");
+    file::write_atomic(&path, b"old").unwrap();
+    file::check_writable(&path).unwrap();
+    assert_eq!(fs::read(&path).unwrap(), b"old", "checking changes nothing");
+    file::write_atomic(&path, b"new").unwrap();
+    assert_eq!(fs::read(&path).unwrap(), b"new");
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+}
+
+#[test]
+fn a_file_that_cannot_be_is_refused_in_one_line() {
+    let folder = tempfile::tempdir().unwrap();
+    for path in [folder.path().to_path_buf(), folder.path().join("missing/run.json"), "/dev/null".into()] {
+        let failures =
+            [file::check_writable(&path).unwrap_err(), file::write_atomic(&path, b"x").unwrap_err()];
+        for failure in failures {
+            assert_eq!(failure.code, Code::BadInput);
+            let said = failure.to_string();
+            assert!(said.contains(path.to_str().unwrap()) && said.contains("hint:"), "{said}");
+        }
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_link_stays_a_link() {
+    let folder = tempfile::tempdir().unwrap();
+    let (real, link) = (folder.path().join("real.json"), folder.path().join("link.json"));
+    fs::write(&real, "old").unwrap();
+    std::os::unix::fs::symlink(&real, &link).unwrap();
+    file::write_atomic(&link, b"new").unwrap();
+    assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+    assert_eq!(fs::read(&real).unwrap(), b"new");
+}
+
+#[test]
+fn run_files_are_named_by_time_model_and_device() {
+    assert_eq!(file::run_file_name(&run()), "20260102T030405Z-llama-8b-a100-sxm4-80gb-predicted.json");
+    let mut other = measured();
+    other.device.profile = None;
+    other.device.name = "AMD EPYC 9B14 (2 cores) / x".into();
+    assert_eq!(file::run_file_name(&other), "20260102T030405Z-llama-8b-amd-epyc-9b14-2-cores-x.json");
+}
+
+proptest! {
+    /// Three figures and a prefix lose at most half a unit in the third figure.
+    #[test]
+    fn si_is_the_value_to_three_figures(mantissa in 1.0f64..10.0, exponent in -6i32..18) {
+        let value = mantissa * 10f64.powi(exponent);
+        let text = si(value, "B");
+        let (number, unit) = text.split_once(' ').unwrap();
+        let power = ["uB", "mB", "B", "kB", "MB", "GB", "TB", "PB", "EB"].iter().position(|&u| u == unit).unwrap();
+        let factor = 10f64.powi(3 * power as i32 - 6);
+        let number: f64 = number.parse().unwrap();
+        prop_assert!((number * factor / value - 1.0).abs() <= 0.00501, "{value} is {text}");
+        prop_assert!((1.0..1000.0).contains(&number), "{value} is {text}");
+    }
+}
