@@ -5,6 +5,7 @@ mod support;
 
 use llmroof::checkpoint::Checkpoint;
 use llmroof::measure::verify::{WeightRows, reference_logits};
+use llmroof::model::DType;
 use llmroof::reference::{Reference, Rounding};
 
 /// Largest relative error over prefill and decode.
@@ -69,7 +70,7 @@ fn a_prompt_in_one_pass_or_in_pieces_gives_the_same_logits() {
 #[test]
 fn random_tokens_stand_in_for_expected_logits() {
     let checkpoint = Checkpoint::open(&support::tests(support::GOLDEN[0])).unwrap();
-    let expected = reference_logits(&checkpoint, 3);
+    let expected = reference_logits(&checkpoint, 3, DType::F32);
     assert_eq!(expected.prompt.len() + expected.continuation.len(), 80);
     assert_eq!(expected.decode_logits.len(), 12);
     assert!(expected.decode_logits.iter().all(|row| row.len() == 512));

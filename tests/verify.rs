@@ -13,7 +13,7 @@ use support::session::{Fault, ReferenceSession};
 
 fn golden(folder: &str, fault: Fault, activations: DType) -> Vec<Row> {
     let checkpoint = Checkpoint::open(&support::tests(folder)).unwrap();
-    check_checkpoint(&mut ReferenceSession::new(fault), &checkpoint, activations).unwrap()
+    check_checkpoint(&mut ReferenceSession::new(fault), &checkpoint, 1, activations).unwrap()
 }
 
 fn kernels(fault: Fault, activations: DType) -> Vec<Row> {
@@ -76,7 +76,7 @@ fn a_wrong_model_fails_both_checks() {
         }
         let checkpoint = Checkpoint::open(&support::tests(support::GOLDEN[0])).unwrap();
         let mut session = ReferenceSession::new(fault());
-        let rows = check_checkpoint(&mut session, &checkpoint, DType::F32);
+        let rows = check_checkpoint(&mut session, &checkpoint, 1, DType::F32);
         if rows.is_ok_and(|rows| rows.iter().all(Row::passed)) {
             unseen.push(format!("{name}, golden"));
         }

@@ -1,15 +1,16 @@
 //! Opens the device that `--device` names.
 
-use crate::backend::{OpenOptions, Session};
+use crate::backend::cpu::CpuBackend;
+use crate::backend::{Backend, OpenOptions, Session};
 use crate::error::{Failure, Result};
 
 /// Opens `auto` or `cpu`.
 ///
 /// # Errors
 /// A name that is no device, or a device that cannot be opened.
-pub fn open_device(device: &str, _options: &OpenOptions) -> Result<Box<dyn Session>> {
+pub fn open_device(device: &str, options: &OpenOptions) -> Result<Box<dyn Session>> {
     match device {
-        "auto" | "cpu" => Err(Failure::device("no backend is built in yet")),
+        "auto" | "cpu" => CpuBackend.open(options),
         other => Err(Failure::input(format!("there is no device \"{}\"", other.escape_debug()))
             .hint("give --device auto or cpu; `llmroof devices` lists what is here")),
     }

@@ -144,7 +144,8 @@ fn words(text: String, size: f64, colour: &'static str) -> Text {
 
 fn roof_labels(labels: &mut Vec<Label>, scale: &Scale, layer: &Layer, overlay: bool) {
     let colour = layer.hue.dark;
-    let mut add = |spots: Vec<Spot>, importance| labels.push(Label { spots, importance, most: f64::INFINITY, colour });
+    let mut add =
+        |spots: Vec<Spot>, importance| labels.push(Label { spots, importance, most: f64::INFINITY, colour });
     for roofs in layer.measured.iter().chain(&layer.datasheet) {
         let source = roofs.source_name();
         let main = roofs.main_plateau().map(|p| p.height.rate);
@@ -175,9 +176,15 @@ fn roof_labels(labels: &mut Vec<Label>, scale: &Scale, layer: &Layer, overlay: b
         let mut spots = Vec::new();
         for row in 0..12 {
             let y = scale.high.y - 8.0 - 16.0 * f64::from(row);
-            for (anchor, x, cost) in [(Anchor::Start, corner.x + 6.0, 0.0), (Anchor::End, corner.x - 6.0, 5.0)] {
+            for (anchor, x, cost) in
+                [(Anchor::Start, corner.x + 6.0, 0.0), (Anchor::End, corner.x - 6.0, 5.0)]
+            {
                 let text = Text { at: at(x, y), anchor, ..text.clone() };
-                spots.push(Spot { texts: vec![text], cost: cost + 12.0 * f64::from(row), leaders: Vec::new() });
+                spots.push(Spot {
+                    texts: vec![text],
+                    cost: cost + 12.0 * f64::from(row),
+                    leaders: Vec::new(),
+                });
             }
         }
         add(spots, 280.0);

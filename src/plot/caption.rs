@@ -85,7 +85,10 @@ pub fn caption(run: &Run) -> String {
     }
     let layers = |p: &&Point| p.layers_measured < p.layers_total && p.status != Status::Predicted;
     if let Some(point) = run.points.iter().find(layers) {
-        parts.push(format!("{} of {} layers measured, scaled to all", point.layers_measured, point.layers_total));
+        parts.push(format!(
+            "{} of {} layers measured, scaled to all",
+            point.layers_measured, point.layers_total
+        ));
     }
     match &run.verification {
         Some(v) if v.passed => parts.push("kernels verified".into()),
@@ -155,7 +158,10 @@ pub fn describe(point: &Point) -> String {
     };
     let work = format!("{name}, batch {}, {} tokens, context {}", point.batch, point.tokens, point.context);
     if !marks::drawable(point) {
-        return format!("{work}: {} at no intensity that an axis could show, not drawn", Bytes(point.bytes).human());
+        return format!(
+            "{work}: {} at no intensity that an axis could show, not drawn",
+            Bytes(point.bytes).human()
+        );
     }
     let worth = match point.status {
         Status::Ok => "",

@@ -37,7 +37,8 @@ impl Layer<'_> {
 
 /// The whole SVG.
 pub(super) fn draw(runs: &[Run], level: Level) -> Result<String> {
-    let layers: Vec<Layer> = runs.iter().enumerate().map(|(i, run)| layer(run, i, runs.len(), level)).collect();
+    let layers: Vec<Layer> =
+        runs.iter().enumerate().map(|(i, run)| layer(run, i, runs.len(), level)).collect();
     let (x, y) = ranges(&layers).ok_or_else(|| {
         Failure::input("nothing to draw: no roof and no point with operations")
             .hint("plot a run that `llmroof measure` or `predict` wrote")
@@ -116,7 +117,11 @@ fn heading(canvas: &mut Canvas, title: &str, subtitle: &str) -> f64 {
         colour: theme::INK.main,
     });
     if !subtitle.is_empty() {
-        canvas.text(&quiet(text::fit(subtitle, theme::LABEL, false, room), at(theme::LEFT, 49.0), theme::LABEL));
+        canvas.text(&quiet(
+            text::fit(subtitle, theme::LABEL, false, room),
+            at(theme::LEFT, 49.0),
+            theme::LABEL,
+        ));
     }
     canvas.end();
     64.0
@@ -201,16 +206,21 @@ pub(super) fn roof_style(source: CeilingSource, main: bool, hue: Hue) -> Style {
 
 /// The plateaus to draw: all of a single run, of an overlay only those of the types that were computed with.
 pub(super) fn plateaus(roofs: &Roofs, overlay: bool) -> impl Iterator<Item = (bool, &roofs::Plateau)> {
-    roofs.plateaus.iter().enumerate().map(|(i, p)| (Some(i) == roofs.main, p)).filter(move |(main, _)| *main || !overlay)
+    roofs
+        .plateaus
+        .iter()
+        .enumerate()
+        .map(|(i, p)| (Some(i) == roofs.main, p))
+        .filter(move |(main, _)| *main || !overlay)
 }
 
 fn draw_roofs(canvas: &mut Canvas, scale: &Scale, layer: &Layer, overlay: bool) {
     canvas.group("roofs");
     for roofs in layer.all_roofs() {
         let memory = roofs.memory.map(|m| m.rate);
-        let highest = plateaus(roofs, overlay).map(|(_, p)| p.height.rate).fold(None, |a: Option<f64>, b| {
-            Some(a.map_or(b, |a| a.max(b)))
-        });
+        let highest = plateaus(roofs, overlay)
+            .map(|(_, p)| p.height.rate)
+            .fold(None, |a: Option<f64>, b| Some(a.map_or(b, |a| a.max(b))));
         let style = |main| roof_style(roofs.source, main, layer.hue);
         if let (Some(rate), false) = (roofs.cache, overlay)
             && let Some((from, to)) = roofs::slope(scale, rate, highest)
@@ -241,7 +251,10 @@ fn draw_roofs(canvas: &mut Canvas, scale: &Scale, layer: &Layer, overlay: bool) 
         && scale.shows(x.0, peak.0)
     {
         let corner = scale.at(x.0, peak.0);
-        canvas.polyline(&[corner, at(corner.x, scale.high.y)], Style::line(layer.hue.main, 1.0).dashed("1.5 3"));
+        canvas.polyline(
+            &[corner, at(corner.x, scale.high.y)],
+            Style::line(layer.hue.main, 1.0).dashed("1.5 3"),
+        );
         canvas.circle(corner, 3.4, Style { fill: "#ffffff", stroke: layer.hue.main, width: 1.4, dash: "" });
     }
     canvas.end();

@@ -52,8 +52,7 @@ impl Outline {
             corners.iter().map(pick).fold(start, best)
         };
         let low = at(fold(|c| c.x, f64::min, f64::INFINITY), fold(|c| c.y, f64::min, f64::INFINITY));
-        let high =
-            at(fold(|c| c.x, f64::max, f64::NEG_INFINITY), fold(|c| c.y, f64::max, f64::NEG_INFINITY));
+        let high = at(fold(|c| c.x, f64::max, f64::NEG_INFINITY), fold(|c| c.y, f64::max, f64::NEG_INFINITY));
         Outline { corners, low, high }
     }
 
@@ -116,10 +115,11 @@ impl Outline {
             let (a, b) = (sides.corners[i], sides.corners[(i + 1) % sides.corners.len()]);
             let normal = at(b.y - a.y, a.x - b.x);
             let reach = |outline: &Outline| {
-                outline.corners.iter().map(|c| c.x * normal.x + c.y * normal.y).fold(
-                    (f64::INFINITY, f64::NEG_INFINITY),
-                    |(low, high), x| (low.min(x), high.max(x)),
-                )
+                outline
+                    .corners
+                    .iter()
+                    .map(|c| c.x * normal.x + c.y * normal.y)
+                    .fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), x| (low.min(x), high.max(x)))
             };
             let ((low, high), (other_low, other_high)) = (reach(self), reach(other));
             high <= other_low || other_high <= low

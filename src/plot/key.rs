@@ -38,7 +38,9 @@ pub(super) fn entries(scale: &Scale, layers: &[Layer]) -> Vec<(Sign, String)> {
         }
         if of().any(|m| !m.is_step() && m.is_solid()) {
             let batch = match phase {
-                Phase::Decode => of().map(|m| m.point.batch).min().map_or(String::new(), |b| format!(" (batch {b})")),
+                Phase::Decode => {
+                    of().map(|m| m.point.batch).min().map_or(String::new(), |b| format!(" (batch {b})"))
+                }
                 Phase::Prefill => String::new(),
             };
             out.push((sign(4.5, hue.light, hue.main, 0.9), format!("{phase} stage{batch}")));

@@ -99,8 +99,12 @@ pub fn place(labels: &[Label], obstacles: &Obstacles) -> Vec<Option<Placed>> {
 
 /// The spots that the fixed obstacles allow, the cheapest first.
 fn possible(label: &Label, obstacles: &Obstacles) -> Vec<(f64, Placed)> {
-    let mut spots: Vec<(f64, Placed)> =
-        label.spots.iter().filter_map(|spot| allowed(spot, obstacles)).filter(|s| s.0 <= label.most).collect();
+    let mut spots: Vec<(f64, Placed)> = label
+        .spots
+        .iter()
+        .filter_map(|spot| allowed(spot, obstacles))
+        .filter(|s| s.0 <= label.most)
+        .collect();
     spots.sort_by(|a, b| a.0.total_cmp(&b.0));
     spots
 }
@@ -117,12 +121,8 @@ fn allowed(spot: &Spot, obstacles: &Obstacles) -> Option<(f64, Placed)> {
     }
     let covered: f64 = obstacles.soft.iter().filter(|(o, _)| meets(o)).map(|(_, cost)| cost).sum();
     let foreign = |mark: &At| !spot.leaders.iter().any(|l| l.from == *mark);
-    let near: f64 = obstacles
-        .near
-        .iter()
-        .filter(|(mark, o, _)| foreign(mark) && meets(o))
-        .map(|(_, _, cost)| cost)
-        .sum();
+    let near: f64 =
+        obstacles.near.iter().filter(|(mark, o, _)| foreign(mark) && meets(o)).map(|(_, _, cost)| cost).sum();
     let drawn: Vec<(At, (At, At))> = spot
         .leaders
         .iter()
@@ -309,7 +309,8 @@ mod tests {
 
     #[test]
     fn without_room_a_label_is_left_out() {
-        let obstacles = Obstacles { low: Some(at(0.0, 0.0)), high: Some(at(60.0, 20.0)), ..Obstacles::default() };
+        let obstacles =
+            Obstacles { low: Some(at(0.0, 0.0)), high: Some(at(60.0, 20.0)), ..Obstacles::default() };
         let labels = [label("first", at(5.0, 10.0)), label("a much longer second", at(5.0, 10.0))];
         let placed = place(&labels, &obstacles);
         assert!(placed[0].is_some() && placed[1].is_none());

@@ -86,12 +86,20 @@ fn draw_sign(canvas: &mut Canvas, sign: &Sign, centre: At) {
             }
         }
         Sign::Band => {
-            let corners = [at(from.x, from.y - 4.0), at(to.x, to.y - 4.0), at(to.x, to.y + 5.0), at(from.x, from.y + 5.0)];
+            let corners = [
+                at(from.x, from.y - 4.0),
+                at(to.x, to.y - 4.0),
+                at(to.x, to.y + 5.0),
+                at(from.x, from.y + 5.0),
+            ];
             canvas.polygon(&corners, Style::filled(theme::BAND));
             canvas.polyline(&corners[..2], Style::line(theme::INK.main, 2.2));
         }
         Sign::Bar(colour) => {
-            canvas.polyline(&[at(centre.x, centre.y - 7.0), at(centre.x, centre.y + 7.0)], Style::line(colour, 1.2));
+            canvas.polyline(
+                &[at(centre.x, centre.y - 7.0), at(centre.x, centre.y + 7.0)],
+                Style::line(colour, 1.2),
+            );
         }
         Sign::Swatch(colour) => {
             canvas.polyline(&[from, to], Style::line(colour, 6.0));

@@ -128,8 +128,7 @@ pub fn slope(scale: &Scale, bandwidth: f64, peak: Option<f64>) -> Option<(At, At
 /// The visible part of a plateau, from where it meets the bandwidth.
 pub fn level(scale: &Scale, bandwidth: Option<f64>, rate: f64) -> Option<(At, At)> {
     let from = bandwidth.map_or(scale.x.low, |bandwidth| (rate / bandwidth).max(scale.x.low));
-    (from < scale.x.high && scale.y.holds(rate))
-        .then(|| (scale.at(from, rate), scale.at(scale.x.high, rate)))
+    (from < scale.x.high && scale.y.holds(rate)).then(|| (scale.at(from, rate), scale.at(scale.x.high, rate)))
 }
 
 /// Corners of the area between the roof at its best and the roof where it fell lowest.

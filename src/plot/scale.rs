@@ -28,7 +28,8 @@ impl Range {
     pub fn holding(values: impl Iterator<Item = f64>, below: f64, above: f64) -> Option<Range> {
         let (low, high) =
             values.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), x| (low.min(x), high.max(x)));
-        (low > 0.0 && high.is_finite() && low <= high).then_some(Range { low: low / below, high: high * above })
+        (low > 0.0 && high.is_finite() && low <= high)
+            .then_some(Range { low: low / below, high: high * above })
     }
 
     /// Whether the value lies in it.
@@ -166,9 +167,13 @@ mod tests {
     #[test]
     fn ticks_cover_the_range_and_are_labelled_in_si() {
         let scale = Scale::new(Range { low: 0.5, high: 1000.0 }, Range { low: 2e10, high: 1e12 }, 0.0);
-        let labels = |ticks: Vec<(f64, Option<String>)>| ticks.into_iter().filter_map(|t| t.1).collect::<Vec<_>>();
+        let labels =
+            |ticks: Vec<(f64, Option<String>)>| ticks.into_iter().filter_map(|t| t.1).collect::<Vec<_>>();
         assert_eq!(labels(scale.x_ticks())[..5], ["0.5", "1", "2", "5", "10"]);
         let rates = labels(scale.y_ticks());
-        assert!(rates.contains(&"500 GFLOP/s".to_string()) && rates.contains(&"1 TFLOP/s".to_string()), "{rates:?}");
+        assert!(
+            rates.contains(&"500 GFLOP/s".to_string()) && rates.contains(&"1 TFLOP/s".to_string()),
+            "{rates:?}"
+        );
     }
 }

@@ -77,7 +77,9 @@ pub fn wrap(text: &str, size: f64, most: f64, lines: usize) -> Vec<String> {
     let mut out: Vec<String> = Vec::new();
     for word in text.split_whitespace() {
         match out.last_mut() {
-            Some(line) if width(line, size, false) + width(" ", size, false) + width(word, size, false) <= most => {
+            Some(line)
+                if width(line, size, false) + width(" ", size, false) + width(word, size, false) <= most =>
+            {
                 line.push(' ');
                 line.push_str(word);
             }
@@ -102,7 +104,8 @@ mod tests {
 
     #[test]
     fn cut_text_fits() {
-        for text in ["short", "a rather long device name (TM)", "東京都千代田区の長い名前の装置"] {
+        for text in ["short", "a rather long device name (TM)", "東京都千代田区の長い名前の装置"]
+        {
             assert!(width(&fit(text, 12.0, true, 90.0), 12.0, true) <= 90.0, "{text}");
         }
         assert_eq!(fit("short", 12.0, false, 90.0), "short");

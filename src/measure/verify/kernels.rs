@@ -3,11 +3,11 @@
 use super::error::Largest;
 use super::shapes::{LAYERS, Shape, shapes};
 use super::source::{HeldRows, NormalWeights, Random};
-use super::{Bounds, Row};
+use super::{Bounds, Row, rounding};
 use crate::backend::{Residency, Session, StageOutput};
 use crate::error::{Failure, Result};
 use crate::model::{DType, ModelSpec};
-use crate::reference::{Cache, Qkv, Reference, Rounding, Stages};
+use crate::reference::{Cache, Qkv, Reference, Stages};
 use crate::workload::Stage;
 
 /// How much to check.
@@ -60,7 +60,7 @@ fn check_model(
     let spec = shape.spec();
     let weights = NormalWeights::new(&spec, seed);
     let rows = HeldRows::new(&spec, &weights);
-    let rounding = if activations == DType::F32 { Rounding::None } else { Rounding::Bf16 };
+    let rounding = rounding(activations);
     let mut random = Random::new(seed);
     let mut whole = Reference::new(&spec, &rows, rounding, LAYERS, shape.batch as usize);
     let mut check = PassCheck {

@@ -104,8 +104,8 @@ macro_rules! table_by_tokens {
     ($dot:path) => {{
         use $dot as dot;
         let plain: [Dot; MAX_TOKENS] = [
-            dot::<1>, dot::<2>, dot::<3>, dot::<4>, dot::<5>, dot::<6>, dot::<7>, dot::<8>, dot::<9>, dot::<10>,
-            dot::<11>, dot::<12>,
+            dot::<1>, dot::<2>, dot::<3>, dot::<4>, dot::<5>, dot::<6>, dot::<7>, dot::<8>, dot::<9>,
+            dot::<10>, dot::<11>, dot::<12>,
         ];
         DotTable { plain, ahead: plain }
     }};
@@ -126,7 +126,9 @@ impl Dots {
         let kv = match (isa, format) {
             (_, Format::Bf16 | Format::Rounded) => weights,
             #[cfg(target_arch = "x86_64")]
-            (InstructionSet::Avx512Bf16 | InstructionSet::Avx512, _) => table_by_tokens!(portable::dot_f32_avx512),
+            (InstructionSet::Avx512Bf16 | InstructionSet::Avx512, _) => {
+                table_by_tokens!(portable::dot_f32_avx512)
+            }
             #[cfg(target_arch = "x86_64")]
             (InstructionSet::Avx2, _) => table_by_tokens!(portable::dot_f32_avx2),
             _ => table_by_tokens!(portable::dot_f32),
