@@ -7,7 +7,7 @@
 //! - [`workload`], [`roofline`]: the ledger of bytes and FLOPs of each stage; ceilings and what they allow.
 //! - [`run`]: the versioned file that holds one invocation's results.
 //! - [`request`]: the passes that a request asks for, and its times put together from their points.
-//! - [`reference`]: the stages of a Llama in float64, simple and slow, to check kernels against.
+//! - [`mod@reference`]: the stages of a Llama in float64, simple and slow, to check kernels against.
 //! - [`predict`], [`plot`], [`export`]: a run from a profile; a run as a picture; a run as a table or file.
 //!
 //! All of these are pure: no device, no clock, no environment. Around them:

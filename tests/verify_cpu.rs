@@ -7,7 +7,7 @@ use assert_cmd::Command;
 use llmroof::backend::cpu::{CpuBackend, InstructionSet};
 use llmroof::backend::{Backend, OpenOptions};
 use llmroof::checkpoint::Checkpoint;
-use llmroof::measure::verify::{Extent, Row, check_checkpoint, check_kernels, worst};
+use llmroof::measure::verify::{Extent, Row, check_checkpoint, check_kernels, quick_check, worst};
 use llmroof::model::DType;
 
 #[test]
@@ -32,6 +32,17 @@ fn every_instruction_set_passes_both_checks() {
             }
         }
     }
+}
+
+#[test]
+fn the_check_before_a_measurement_is_quick() {
+    let mut session = CpuBackend.open(&OpenOptions::default()).unwrap();
+    let start = std::time::Instant::now();
+    let verification = quick_check(session.as_mut(), 1, DType::Bf16).unwrap();
+    assert!(verification.passed && verification.largest_error < verification.bound);
+    // Under a second when optimised; this is a test build on whatever else the machine does.
+    assert!(start.elapsed().as_secs() < 20, "{:?}", start.elapsed());
+    println!("{:?}: {}", start.elapsed(), verification.description);
 }
 
 fn verify(arguments: &[&str]) -> (i32, String, String) {
