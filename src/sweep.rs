@@ -24,23 +24,24 @@ impl FromStr for Sweep {
     }
 }
 
-/// The value after one; `None` beyond the largest.
+/// The value after one, until it overflows.
 type Next = Box<dyn Fn(u32) -> Option<u32>>;
 
 fn expand(part: &str, values: &mut Vec<u32>) -> Result<(), String> {
     let number = |text: &str| match text.trim().parse::<u32>() {
         Ok(0) => Err("0 is not allowed: values begin at 1".to_string()),
         Ok(value) => Ok(value),
-        Err(_) => Err(format!("\"{}\" is no number: write 1,8,32 or 1-256*2", text.trim())),
+        Err(_) => Err(format!("\"{}\" is no number: write 1,8,32 or 1-256*2", text.trim().escape_debug())),
     };
     let Some((first, rest)) = part.split_once('-') else {
         values.push(number(part)?);
         return Ok(());
     };
+    let shown = part.escape_debug();
     let (last, next): (&str, Next) = if let Some((last, factor)) = rest.split_once('*') {
         let factor = number(factor)?;
         if factor < 2 {
-            return Err(format!("\"{part}\" never ends: the factor must be 2 or more"));
+            return Err(format!("\"{shown}\" never ends: the factor must be 2 or more"));
         }
         (last, Box::new(move |x| x.checked_mul(factor)))
     } else if let Some((last, step)) = rest.split_once('+') {
@@ -51,12 +52,12 @@ fn expand(part: &str, values: &mut Vec<u32>) -> Result<(), String> {
     };
     let (first, last) = (number(first)?, number(last)?);
     if first > last {
-        return Err(format!("\"{part}\" is empty: {first} is above {last}"));
+        return Err(format!("\"{shown}\" is empty: {first} is above {last}"));
     }
     let mut value = Some(first);
     while let Some(x) = value.filter(|&x| x <= last) {
         if values.len() >= MOST {
-            return Err(format!("\"{part}\" gives more than {MOST} values: use a factor, as in 1-256*2"));
+            return Err(format!("\"{shown}\" gives more than {MOST} values: use a factor, as in 1-256*2"));
         }
         values.push(x);
         value = next(x);

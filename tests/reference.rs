@@ -1,9 +1,11 @@
 //! The float64 reference against the logits that transformers computes.
+#![allow(clippy::unwrap_used)]
 
 mod support;
 
 use llmroof::checkpoint::Checkpoint;
 use llmroof::measure::verify::{WeightRows, reference_logits};
+use llmroof::model::DType;
 use llmroof::reference::{Reference, Rounding};
 
 /// Largest relative error over prefill and decode.
@@ -56,7 +58,7 @@ fn a_prompt_in_one_pass_or_in_pieces_gives_the_same_logits() {
     let rows = WeightRows(&checkpoint);
     let tokens: Vec<u32> = (1..12).map(|i| i * 37 % 512).collect();
     let new = |batch| Reference::new(checkpoint.spec(), &rows, Rounding::None, 3, batch);
-    let whole = new(1).forward(&[tokens.clone()]).pop().unwrap().values;
+    let whole = new(1).forward(std::slice::from_ref(&tokens)).pop().unwrap().values;
     let mut pieces = new(2);
     pieces.forward(&[tokens[..5].to_vec(), vec![1; 5]]);
     let both = pieces.forward(&[tokens[5..].to_vec(), vec![2; 6]]).pop().unwrap().values;
@@ -68,7 +70,7 @@ fn a_prompt_in_one_pass_or_in_pieces_gives_the_same_logits() {
 #[test]
 fn random_tokens_stand_in_for_expected_logits() {
     let checkpoint = Checkpoint::open(&support::tests(support::GOLDEN[0])).unwrap();
-    let expected = reference_logits(&checkpoint, 3);
+    let expected = reference_logits(&checkpoint, 3, DType::F32);
     assert_eq!(expected.prompt.len() + expected.continuation.len(), 80);
     assert_eq!(expected.decode_logits.len(), 12);
     assert!(expected.decode_logits.iter().all(|row| row.len() == 512));

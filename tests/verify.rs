@@ -1,4 +1,5 @@
 //! The verification passes a device that computes a Llama and fails every one that does not.
+#![allow(clippy::unwrap_used)]
 
 mod support;
 
@@ -12,7 +13,7 @@ use support::session::{Fault, ReferenceSession};
 
 fn golden(folder: &str, fault: Fault, activations: DType) -> Vec<Row> {
     let checkpoint = Checkpoint::open(&support::tests(folder)).unwrap();
-    check_checkpoint(&mut ReferenceSession::new(fault), &checkpoint, activations).unwrap()
+    check_checkpoint(&mut ReferenceSession::new(fault), &checkpoint, 1, activations).unwrap()
 }
 
 fn kernels(fault: Fault, activations: DType) -> Vec<Row> {
@@ -39,7 +40,8 @@ fn a_right_device_passes_the_kernel_check() {
 
 #[test]
 fn a_wrong_model_fails_both_checks() {
-    let faults: [(&str, fn() -> Fault); 6] = [
+    type Make = fn() -> Fault;
+    let faults: [(&str, Make); 6] = [
         ("rotary base 5% off", || Fault::Model(|spec| spec.rope_theta *= 1.05)),
         ("no rotary scaling", || Fault::Model(|spec| spec.rope_scaling = None)),
         ("a hundredth of the epsilon", || Fault::Model(|spec| spec.norm_eps *= 0.01)),
@@ -66,16 +68,15 @@ fn a_wrong_model_fails_both_checks() {
     ];
     let mut unseen = Vec::new();
     for (name, fault) in faults {
-        for activations in [DType::F32, DType::Bf16] {
-            let failed = |rows: Vec<Row>| !rows.iter().all(Row::passed);
-            let mut session = ReferenceSession::new(fault());
-            if !check_kernels(&mut session, 1, activations, Extent::Short).map_or(true, failed) {
-                unseen.push(format!("{name}, {activations}, kernels"));
-            }
+        // The wider of the bounds must find it.
+        let mut session = ReferenceSession::new(fault());
+        let rows = check_kernels(&mut session, 1, DType::Bf16, Extent::Short);
+        if rows.is_ok_and(|rows| rows.iter().all(Row::passed)) {
+            unseen.push(format!("{name}, kernels"));
         }
         let checkpoint = Checkpoint::open(&support::tests(support::GOLDEN[0])).unwrap();
         let mut session = ReferenceSession::new(fault());
-        let rows = check_checkpoint(&mut session, &checkpoint, DType::F32);
+        let rows = check_checkpoint(&mut session, &checkpoint, 1, DType::F32);
         if rows.is_ok_and(|rows| rows.iter().all(Row::passed)) {
             unseen.push(format!("{name}, golden"));
         }
@@ -111,7 +112,7 @@ fn a_wrong_output_is_found_and_named() {
         let rows = kernels(fault, DType::Bf16);
         let failed: Vec<&str> =
             rows.iter().filter(|row| !row.passed()).map(|row| row.check.as_str()).collect();
-        assert_eq!(failed.first(), Some(&stage), "{failed:?}");
+        assert!(failed.contains(&stage), "{stage}: {failed:?}");
     }
 }
 

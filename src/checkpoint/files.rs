@@ -1,6 +1,6 @@
 //! The safetensors files of a folder: found, mapped, their headers checked.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Component, Path, PathBuf};
 
 use memmap2::Mmap;
@@ -130,7 +130,8 @@ fn header(bytes: &[u8]) -> Result<(usize, HashMap<String, TensorInfo>)> {
     let data = &rest[length..];
     let bad = |e: &dyn std::fmt::Display| Failure::input(format!("the safetensors header is damaged: {e}"));
     let text = std::str::from_utf8(text).map_err(|e| bad(&e))?;
-    let mut entries: HashMap<String, serde_json::Value> = serde_json::from_str(text).map_err(|e| bad(&e))?;
+    // In the order of their names, so that of several mistakes the same one is named each time.
+    let mut entries: BTreeMap<String, serde_json::Value> = serde_json::from_str(text).map_err(|e| bad(&e))?;
     entries.remove("__metadata__");
     let mut tensors = HashMap::with_capacity(entries.len());
     for (name, entry) in entries {

@@ -9,6 +9,7 @@ use serde::Deserialize;
 
 use crate::cli::{LevelArg, PlotArgs};
 use crate::error::{Failure, Result};
+use crate::export::file::write_atomic;
 use crate::plot::{self, Level};
 use crate::run::Run;
 
@@ -96,24 +97,4 @@ fn newest(reports: &Path) -> Result<PathBuf> {
         .max()
         .map(|(_, path)| path)
         .ok_or_else(none)
-}
-
-/// Writes a file as a whole or not at all: beside its place first, then moved there.
-fn write_atomic(path: &Path, bytes: &[u8]) -> Result<()> {
-    let folder = match path.parent() {
-        Some(folder) if folder != Path::new("") => folder,
-        _ => Path::new("."),
-    };
-    let failed = |e: io::Error| {
-        Failure::input(format!("{}: cannot be written: {e}", path.display()))
-            .hint("give a writable place with -o, or -o - for stdout")
-    };
-    let mut builder = tempfile::Builder::new();
-    // A temporary file is its owner's alone; a picture is as open as the user's other files.
-    #[cfg(unix)]
-    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-    let mut file = builder.prefix(".llmroof-").tempfile_in(folder).map_err(failed)?;
-    file.write_all(bytes).map_err(failed)?;
-    file.persist(path).map_err(|e| failed(e.error))?;
-    Ok(())
 }

@@ -1,12 +1,10 @@
 //! `llmroof verify`.
 
-use std::borrow::Cow;
-use std::io::Write;
-
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 use serde::Serialize;
 
 use super::device::{open_device, open_options};
+use super::output::print;
 use crate::backend::Session;
 use crate::checkpoint::Checkpoint;
 use crate::cli::{ActivationsArg, Format, VerifyArgs};
@@ -61,15 +59,10 @@ fn check(session: &mut dyn Session, checkpoint: Option<&Checkpoint>, args: &Veri
         Some(ActivationsArg::F32) => &[DType::F32],
         Some(ActivationsArg::Bf16) => &[DType::Bf16],
     };
-    // Without expected.json the reference is computed once for both precisions.
-    let expected = checkpoint.map(|checkpoint| match checkpoint.expected() {
-        Some(expected) => Cow::Borrowed(expected),
-        None => Cow::Owned(verify::reference_logits(checkpoint, args.seed)),
-    });
     let mut rows = Vec::new();
     for &activations in precisions {
-        rows.extend(match checkpoint.zip(expected.as_deref()) {
-            Some((checkpoint, expected)) => verify::check_logits(session, checkpoint, expected, activations)?,
+        rows.extend(match checkpoint {
+            Some(checkpoint) => verify::check_checkpoint(session, checkpoint, args.seed, activations)?,
             None => verify::check_kernels(session, args.seed, activations, Extent::Full)?,
         });
     }
@@ -158,14 +151,5 @@ fn render(report: &Report, format: Format) -> Result<String> {
                 verdicts(report.rows).join("\n")
             ))
         }
-    }
-}
-
-fn print(text: &str) -> Result<()> {
-    let mut out = std::io::stdout().lock();
-    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        // Whoever read has read enough: `llmroof verify | head`.
-        Err(e) if e.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
-        done => done.map_err(|e| Failure::input(format!("stdout cannot be written: {e}"))),
     }
 }

@@ -8,13 +8,16 @@ use llmroof::reference::{Reference, Rounding, Rows};
 use llmroof::units::Bytes;
 use std::collections::HashMap;
 
+/// From the tensor, layer and row that are asked for to those that are given.
+pub type Remap = fn(&ModelSpec, Tensor, u32, u32) -> (Tensor, u32, u32);
+
 /// What is wrong with the device.
 pub enum Fault {
     None,
     /// It computes another model: a wrong rotary base, a wrong epsilon.
     Model(fn(&mut ModelSpec)),
     /// It uses the rows of another tensor, layer or row.
-    Weights(fn(&ModelSpec, Tensor, u32, u32) -> (Tensor, u32, u32)),
+    Weights(Remap),
     /// It feeds other tokens (a pass counter and the tokens).
     Tokens(fn(usize, &mut Vec<Vec<u32>>)),
     /// Its outputs are wrong (a pass counter and the outputs).
@@ -25,7 +28,7 @@ struct Weights {
     rows: HashMap<(Tensor, u32), Vec<f64>>,
     spec: ModelSpec,
     layers: u32,
-    remap: Option<fn(&ModelSpec, Tensor, u32, u32) -> (Tensor, u32, u32)>,
+    remap: Option<Remap>,
 }
 
 impl Rows for Weights {

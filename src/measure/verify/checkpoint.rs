@@ -3,16 +3,17 @@
 use std::borrow::Cow;
 
 use super::source::{Random, WeightRows};
-use super::{Bounds, Row, error};
+use super::{Bounds, Row, error, rounding};
 use crate::backend::{Residency, Session, Work};
 use crate::checkpoint::{Checkpoint, Expected};
 use crate::error::{Failure, Result};
 use crate::model::DType;
-use crate::reference::{Reference, Rounding};
+use crate::reference::Reference;
 use crate::workload::Phase;
 
 /// Feeds the prompt in one pass, then the continuation token by token whatever the logits say, and compares
-/// the logits of each pass with `expected.json`, or with the float64 reference where there is none. One row
+/// the logits of each pass with `expected.json`, or with the reference's for random tokens of
+/// this seed where there is none. One row
 /// for the prefill and one for each decode step.
 ///
 /// # Errors
@@ -20,11 +21,12 @@ use crate::workload::Phase;
 pub fn check_checkpoint(
     session: &mut dyn Session,
     checkpoint: &Checkpoint,
+    seed: u64,
     activations: DType,
 ) -> Result<Vec<Row>> {
     let expected = match checkpoint.expected() {
         Some(expected) => Cow::Borrowed(expected),
-        None => Cow::Owned(reference_logits(checkpoint, 1)),
+        None => Cow::Owned(reference_logits(checkpoint, seed, activations)),
     };
     check_logits(session, checkpoint, &expected, activations)
 }
@@ -78,18 +80,19 @@ pub fn check_logits(
     Ok(rows)
 }
 
-/// The logits of random tokens by the float64 reference. Slow: the larger the model, the fewer tokens.
-pub fn reference_logits(checkpoint: &Checkpoint, seed: u64) -> Expected {
+/// The logits of random tokens by the reference in float64, rounded where a device with these activations
+/// rounds. Slow: the larger the model, the fewer tokens.
+pub fn reference_logits(checkpoint: &Checkpoint, seed: u64, activations: DType) -> Expected {
     let spec = checkpoint.spec();
-    // About ten billion weights to multiply: some ten seconds. A model of 8B gets two tokens and one step.
-    let affordable = (1e10 / spec.streamed_matrix_parameters()) as u32;
+    // About five billion weights to multiply: some seconds. A model of 8B gets two tokens and one step.
+    let affordable = (5e9 / spec.streamed_matrix_parameters()) as u32;
     let total = affordable.clamp(3, 80).min(spec.max_position);
     let steps = (total / 5).clamp(1, 12).min(total - 1);
     let mut random = Random::new(seed);
     let prompt = random.tokens(total - steps, spec.vocab);
     let continuation = random.tokens(steps, spec.vocab);
     let rows = WeightRows(checkpoint);
-    let mut reference = Reference::new(spec, &rows, Rounding::None, spec.layers, 1);
+    let mut reference = Reference::new(spec, &rows, rounding(activations), spec.layers, 1);
     let mut logits = |tokens: Vec<u32>| {
         let outputs = reference.forward(&[tokens]);
         outputs.into_iter().next_back().map_or_else(Vec::new, |output| output.values)

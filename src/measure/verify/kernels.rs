@@ -2,12 +2,12 @@
 
 use super::error::Largest;
 use super::shapes::{LAYERS, Shape, shapes};
-use super::source::{NormalWeights, Random, WeightRows};
-use super::{Bounds, Row};
+use super::source::{HeldRows, NormalWeights, Random};
+use super::{Bounds, Row, rounding};
 use crate::backend::{Residency, Session, StageOutput};
 use crate::error::{Failure, Result};
 use crate::model::{DType, ModelSpec};
-use crate::reference::{Cache, Qkv, Reference, Rounding, Stages};
+use crate::reference::{Cache, Qkv, Reference, Stages};
 use crate::workload::Stage;
 
 /// How much to check.
@@ -59,8 +59,8 @@ fn check_model(
 ) -> Result<()> {
     let spec = shape.spec();
     let weights = NormalWeights::new(&spec, seed);
-    let rows = WeightRows(&weights);
-    let rounding = if activations == DType::F32 { Rounding::None } else { Rounding::Bf16 };
+    let rows = HeldRows::new(&spec, &weights);
+    let rounding = rounding(activations);
     let mut random = Random::new(seed);
     let mut whole = Reference::new(&spec, &rows, rounding, LAYERS, shape.batch as usize);
     let mut check = PassCheck {

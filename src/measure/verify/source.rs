@@ -1,5 +1,7 @@
 //! Weights for the check, and weights as the reference wants them.
 
+use std::collections::HashMap;
+
 use crate::backend::weights::{Tensor, WeightSource, from_bf16, to_bf16};
 use crate::model::ModelSpec;
 use crate::reference::Rows;
@@ -14,6 +16,37 @@ impl Rows for WeightRows<'_> {
         for (out, bits) in out.iter_mut().zip(bits) {
             *out = f64::from(from_bf16(bits));
         }
+    }
+}
+
+/// The weights of a small model, made once and kept.
+pub(super) struct HeldRows {
+    spec: ModelSpec,
+    tensors: HashMap<(Tensor, u32), Vec<f64>>,
+}
+
+impl HeldRows {
+    /// Takes all rows of the spec's layers.
+    pub fn new(spec: &ModelSpec, source: &dyn WeightSource) -> Self {
+        let mut tensors = HashMap::new();
+        for tensor in Tensor::ALL {
+            let (rows, columns) = tensor.shape(spec);
+            for layer in 0..if tensor.per_layer() { spec.layers } else { 1 } {
+                let mut values = vec![0.0; rows as usize * columns as usize];
+                for (row, out) in values.chunks_exact_mut(columns as usize).enumerate() {
+                    WeightRows(source).row(tensor, layer, row as u32, out);
+                }
+                tensors.insert((tensor, layer), values);
+            }
+        }
+        HeldRows { spec: spec.clone(), tensors }
+    }
+}
+
+impl Rows for HeldRows {
+    fn row(&self, tensor: Tensor, layer: u32, row: u32, out: &mut [f64]) {
+        let columns = tensor.shape(&self.spec).1 as usize;
+        out.copy_from_slice(&self.tensors[&(tensor, layer)][row as usize * columns..][..columns]);
     }
 }
 

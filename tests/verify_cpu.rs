@@ -1,0 +1,118 @@
+//! The CPU's kernels compute a Llama, with every instruction set that this machine has.
+#![allow(clippy::unwrap_used)]
+
+mod support;
+
+use assert_cmd::Command;
+use llmroof::backend::cpu::{CpuBackend, InstructionSet};
+use llmroof::backend::{Backend, OpenOptions};
+use llmroof::checkpoint::Checkpoint;
+use llmroof::measure::verify::{Extent, Row, check_checkpoint, check_kernels, quick_check, worst};
+use llmroof::model::DType;
+
+#[test]
+fn every_instruction_set_passes_both_checks() {
+    for set in InstructionSet::available() {
+        for threads in [1, 2] {
+            let options =
+                OpenOptions { threads: Some(threads), instruction_set: Some(set.name().to_string()) };
+            // A machine with one core has no two threads to give.
+            let Ok(mut session) = CpuBackend.open(&options) else { continue };
+            for activations in [DType::F32, DType::Bf16] {
+                for folder in support::GOLDEN {
+                    let checkpoint = Checkpoint::open(&support::tests(folder)).unwrap();
+                    let rows = check_checkpoint(session.as_mut(), &checkpoint, 1, activations).unwrap();
+                    assert_eq!(rows.len(), 13);
+                    assert!(rows.iter().all(Row::passed), "{}: {:?}", set.name(), worst(&rows));
+                }
+                if threads == 2 {
+                    let rows = check_kernels(session.as_mut(), 1, activations, Extent::Short).unwrap();
+                    assert!(rows.iter().all(Row::passed), "{}: {:?}", set.name(), worst(&rows));
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn the_check_before_a_measurement_is_quick() {
+    let mut session = CpuBackend.open(&OpenOptions::default()).unwrap();
+    let start = std::time::Instant::now();
+    let verification = quick_check(session.as_mut(), 1, DType::Bf16).unwrap();
+    assert!(verification.passed && verification.largest_error < verification.bound);
+    // Under a second when optimised; this is a test build on whatever else the machine does.
+    assert!(start.elapsed().as_secs() < 20, "{:?}", start.elapsed());
+    println!("{:?}: {}", start.elapsed(), verification.description);
+}
+
+fn verify(arguments: &[&str]) -> (i32, String, String) {
+    let output = Command::cargo_bin("llmroof")
+        .unwrap()
+        .arg("verify")
+        .args(arguments)
+        .env_remove("RUST_BACKTRACE")
+        .output();
+    let output = output.unwrap();
+    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+    (output.status.code().unwrap(), text(&output.stdout), text(&output.stderr))
+}
+
+#[test]
+fn a_good_checkpoint_passes() {
+    let folder = support::tests(support::GOLDEN[0]);
+    let (code, out, err) = verify(&["--checkpoint", folder.to_str().unwrap()]);
+    assert_eq!((code, err.as_str()), (0, ""));
+    let verdicts: Vec<&str> = out.lines().filter(|line| line.starts_with("PASS: ")).collect();
+    assert_eq!(verdicts.len(), 2, "{out}");
+    assert!(verdicts[0].starts_with("PASS: f32: 13 rows, largest error "), "{out}");
+    assert!(verdicts[1].contains("bf16: 13 rows") && verdicts[1].contains("bound 5e-2"), "{out}");
+}
+
+#[test]
+fn every_format_has_the_same_rows() {
+    let folder = support::tests(support::GOLDEN[0]);
+    let run =
+        |format| verify(&["--checkpoint", folder.to_str().unwrap(), "--activations", "f32", "-o", format]).1;
+    let json: serde_json::Value = serde_json::from_str(&run("json")).unwrap();
+    assert_eq!(json["rows"].as_array().unwrap().len(), 13);
+    assert_eq!(json["passed"], true);
+    assert!(json["rows"][0]["error"].as_f64().unwrap() < 1e-4);
+    let csv = run("csv");
+    assert_eq!(csv.lines().count(), 14);
+    assert!(csv.starts_with("activations,check,rows,error,bound,element_error,element_bound,verdict,at\n"));
+    assert_eq!(run("markdown").lines().filter(|line| line.starts_with('|')).count(), 15);
+}
+
+#[test]
+fn a_checkpoint_that_gives_other_logits_fails_with_5() {
+    let folder = support::copy(&support::tests(support::GOLDEN[0]));
+    // Another rotary base in config.json: the kernels now compute another model than the one expected.
+    let config = folder.path().join("config.json");
+    let text = std::fs::read_to_string(&config).unwrap();
+    std::fs::write(&config, text.replace("500000.0", "475000.0")).unwrap();
+    let (code, out, err) = verify(&["--checkpoint", folder.path().to_str().unwrap()]);
+    assert_eq!(code, 5, "{out}");
+    assert!(out.contains("FAIL: f32"), "{out}");
+    assert!(err.starts_with("error: verification failed: ") && err.lines().count() == 1, "{err}");
+}
+
+#[test]
+fn a_folder_without_expected_logits_is_checked_against_the_reference() {
+    let folder = support::tests("fixtures/valid/checkpoint/sharded");
+    let (code, out, err) = verify(&["--checkpoint", folder.to_str().unwrap()]);
+    assert_eq!((code, err.as_str()), (0, ""), "{out}");
+}
+
+#[test]
+fn bad_input_ends_with_2_and_one_line() {
+    for arguments in [
+        &["--checkpoint", "no/such/folder"][..],
+        &["--device", "tpu"],
+        &["--isa", "mmx"],
+        &["--threads", "4096"],
+    ] {
+        let (code, out, err) = verify(arguments);
+        assert_eq!((code, out.as_str()), (2, ""), "{arguments:?}: {err}");
+        assert!(err.starts_with("error: ") && err.lines().count() == 1, "{err}");
+    }
+}
