@@ -25,7 +25,7 @@ pub(super) const LAYERS: u32 = 2;
 /// sequence and several, a prompt and steps, and a context that crosses position 64.
 #[rustfmt::skip]
 const SHAPES: [Shape; 14] = [
-    shape(264,  520,  6, 2,  64, 333, false, true,   1, &[62, 1, 1, 1]),
+    shape(136,  264,  6, 2,  64, 333, false, true,   1, &[62, 1, 1, 1]),
     shape(256,  392,  4, 1, 128, 331, true,  false,  5, &[3, 1, 1]),
     shape(264,  712,  4, 4,  64, 333, false, false,  1, &[1, 1, 1]),
     shape(272,  520,  3, 1,  80, 257, false, true,   2, &[5, 1]),
