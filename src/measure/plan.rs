@@ -123,9 +123,9 @@ impl Plan {
                 (1..=total)
                     .take_while(|&n| {
                         let candidate = plan(n);
-                        let wanted: f64 = works.iter().map(|work| candidate.wanted(work)).sum();
+                        let runs: f64 = works.iter().map(|work| candidate.effort(work)).sum();
                         let fits = session.needed_memory(&candidate.residency, &passes).0 <= available.0;
-                        n == 1 || (fits && candidate.loading() + wanted <= time)
+                        n == 1 || (fits && candidate.loading() + runs <= time)
                     })
                     .last()
                     .unwrap_or(1)
@@ -179,15 +179,19 @@ impl Plan {
         self.roof.shortest_of_parts(parts).0.0 / EXPECTED
     }
 
-    /// Seconds for the least number of samples, their probes and the cache's filling.
+    /// Seconds for the least number of samples, the least time of sampling and the probes.
     fn wanted(&self, work: &Workload) -> f64 {
-        let one = self.expected(work);
+        self.effort(work).max(0.5) + 0.4
+    }
+
+    /// The part of it that grows with the layers: the runs and the cache's filling.
+    fn effort(&self, work: &Workload) -> f64 {
         let kv = work.cost(Stage::Attention).kv_bytes.0 / f64::from(work.model.layers);
         let filled = match work.phase {
             Phase::Prefill => 0.0,
             Phase::Decode => kv * f64::from(self.residency.layers) / 2.0 / self.fill_rate(),
         };
-        (one * RUNS).max(0.5) + 0.4 + filled
+        self.expected(work) * RUNS + filled
     }
 
     /// Seconds to put the weights in place.

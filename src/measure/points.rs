@@ -123,16 +123,24 @@ impl Measured {
             if stage.is_none() && samples.len() < LEAST_SAMPLES {
                 point.notes.push(format!("{} samples: the time budget allowed no more", samples.len()));
             }
-            hold_against(&mut point, best);
+            hold_against(&mut point, highest(best, &samples));
             points.push(point);
         }
         points
     }
 }
 
-/// Marks a point that lies above the best roofs of the run by more than any noise: its ledger must be wrong.
-fn hold_against(point: &mut Point, best: Option<Roofline>) {
-    let Some(best) = best else { return };
+/// The highest roofs seen: the run's best, or those beside these samples where the machine had just got faster.
+fn highest(best: Option<Roofline>, samples: &[Sample]) -> Roofline {
+    let none = Roofline { bandwidth: BytesPerSec(0.0), peak: FlopsPerSec(0.0) };
+    samples.iter().map(|sample| sample.roof).chain(best).fold(none, |a, b| Roofline {
+        bandwidth: BytesPerSec(a.bandwidth.0.max(b.bandwidth.0)),
+        peak: FlopsPerSec(a.peak.0.max(b.peak.0)),
+    })
+}
+
+/// Marks a point that lies above the highest roofs by more than any noise: its ledger must be wrong.
+fn hold_against(point: &mut Point, best: Roofline) {
     if point.share_of_step < SHORT {
         return;
     }
