@@ -21,8 +21,7 @@ struct Options {
 }
 
 fn options() -> Options {
-    let mut options =
-        Options { rounds: 7, layers: 6, threads: vec![1, 2], set: None, filters: Vec::new() };
+    let mut options = Options { rounds: 7, layers: 6, threads: vec![1, 2], set: None, filters: Vec::new() };
     let mut args = std::env::args().skip(1);
     while let Some(arg) = args.next() {
         let mut number = |what: &mut usize| {
@@ -75,7 +74,7 @@ fn model(name: &str, [hidden, ffn, layers, heads, kv_heads, head_dim]: [u32; 6])
 enum Against {
     /// The step's compulsory bytes over the read bandwidth.
     Read,
-    /// The attention stage's bytes over the read bandwidth.
+    /// The cache's bytes over the read bandwidth: for the narrow models, which are hardly more than attention.
     AttentionRead,
     /// The step's FLOPs over the peak of the products' type.
     Peak,
@@ -83,10 +82,12 @@ enum Against {
     Roof,
 }
 
-const LINES: [(&str, Phase, u32, u32, u32, Against); 8] = [
+const LINES: [(&str, Phase, u32, u32, u32, Against); 10] = [
     ("decode b1 c128 / read", Phase::Decode, 1, 1, 128, Against::Read),
     ("decode b1 c8192 / read", Phase::Decode, 1, 1, 8192, Against::Read),
     ("attention b1 c8192 / read", Phase::Decode, 1, 1, 8192, Against::AttentionRead),
+    ("decode b2 c128 / roof", Phase::Decode, 2, 1, 128, Against::Roof),
+    ("decode b4 c128 / roof", Phase::Decode, 4, 1, 128, Against::Roof),
     ("decode b8 c128 / roof", Phase::Decode, 8, 1, 128, Against::Roof),
     ("decode b16 c128 / roof", Phase::Decode, 16, 1, 128, Against::Roof),
     ("decode b32 c128 / peak", Phase::Decode, 32, 1, 128, Against::Peak),
@@ -96,8 +97,7 @@ const LINES: [(&str, Phase, u32, u32, u32, Against); 8] = [
 
 /// Seconds on the clock that fits the number of threads.
 fn now(threads: usize) -> f64 {
-    static START: std::sync::LazyLock<std::time::Instant> =
-        std::sync::LazyLock::new(std::time::Instant::now);
+    static START: std::sync::LazyLock<std::time::Instant> = std::sync::LazyLock::new(std::time::Instant::now);
     #[cfg(unix)]
     if threads == 1 {
         let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
@@ -117,21 +117,29 @@ fn median(mut values: Vec<f64>) -> f64 {
 fn main() {
     let options = options();
     println!("{:<44} {:>7}  {:>15}  {:>9} {:>9} {:>8}", "line", "median", "spread", "step", "read", "peak");
-    for (name, dims) in
-        [("llama-1b", [2048, 8192, 16, 32, 8, 64]), ("llama-8b", [4096, 14336, 32, 32, 8, 128])]
-    {
+    for (name, dims) in [
+        ("llama-1b", [2048, 8192, 16, 32, 8, 64]),
+        ("llama-8b", [4096, 14336, 32, 32, 8, 128]),
+        ("narrow-1b", [64, 64, 8, 32, 8, 64]),
+        ("narrow-8b", [64, 64, 8, 32, 8, 128]),
+    ] {
+        let narrow = name.starts_with("narrow");
         for &threads in &options.threads {
             let wanted = |line: &str| {
                 let full = format!("{name} {threads}t {line}");
-                options.filters.iter().all(|filter| full.contains(filter.as_str()))
+                line.starts_with("attention") == narrow
+                    && options.filters.iter().all(|filter| full.contains(filter.as_str()))
             };
             if !LINES.iter().any(|line| wanted(line.0)) {
                 continue;
             }
             let mut model = model(name, dims);
-            model.layers = model.layers.min(options.layers.max(1));
-            let open =
-                OpenOptions { threads: Some(threads), instruction_set: options.set.clone() };
+            if narrow {
+                (model.vocab, model.layers) = (64, 8);
+            } else {
+                model.layers = model.layers.min(options.layers.max(1));
+            }
+            let open = OpenOptions { threads: Some(threads), instruction_set: options.set.clone() };
             let session = CpuBackend.open(&open).and_then(|mut session| {
                 let residency = Residency {
                     model: model.clone(),
@@ -140,17 +148,20 @@ fn main() {
                     copies: 1,
                 };
                 session.load(&residency, &RandomWeights::new(1, &model))?;
-                Ok(session)
+                // Narrow weights are no footprint to measure memory by: a session without any has its own.
+                Ok((session, if narrow { Some(CpuBackend.open(&open)?) } else { None }))
             });
-            let mut session = match session {
-                Ok(session) => session,
+            let (mut session, mut prober) = match session {
+                Ok(sessions) => sessions,
                 Err(failure) => {
                     println!("{name} {threads}t: {failure}");
                     continue;
                 }
             };
             for line in LINES.iter().filter(|line| wanted(line.0)) {
-                if let Err(failure) = measure(session.as_mut(), &model, line, threads, options.rounds) {
+                let prober = prober.as_deref_mut();
+                if let Err(failure) = measure(session.as_mut(), prober, &model, line, threads, options.rounds)
+                {
                     println!("{name} {threads}t {}: {failure}", line.0);
                 }
             }
@@ -161,6 +172,7 @@ fn main() {
 /// Measures one line: in every round the ceilings before and after, and the passes between.
 fn measure(
     session: &mut dyn Session,
+    mut prober: Option<&mut (dyn Session + 'static)>,
     model: &ModelSpec,
     &(name, phase, batch, tokens, context, against): &(&str, Phase, u32, u32, u32, Against),
     threads: usize,
@@ -174,16 +186,17 @@ fn measure(
     let (mut ratios, mut steps, mut reads, mut peaks) = (vec![], vec![], vec![], vec![]);
     let mut stages = [0.0; 7];
     for _ in 0..rounds {
-        let rate = |session: &mut dyn Session, probe, seconds| -> llmroof::error::Result<f64> {
+        let mut rate = |session: &mut dyn Session, probe, seconds| -> llmroof::error::Result<f64> {
+            let session = prober.as_deref_mut().map_or(session, |prober| prober as &mut dyn Session);
             let start = now(threads);
             let probed = session.probe(probe, seconds)?;
             Ok(if threads == 1 { probed.amount / (now(1) - start) } else { probed.rate() })
         };
-        let ceilings = |session: &mut dyn Session| -> llmroof::error::Result<(f64, f64)> {
+        let mut ceilings = |session: &mut dyn Session| -> llmroof::error::Result<(f64, f64)> {
             Ok((rate(session, Probe::MemoryRead, 0.05)?, rate(session, peak, 0.02)?))
         };
         let before = ceilings(session)?;
-        let n = if phase == Phase::Decode { 3 } else { 1 };
+        let n = if phase == Phase::Decode { 5 } else { 1 };
         let start = now(threads);
         let executions = session.run(n)?;
         let elapsed = (now(threads) - start) / n as f64;
@@ -194,10 +207,7 @@ fn measure(
         let total = work.total();
         ratios.push(match against {
             Against::Read => total.bytes().0 / seconds / read,
-            Against::AttentionRead => {
-                let attention = of(&|e| e.stages[Stage::Attention.index()] / e.seconds) * seconds;
-                work.cost(Stage::Attention).kv_bytes.0 / attention / read
-            }
+            Against::AttentionRead => work.cost(Stage::Attention).kv_bytes.0 / seconds / read,
             Against::Peak => total.flops.0 / seconds / peak,
             Against::Roof => {
                 let roof: f64 = Stage::ALL
@@ -215,8 +225,7 @@ fn measure(
             *stage += of(&|e| e.stages[i] / e.seconds) / rounds as f64;
         }
     }
-    let (low, high) =
-        ratios.iter().fold((f64::MAX, f64::MIN), |(low, high), &r| (low.min(r), high.max(r)));
+    let (low, high) = ratios.iter().fold((f64::MAX, f64::MIN), |(low, high), &r| (low.min(r), high.max(r)));
     println!(
         "{:<44} {:>7.3}  {:>6.3} - {:<6.3}  {:>6.2} ms {:>4.1} GB/s {:>4.0} GF  {}",
         format!("{} {threads}t {name}", model.name),

@@ -1,5 +1,7 @@
 //! The CPU's forward pass against a naive one in f64, and against itself in other arrangements.
 
+#![allow(clippy::unwrap_used)]
+
 use llmroof::backend::cpu::{CpuBackend, InstructionSet};
 use llmroof::backend::weights::{RandomWeights, Tensor, WeightSource, from_bf16};
 use llmroof::backend::{Backend, OpenOptions, Probe, Residency, Session, StageOutput, Work};
@@ -31,8 +33,7 @@ fn model(hidden: u32, ffn: u32, heads: u32, kv_heads: u32, head_dim: u32, vocab:
 }
 
 fn session(model: &ModelSpec, isa: InstructionSet, threads: usize, activations: DType) -> Box<dyn Session> {
-    let options =
-        OpenOptions { threads: Some(threads), instruction_set: Some(isa.name().to_owned()) };
+    let options = OpenOptions { threads: Some(threads), instruction_set: Some(isa.name().to_owned()) };
     let mut session = CpuBackend.open(&options).unwrap();
     let residency = Residency { model: model.clone(), layers: model.layers, activations, copies: 1 };
     session.load(&residency, &RandomWeights::new(7, model)).unwrap();
@@ -100,7 +101,10 @@ fn reference(m: &ModelSpec, tokens: &[u32]) -> Vec<(Stage, Vec<f64>)> {
             k.chunks_mut(d).for_each(|head| rotate(m, head, position));
             qkv.push((q, k, v));
         }
-        out.push((Stage::Qkv, qkv.iter().flat_map(|(q, k, v)| [q.clone(), k.clone(), v.clone()].concat()).collect()));
+        out.push((
+            Stage::Qkv,
+            qkv.iter().flat_map(|(q, k, v)| [q.clone(), k.clone(), v.clone()].concat()).collect(),
+        ));
         let mut attended = Vec::new();
         for i in 0..tokens.len() {
             let mut row = Vec::new();
@@ -132,7 +136,11 @@ fn reference(m: &ModelSpec, tokens: &[u32]) -> Vec<(Stage, Vec<f64>)> {
             .iter()
             .map(|x| {
                 let y = norm(x, &ffn_norm, m.norm_eps);
-                multiply(&gate, &y).iter().zip(multiply(&up, &y)).map(|(g, u)| g / (1.0 + (-g).exp()) * u).collect()
+                multiply(&gate, &y)
+                    .iter()
+                    .zip(multiply(&up, &y))
+                    .map(|(g, u)| g / (1.0 + (-g).exp()) * u)
+                    .collect()
             })
             .collect();
         out.push((Stage::GateUp, activated.concat()));
@@ -183,7 +191,7 @@ fn every_stage_agrees_with_float64_on_every_instruction_set() {
                 for (activations, tolerance) in [(DType::F32, 2e-5), (DType::Bf16, 3e-2)] {
                     let mut session = session(&model, isa, 2, activations);
                     session.begin(1, 100).unwrap();
-                    let got = session.forward(&[tokens.clone()], true).unwrap();
+                    let got = session.forward(std::slice::from_ref(&tokens), true).unwrap();
                     assert_eq!(got.len(), expected.len());
                     for (got, (stage, values)) in got.iter().zip(&expected) {
                         assert_eq!(got.stage, *stage);
@@ -209,7 +217,7 @@ fn decoding_after_a_prompt_equals_a_longer_prompt() {
             let tokens = ids(75, model.vocab, 3);
             let mut session = session(&model, isa, 2, DType::F32);
             session.begin(1, 75).unwrap();
-            let whole = logits(&session.forward(&[tokens.clone()], false).unwrap()).to_vec();
+            let whole = logits(&session.forward(std::slice::from_ref(&tokens), false).unwrap()).to_vec();
             session.begin(1, 75).unwrap();
             session.forward(&[tokens[..40].to_vec()], false).unwrap();
             session.forward(&[tokens[40..70].to_vec()], false).unwrap();
@@ -270,9 +278,12 @@ fn timed_passes_and_probes_run_and_add_up() {
         let mut session = CpuBackend.open(&options).unwrap();
         let residency = Residency { model: model.clone(), layers: 2, activations: DType::Bf16, copies: 3 };
         session.load(&residency, &RandomWeights::new(1, &model)).unwrap();
-        for (phase, batch, tokens, context) in
-            [(Phase::Decode, 1, 1, 130), (Phase::Decode, 17, 1, 64), (Phase::Prefill, 2, 70, 70), (Phase::Prefill, 1, 20, 90)]
-        {
+        for (phase, batch, tokens, context) in [
+            (Phase::Decode, 1, 1, 130),
+            (Phase::Decode, 17, 1, 64),
+            (Phase::Prefill, 2, 70, 70),
+            (Phase::Prefill, 1, 20, 90),
+        ] {
             session.prepare(&Work { phase, batch, tokens, context }).unwrap();
             for execution in session.run(4).unwrap() {
                 assert!(execution.stages.iter().all(|&s| s > 0.0));

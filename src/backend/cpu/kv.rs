@@ -106,8 +106,7 @@ impl Rope {
     pub fn new(model: &ModelSpec, positions: usize, head_width: usize) -> Rope {
         let (half, width) = (model.head_dim as usize / 2, head_width / 2);
         let frequencies: Vec<f64> = (0..half).map(|i| frequency(model, i)).collect();
-        let mut rope =
-            Rope { cos: vec![1.0; positions * width], sin: vec![0.0; positions * width], width };
+        let mut rope = Rope { cos: vec![1.0; positions * width], sin: vec![0.0; positions * width], width };
         for position in 0..positions {
             for (i, frequency) in frequencies.iter().enumerate() {
                 let (sin, cos) = (position as f64 * frequency).sin_cos();
@@ -137,7 +136,6 @@ fn frequency(model: &ModelSpec, i: usize) -> f64 {
     if wavelength > original / s.low_freq_factor {
         return plain / s.factor;
     }
-    let smooth =
-        (original / wavelength - s.low_freq_factor) / (s.high_freq_factor - s.low_freq_factor);
+    let smooth = (original / wavelength - s.low_freq_factor) / (s.high_freq_factor - s.low_freq_factor);
     plain * ((1.0 - smooth) / s.factor + smooth)
 }

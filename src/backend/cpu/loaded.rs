@@ -30,8 +30,7 @@ pub struct Loaded {
 /// Bytes that [`Loaded`] takes.
 pub fn needed(residency: &Residency, shape: &Shape) -> f64 {
     let (layers, copies) = (residency.layers as usize, residency.copies.max(1) as usize);
-    let arenas: f64 =
-        (0..shape.threads).map(|t| copies as f64 * shape.copy_bytes(layers, t) as f64).sum();
+    let arenas: f64 = (0..shape.threads).map(|t| copies as f64 * shape.copy_bytes(layers, t) as f64).sum();
     let norms = (2 * copies * layers + 1) * shape.hidden * 4;
     arenas + (shape.vocab as f64 * shape.hidden as f64 * 2.0) + norms as f64
 }

@@ -84,7 +84,8 @@ fn sizes(shape: &Shape, extent: Extent) -> ([f64; 6], [usize; 3]) {
     let columns = if tokens == 1 { shape.group } else { super::dot::MAX_TOKENS };
     let total = Groups::new((batch * tokens).max(1));
     let parts = [
-        shape.hidden.next_multiple_of(16) + product::tile_len(total).max(product::tile_len(Groups::new(batch))),
+        shape.hidden.next_multiple_of(16)
+            + product::tile_len(total).max(product::tile_len(Groups::new(batch))),
         attention::scratch_len(columns, shape.head_width()),
         2 * attention::state_len(shape.group, shape.head_width()),
     ];

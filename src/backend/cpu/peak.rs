@@ -146,7 +146,7 @@ mod x86 {
         for _ in 0..ROUNDS {
             for (sum, a) in sums.iter_mut().zip(&mut a) {
                 // SAFETY: an empty instruction sequence.
-                unsafe { asm!("/* {0} */", inout(zmm_reg) *a, options(nomem, nostack, preserves_flags)) };
+                unsafe { asm!("/* {0} */", inout(zmm_reg) * a, options(nomem, nostack, preserves_flags)) };
                 let pairs = _mm512_maddubs_epi16(*a, *a);
                 *sum = _mm512_add_epi32(*sum, _mm512_madd_epi16(pairs, ones));
             }
@@ -164,7 +164,7 @@ mod x86 {
         for _ in 0..ROUNDS {
             for (sum, a) in sums.iter_mut().zip(&mut a) {
                 // SAFETY: an empty instruction sequence.
-                unsafe { asm!("/* {0} */", inout(ymm_reg) *a, options(nomem, nostack, preserves_flags)) };
+                unsafe { asm!("/* {0} */", inout(ymm_reg) * a, options(nomem, nostack, preserves_flags)) };
                 let pairs = _mm256_maddubs_epi16(*a, *a);
                 *sum = _mm256_add_epi32(*sum, _mm256_madd_epi16(pairs, ones));
             }

@@ -69,8 +69,7 @@ unsafe fn copy_avx512(from: *const u8, to: *mut u8, bytes: usize) {
     // SAFETY: inside the ranges the caller vouches for.
     unsafe {
         for i in (0..bytes).step_by(256) {
-            let lines: [__m512i; 4] =
-                std::array::from_fn(|l| _mm512_load_si512(from.add(i + 64 * l).cast()));
+            let lines: [__m512i; 4] = std::array::from_fn(|l| _mm512_load_si512(from.add(i + 64 * l).cast()));
             for (l, line) in lines.into_iter().enumerate() {
                 _mm512_stream_si512(to.add(i + 64 * l).cast(), line);
             }
@@ -193,10 +192,8 @@ impl Probes {
             Probe::Compute(dtype @ (DType::Bf16 | DType::F32 | DType::Int8)) => {
                 Ok(timed(pool, seconds, &|_, _| peak::operations(isa, dtype)))
             }
-            Probe::Compute(dtype) => {
-                Err(Failure::input(format!("the CPU has no arithmetic for {dtype}"))
-                    .hint("ask for bf16, f32 or int8"))
-            }
+            Probe::Compute(dtype) => Err(Failure::input(format!("the CPU has no arithmetic for {dtype}"))
+                .hint("ask for bf16, f32 or int8")),
         }
     }
 }

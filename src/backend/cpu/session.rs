@@ -18,9 +18,7 @@ use super::shape::{Shape, split};
 use super::step::Step;
 use super::topology::{ASSUMED_CACHE, Caches};
 use crate::backend::weights::{RandomWeights, WeightSource};
-use crate::backend::{
-    DeviceInfo, Execution, Probe, Probed, Residency, Session, Setup, StageOutput, Work,
-};
+use crate::backend::{DeviceInfo, Execution, Probe, Probed, Residency, Session, Setup, StageOutput, Work};
 use crate::error::{Failure, Result};
 use crate::model::DType;
 use crate::units::Bytes;
@@ -88,9 +86,7 @@ impl CpuSession {
             kv_element,
         );
         let copies = Self::kv_copies(residency.copies.max(1) as usize, one);
-        copies as f64 * one
-            + pass::needed(shape, extent)
-            + positions as f64 * shape.head_width() as f64 * 4.0
+        copies as f64 * one + pass::needed(shape, extent) + positions as f64 * shape.head_width() as f64 * 4.0
     }
 
     /// Allocates what a pass over the loaded layers needs; `positions` is the room in the cache.

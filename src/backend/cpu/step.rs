@@ -74,7 +74,13 @@ impl Step<'_> {
     }
 
     /// Runs and times a stage, and waits for the other threads.
-    unsafe fn stage<A: Activation>(&self, worker: Worker<'_>, stage: Stage, layer: usize, work: impl FnOnce()) {
+    unsafe fn stage<A: Activation>(
+        &self,
+        worker: Worker<'_>,
+        stage: Stage,
+        layer: usize,
+        work: impl FnOnce(),
+    ) {
         let index = match stage {
             Stage::Embed => 0,
             Stage::LmHead => 5 * layer + 1,

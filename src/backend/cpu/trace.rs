@@ -35,7 +35,8 @@ impl Step<'_> {
         let mut values = Vec::with_capacity(groups.count * width);
         for token in 0..groups.count {
             // SAFETY: the buffer holds all tokens.
-            values.extend((0..width).map(|k| unsafe { (*packed.add(groups.index(token, k, width))).value() }));
+            values
+                .extend((0..width).map(|k| unsafe { (*packed.add(groups.index(token, k, width))).value() }));
         }
         values
     }
