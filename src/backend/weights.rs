@@ -162,3 +162,51 @@ fn normal_quantile(p: f64) -> f64 {
         poly(q * q, &A) * q / poly(q * q, &B)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quantiles_are_those_of_the_normal_distribution() {
+        for (p, z) in [(0.5, 0.0), (0.975, 1.959_963_985), (0.01, -2.326_347_874), (0.8413447461, 1.0)] {
+            assert!((normal_quantile(p) - z).abs() < 1e-8, "{p}");
+        }
+    }
+
+    #[test]
+    fn rows_have_their_own_values_of_the_right_size() {
+        let model = crate::model::ModelSpec {
+            name: "x".into(),
+            hidden: 4096,
+            ffn: 64,
+            layers: 1,
+            heads: 1,
+            kv_heads: 1,
+            head_dim: 64,
+            vocab: 64,
+            tied_embeddings: true,
+            rope_theta: 1e4,
+            rope_scaling: None,
+            norm_eps: 1e-5,
+            max_position: 64,
+            source: String::new(),
+        };
+        let random = RandomWeights::new(3, &model);
+        let row = |tensor, layer, row| {
+            let mut out = vec![0; 4096];
+            random.row(tensor, layer, row, &mut out);
+            out.into_iter().map(from_bf16).collect::<Vec<f32>>()
+        };
+        let q = row(Tensor::Q, 0, 0);
+        assert_eq!(q, row(Tensor::Q, 0, 0));
+        for other in [row(Tensor::K, 0, 0), row(Tensor::Q, 1, 0), row(Tensor::Q, 0, 1)] {
+            assert!(q.iter().zip(&other).filter(|(a, b)| a == b).count() < 40);
+        }
+        assert!(q.iter().all(|v| *v != 0.0));
+        let deviation = (q.iter().map(|v| v * v).sum::<f32>() / 4096.0).sqrt() * 64.0;
+        assert!((deviation - 1.0).abs() < 0.05, "{deviation}");
+        let norm = row(Tensor::FinalNorm, 0, 0);
+        assert!((norm.iter().sum::<f32>() / 4096.0 - 1.0).abs() < 0.01);
+    }
+}

@@ -3,13 +3,13 @@
 use super::activation::Activation;
 use super::dot::{MAX_TOKENS, PANEL};
 use super::elementwise as el;
+use super::isa::InstructionSet;
 use super::kv::BLOCK;
 use super::shape::{Groups, split};
+#[cfg(target_arch = "x86_64")]
+use super::softmax_avx512::softmax;
 use super::step::Step;
 use crate::backend::cpu::pool::Worker;
-
-/// How far ahead of the multiplication the cache is fetched in decode.
-const AHEAD: usize = 6 << 10;
 
 /// f32 values of scratch per thread: the scores and exponentials of a tile and the state of `columns` columns.
 pub fn scratch_len(columns: usize, width: usize) -> usize {
@@ -110,7 +110,7 @@ impl Step<'_> {
                 state.clear(0, columns, width);
                 for block in share.first..share.last {
                     for tile in 0..pass.columns.groups {
-                        self.attend::<A>(worker.index, layer, share.unit, tile, block, state, true);
+                        self.attend::<A>(worker.index, layer, share.unit, tile, block, state);
                     }
                 }
                 if whole(share) {
@@ -170,7 +170,7 @@ impl Step<'_> {
                     state.clear(first, count, width);
                     let last_token = (first + count - 1) / self.shape.group;
                     for block in 0..=(pass.start + last_token) / BLOCK {
-                        self.attend::<A>(worker.index, layer, unit, tile, block, state, false);
+                        self.attend::<A>(worker.index, layer, unit, tile, block, state);
                     }
                     self.put::<A>(unit, tile..tile + 1, state);
                 }
@@ -190,14 +190,14 @@ impl Step<'_> {
         tile: usize,
         block: usize,
         state: State,
-        stream: bool,
     ) {
         let pass = self.pass;
         let width = self.shape.head_width();
         let (first, columns) = (pass.columns.start(tile), pass.columns.size(tile));
         let mut limits = [0; MAX_TOKENS];
         for (c, limit) in limits[..columns].iter_mut().enumerate() {
-            let position = pass.start + (first + c) / self.shape.group;
+            let new = if pass.tokens == 1 { 0 } else { (first + c) / self.shape.group };
+            let position = pass.start + new;
             *limit = (position + 1).saturating_sub(block * BLOCK).min(BLOCK);
         }
         let (key_bytes, value_bytes) = self.kv.panel_bytes();
@@ -208,27 +208,24 @@ impl Step<'_> {
             let scores = self.attention_scratch(thread);
             let p = scores.add(2 * MAX_TOKENS * PANEL);
             let shrink = p.add(2 * MAX_TOKENS * PANEL);
-            let (dot, step) = if stream {
-                (self.dots.kv.ahead(columns), super::dot::PAIR_BYTES)
-            } else {
-                (self.dots.kv.plain(columns), 0)
-            };
+            // Fetching ahead by hand gained nothing at any distance, and lost up to half at some.
+            let (dot, rows) = (self.dots.kv.plain(columns), self.dots.kv.rows(columns));
             for half in 0..2 {
                 let panel = keys.add(half * key_bytes);
                 let out = scores.add(half * columns * PANEL);
-                dot(panel, width / 2, q, out, false, panel.wrapping_add(AHEAD), step);
+                dot(panel, width / 2, q, out, false, panel, 0);
             }
-            el::softmax::<A>(
-                self.isa,
-                scores,
-                columns,
-                &limits[..columns],
-                self.score_scale,
-                state.largest.add(first),
-                state.weights.add(first),
-                shrink,
-                p.cast(),
-            );
+            let (largest, weights) = (state.largest.add(first), state.weights.add(first));
+            let (limits, scale) = (&limits[..columns], self.score_scale);
+            match self.isa {
+                #[cfg(target_arch = "x86_64")]
+                InstructionSet::Avx512Bf16 | InstructionSet::Avx512 => {
+                    softmax::<A>(scores, columns, limits, scale, largest, weights, shrink, p.cast());
+                }
+                isa => {
+                    el::softmax::<A>(isa, scores, columns, limits, scale, largest, weights, shrink, p.cast());
+                }
+            }
             for panel in 0..self.shape.head_panels {
                 let sums = state.sums.add(first * width + panel * columns * PANEL);
                 for c in 0..columns {
@@ -238,7 +235,7 @@ impl Step<'_> {
                     }
                 }
                 let values = keys.add(2 * key_bytes + panel * value_bytes);
-                dot(values, BLOCK / 2, p.cast(), sums, true, values.wrapping_add(AHEAD), step);
+                rows(values, BLOCK / 2, p.cast(), sums, true, values, 0);
             }
         }
     }

@@ -152,7 +152,7 @@ per_isa! {
     /// One block of 64 positions of the online softmax for the `columns` of a tile.
     ///
     /// `scores` are `[2][columns][32]`, column `c` sees the first `limits[c]` of the 64. Scaled by `scale`, their
-    /// exponentials go packed into `out` (`[32][columns][2]`), `largest` and `sums` are brought up to date, and the
+    /// exponentials go into `out` (`[columns][64]`), `largest` and `sums` are brought up to date, and the
     /// factor by which what was summed up before must shrink is left in `shrink`.
     ///
     /// # Safety
@@ -163,11 +163,10 @@ per_isa! {
     ) {
         // SAFETY: the caller vouches for the extents.
         unsafe {
-            for c in 0..columns {
+            for (c, &limit) in limits.iter().enumerate() {
                 let mut p = [0f32; 64];
                 p[..32].copy_from_slice(&*scores.add(c * PANEL).cast::<[f32; PANEL]>());
                 p[32..].copy_from_slice(&*scores.add((columns + c) * PANEL).cast::<[f32; PANEL]>());
-                let limit = limits[c];
                 for v in &mut p {
                     *v *= scale;
                 }
@@ -183,7 +182,8 @@ per_isa! {
                     }
                 }
                 let old = *largest.add(c);
-                let new = lanes.iter().fold(old, |a, &b| if b > a { b } else { a });
+                let block = halve(lanes, |a, b| if a > b { a } else { b });
+                let new = if block > old { block } else { old };
                 let mut lanes = [0f32; 16];
                 for chunk in p.chunks_exact_mut(16) {
                     for (lane, v) in lanes.iter_mut().zip(chunk) {
@@ -191,7 +191,7 @@ per_isa! {
                         *lane += *v;
                     }
                 }
-                let mut sum: f32 = lanes.iter().sum();
+                let mut sum = halve(lanes, |a, b| a + b);
                 if limit < 64 {
                     // exp is clamped above zero: what is masked must not count at all.
                     p[limit..].fill(0.0);
@@ -201,17 +201,24 @@ per_isa! {
                 *largest.add(c) = new;
                 *sums.add(c) = *sums.add(c) * factor + sum;
                 *shrink.add(c) = factor;
-                let mut packed = [A::new(0.0); 64];
-                for (to, &v) in packed.iter_mut().zip(&p) {
+                let out = &mut *out.add(c * 64).cast::<[A; 64]>();
+                for (to, &v) in out.iter_mut().zip(&p) {
                     *to = A::new(v);
-                }
-                let out = out.add(c * 2).cast::<[A; 2]>();
-                for pair in 0..32 {
-                    *out.add(pair * columns) = [packed[2 * pair], packed[2 * pair + 1]];
                 }
             }
         }
     }
+}
+
+/// Reduces 16 lanes pair by pair: four steps instead of a chain of fifteen.
+#[inline(always)]
+fn halve(mut lanes: [f32; 16], reduce: impl Fn(f32, f32) -> f32) -> f32 {
+    for width in [8, 4, 2, 1] {
+        for i in 0..width {
+            lanes[i] = reduce(lanes[i], lanes[i + width]);
+        }
+    }
+    lanes[0]
 }
 
 per_isa! {

@@ -1,12 +1,12 @@
 //! The CPU: the whole suite on pinned threads, with the best instruction set there is.
 //!
 //! From the weights in memory to one step:
-//! - [`shape`]: the model cut into panels of 32 rows; [`loaded`]: the panels in one arena per thread, in the
-//!   order a step reads them; [`kv`]: the cache in the same layout.
-//! - [`dot`]: the microkernel, a panel times up to 12 tokens; [`product`]: matrices made of it;
-//!   [`attention`]: attention made of it; [`elementwise`]: what lies between.
-//! - [`step`]: the stages in order on [`pool`]'s threads; [`pass`]: their activations and clocks.
-//! - [`probe`], [`peak`]: the ceilings, on the same threads and over the same arenas.
+//! - `shape`: the model cut into panels of 32 rows; `loaded`: the panels in one arena per thread, in the
+//!   order a step reads them; `kv`: the cache in the same layout.
+//! - `dot`: the microkernel, a panel times up to 12 tokens; `product`: matrices made of it;
+//!   `attention`: attention made of it; `elementwise`: what lies between.
+//! - `step`: the stages in order on `pool`'s threads; `pass`: their activations and clocks.
+//! - `probe`, `peak`: the ceilings, on the same threads and over the same arenas.
 
 mod activation;
 mod attention;
@@ -23,6 +23,8 @@ mod probe;
 mod product;
 mod session;
 mod shape;
+#[cfg(target_arch = "x86_64")]
+mod softmax_avx512;
 mod step;
 mod topology;
 mod trace;

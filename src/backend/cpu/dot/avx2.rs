@@ -10,7 +10,7 @@ const BLOCK: usize = 64;
 /// # Safety
 /// The contract of [`super::Dot`]; the group is f32.
 #[target_feature(enable = "avx2,fma")]
-pub unsafe fn dot<const C: usize>(
+pub unsafe fn dot<const C: usize, const ROWS: bool>(
     panel: *const u8,
     pairs: usize,
     x: *const u8,
@@ -20,13 +20,15 @@ pub unsafe fn dot<const C: usize>(
     _step: usize,
 ) {
     let x = x.cast::<f32>();
+    // Distance between pairs of a token, and between tokens.
+    let apart = if ROWS { (2, super::ROW) } else { (2 * C, 2) };
     // SAFETY: the tiles lie within the panel, the group and the output that the caller vouches for.
     unsafe {
         if C <= 3 {
             return match C {
-                1 => tile::<2, 1>(panel, pairs, x, C, out, accumulate),
-                2 => tile::<2, 2>(panel, pairs, x, C, out, accumulate),
-                _ => tile::<2, 3>(panel, pairs, x, C, out, accumulate),
+                1 => tile::<2, 1>(panel, pairs, x, apart, out, accumulate),
+                2 => tile::<2, 2>(panel, pairs, x, apart, out, accumulate),
+                _ => tile::<2, 3>(panel, pairs, x, apart, out, accumulate),
             };
         }
         let mut first = 0;
@@ -39,15 +41,15 @@ pub unsafe fn dot<const C: usize>(
                 for t in 0..tiles {
                     let width = (C - token).div_ceil(tiles - t);
                     let w = panel.add(first * super::PAIR_BYTES + line * 64);
-                    let xs = x.add(first * C * 2 + token * 2);
+                    let xs = x.add(first * apart.0 + token * apart.1);
                     let to = out.add(token * super::PANEL + line * 16);
                     match width {
-                        1 => tile::<1, 1>(w, count, xs, C, to, add),
-                        2 => tile::<1, 2>(w, count, xs, C, to, add),
-                        3 => tile::<1, 3>(w, count, xs, C, to, add),
-                        4 => tile::<1, 4>(w, count, xs, C, to, add),
-                        5 => tile::<1, 5>(w, count, xs, C, to, add),
-                        _ => tile::<1, 6>(w, count, xs, C, to, add),
+                        1 => tile::<1, 1>(w, count, xs, apart, to, add),
+                        2 => tile::<1, 2>(w, count, xs, apart, to, add),
+                        3 => tile::<1, 3>(w, count, xs, apart, to, add),
+                        4 => tile::<1, 4>(w, count, xs, apart, to, add),
+                        5 => tile::<1, 5>(w, count, xs, apart, to, add),
+                        _ => tile::<1, 6>(w, count, xs, apart, to, add),
                     }
                     token += width;
                 }
@@ -60,17 +62,18 @@ pub unsafe fn dot<const C: usize>(
     }
 }
 
-/// `L` lines of 16 rows times `N` tokens of a group of `c`.
+/// `L` lines of 16 rows times `N` tokens that are `apart` (f32 from pair to pair, and from token to token).
 ///
 /// # Safety
 /// As for [`dot`], for this part of the panel, the group and the output.
 #[target_feature(enable = "avx2,fma")]
 #[inline]
+#[allow(clippy::needless_range_loop, reason = "indices are what unrolls into registers")]
 unsafe fn tile<const L: usize, const N: usize>(
     panel: *const u8,
     pairs: usize,
     x: *const f32,
-    c: usize,
+    apart: (usize, usize),
     out: *mut f32,
     accumulate: bool,
 ) {
@@ -86,7 +89,7 @@ unsafe fn tile<const L: usize, const N: usize>(
                     let even = _mm256_castsi256_ps(_mm256_slli_epi32::<16>(w));
                     let odd = _mm256_castsi256_ps(_mm256_and_si256(w, high));
                     for n in 0..N {
-                        let token = x.add((i * c + n) * 2);
+                        let token = x.add(i * apart.0 + n * apart.1);
                         let sum = &mut sums[n][line][half];
                         *sum = _mm256_fmadd_ps(even, _mm256_broadcast_ss(&*token), *sum);
                         *sum = _mm256_fmadd_ps(odd, _mm256_broadcast_ss(&*token.add(1)), *sum);

@@ -7,7 +7,7 @@ use std::arch::x86_64::*;
 /// # Safety
 /// The contract of [`super::Dot`]; the group is f32.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,fma")]
-pub unsafe fn dot<const C: usize, const U: usize, const AHEAD: bool>(
+pub unsafe fn dot<const C: usize, const U: usize, const AHEAD: bool, const ROWS: bool>(
     panel: *const u8,
     pairs: usize,
     x: *const u8,
@@ -40,12 +40,13 @@ pub unsafe fn dot<const C: usize, const U: usize, const AHEAD: bool>(
                 let even1 = _mm512_castsi512_ps(_mm512_slli_epi32::<16>(w1));
                 let odd0 = _mm512_castsi512_ps(_mm512_and_si512(w0, high));
                 let odd1 = _mm512_castsi512_ps(_mm512_and_si512(w1, high));
-                let tokens = x.add((i + u) * C * 8).cast::<f32>();
+                let tokens = x.add((i + u) * if ROWS { 8 } else { C * 8 }).cast::<f32>();
                 for c in 0..C {
-                    let even = _mm512_set1_ps(*tokens.add(2 * c));
+                    let token = tokens.add(if ROWS { c * super::ROW } else { 2 * c });
+                    let even = _mm512_set1_ps(*token);
                     upper[u][c] = _mm512_fmadd_ps(even0, even, upper[u][c]);
                     lower[u][c] = _mm512_fmadd_ps(even1, even, lower[u][c]);
-                    let odd = _mm512_set1_ps(*tokens.add(2 * c + 1));
+                    let odd = _mm512_set1_ps(*token.add(1));
                     upper[u][c] = _mm512_fmadd_ps(odd0, odd, upper[u][c]);
                     lower[u][c] = _mm512_fmadd_ps(odd1, odd, lower[u][c]);
                 }

@@ -7,7 +7,7 @@ use std::arch::x86_64::*;
 /// # Safety
 /// The contract of [`super::Dot`]; the group is bf16.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
-pub unsafe fn dot<const C: usize, const U: usize, const AHEAD: bool>(
+pub unsafe fn dot<const C: usize, const U: usize, const AHEAD: bool, const ROWS: bool>(
     panel: *const u8,
     pairs: usize,
     x: *const u8,
@@ -31,9 +31,10 @@ pub unsafe fn dot<const C: usize, const U: usize, const AHEAD: bool>(
                     _mm_prefetch::<_MM_HINT_T1>(next.cast());
                     _mm_prefetch::<_MM_HINT_T1>(next.wrapping_add(step / 2).cast());
                 }
-                let tokens = x.add((i + u) * C * 4).cast::<i32>();
+                let tokens = x.add((i + u) * if ROWS { 4 } else { C * 4 }).cast::<i32>();
                 for c in 0..C {
-                    let b: __m512bh = std::mem::transmute(_mm512_set1_epi32(tokens.add(c).read_unaligned()));
+                    let token = tokens.add(if ROWS { c * super::ROW / 2 } else { c });
+                    let b: __m512bh = std::mem::transmute(_mm512_set1_epi32(token.read_unaligned()));
                     upper[u][c] = _mm512_dpbf16_ps(upper[u][c], w0, b);
                     lower[u][c] = _mm512_dpbf16_ps(lower[u][c], w1, b);
                 }
@@ -44,9 +45,10 @@ pub unsafe fn dot<const C: usize, const U: usize, const AHEAD: bool>(
             let w = panel.add(i * super::PAIR_BYTES);
             let w0: __m512bh = std::mem::transmute(_mm512_loadu_si512(w.cast()));
             let w1: __m512bh = std::mem::transmute(_mm512_loadu_si512(w.add(64).cast()));
-            let tokens = x.add(i * C * 4).cast::<i32>();
+            let tokens = x.add(i * if ROWS { 4 } else { C * 4 }).cast::<i32>();
             for c in 0..C {
-                let b: __m512bh = std::mem::transmute(_mm512_set1_epi32(tokens.add(c).read_unaligned()));
+                let token = tokens.add(if ROWS { c * super::ROW / 2 } else { c });
+                let b: __m512bh = std::mem::transmute(_mm512_set1_epi32(token.read_unaligned()));
                 upper[0][c] = _mm512_dpbf16_ps(upper[0][c], w0, b);
                 lower[0][c] = _mm512_dpbf16_ps(lower[0][c], w1, b);
             }

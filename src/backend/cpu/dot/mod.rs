@@ -19,6 +19,8 @@ pub const PANEL: usize = 32;
 pub const PAIR_BYTES: usize = 128;
 /// Most tokens in a group: 24 accumulators of 16 rows.
 pub const MAX_TOKENS: usize = 12;
+/// Elements of a token where tokens come as rows: the positions of a block of the KV cache.
+pub const ROW: usize = 64;
 
 /// `out[token][32] (+)= panel x group`, over `pairs` pairs of columns.
 ///
@@ -43,12 +45,18 @@ pub type Dot = unsafe fn(
 pub struct DotTable {
     plain: [Dot; MAX_TOKENS],
     ahead: [Dot; MAX_TOKENS],
+    rows: [Dot; MAX_TOKENS],
 }
 
 impl DotTable {
     /// Kernel for `tokens` (1 to 12) tokens; the panel comes as one stream.
     pub fn plain(&self, tokens: usize) -> Dot {
         self.plain[tokens - 1]
+    }
+
+    /// Kernel for `tokens` (1 to 12) tokens that lie as rows of [`ROW`] elements instead of packed pairs.
+    pub fn rows(&self, tokens: usize) -> Dot {
+        self.rows[tokens - 1]
     }
 
     /// Kernel for `tokens` (1 to 12) tokens that prefetches.
@@ -77,37 +85,58 @@ pub struct Dots {
     pub kv: DotTable,
 }
 
-macro_rules! table {
-    ($dot:path) => {
-        DotTable { plain: table!($dot, false), ahead: table!($dot, true) }
-    };
-    ($dot:path, $ahead:literal) => {{
-        use $dot as dot;
+/// The kernels of one file, for every number of tokens with the pairs that are then in flight.
+macro_rules! kernels {
+    ($dot:ident::dot, $ahead:literal, $rows:literal) => {
         [
-            dot::<1, 4, $ahead>,
-            dot::<2, 2, $ahead>,
-            dot::<3, 2, $ahead>,
-            dot::<4, 1, $ahead>,
-            dot::<5, 1, $ahead>,
-            dot::<6, 1, $ahead>,
-            dot::<7, 1, $ahead>,
-            dot::<8, 1, $ahead>,
-            dot::<9, 1, $ahead>,
-            dot::<10, 1, $ahead>,
-            dot::<11, 1, $ahead>,
-            dot::<12, 1, $ahead>,
+            $dot::dot::<1, 4, $ahead, $rows>,
+            $dot::dot::<2, 2, $ahead, $rows>,
+            $dot::dot::<3, 2, $ahead, $rows>,
+            $dot::dot::<4, 1, $ahead, $rows>,
+            $dot::dot::<5, 1, $ahead, $rows>,
+            $dot::dot::<6, 1, $ahead, $rows>,
+            $dot::dot::<7, 1, $ahead, $rows>,
+            $dot::dot::<8, 1, $ahead, $rows>,
+            $dot::dot::<9, 1, $ahead, $rows>,
+            $dot::dot::<10, 1, $ahead, $rows>,
+            $dot::dot::<11, 1, $ahead, $rows>,
+            $dot::dot::<12, 1, $ahead, $rows>,
         ]
-    }};
+    };
+    ($file:ident::$dot:ident, $rows:literal) => {
+        [
+            $file::$dot::<1, $rows>,
+            $file::$dot::<2, $rows>,
+            $file::$dot::<3, $rows>,
+            $file::$dot::<4, $rows>,
+            $file::$dot::<5, $rows>,
+            $file::$dot::<6, $rows>,
+            $file::$dot::<7, $rows>,
+            $file::$dot::<8, $rows>,
+            $file::$dot::<9, $rows>,
+            $file::$dot::<10, $rows>,
+            $file::$dot::<11, $rows>,
+            $file::$dot::<12, $rows>,
+        ]
+    };
 }
 
-macro_rules! table_by_tokens {
-    ($dot:path) => {{
-        use $dot as dot;
-        let plain: [Dot; MAX_TOKENS] = [
-            dot::<1>, dot::<2>, dot::<3>, dot::<4>, dot::<5>, dot::<6>, dot::<7>, dot::<8>, dot::<9>,
-            dot::<10>, dot::<11>, dot::<12>,
-        ];
-        DotTable { plain, ahead: plain }
+macro_rules! table {
+    ($dot:ident) => {
+        DotTable {
+            plain: kernels!($dot::dot, false, false),
+            ahead: kernels!($dot::dot, true, false),
+            rows: kernels!($dot::dot, false, true),
+        }
+    };
+}
+
+/// A table of kernels that do not prefetch.
+macro_rules! plain_table {
+    ($file:ident::$dot:ident) => {{
+        let plain: [Dot; MAX_TOKENS] = kernels!($file::$dot, false);
+        let rows: [Dot; MAX_TOKENS] = kernels!($file::$dot, true);
+        DotTable { plain, ahead: plain, rows }
     }};
 }
 
@@ -116,23 +145,26 @@ impl Dots {
     pub fn new(isa: InstructionSet, format: Format) -> Dots {
         let weights = match (isa, format) {
             #[cfg(target_arch = "x86_64")]
-            (InstructionSet::Avx512Bf16, Format::Bf16) => table!(avx512_bf16::dot),
+            (InstructionSet::Avx512Bf16, Format::Bf16) => table!(avx512_bf16),
             #[cfg(target_arch = "x86_64")]
-            (InstructionSet::Avx512Bf16 | InstructionSet::Avx512, _) => table!(avx512::dot),
+            (InstructionSet::Avx512Bf16 | InstructionSet::Avx512, _) => table!(avx512),
             #[cfg(target_arch = "x86_64")]
-            (InstructionSet::Avx2, _) => table_by_tokens!(avx2::dot),
-            _ => table_by_tokens!(portable::dot),
+            (InstructionSet::Avx2, _) => plain_table!(avx2::dot),
+            _ => plain_table!(portable::dot),
         };
         let kv = match (isa, format) {
             (_, Format::Bf16 | Format::Rounded) => weights,
             #[cfg(target_arch = "x86_64")]
             (InstructionSet::Avx512Bf16 | InstructionSet::Avx512, _) => {
-                table_by_tokens!(portable::dot_f32_avx512)
+                plain_table!(portable::dot_f32_avx512)
             }
             #[cfg(target_arch = "x86_64")]
-            (InstructionSet::Avx2, _) => table_by_tokens!(portable::dot_f32_avx2),
-            _ => table_by_tokens!(portable::dot_f32),
+            (InstructionSet::Avx2, _) => plain_table!(portable::dot_f32_avx2),
+            _ => plain_table!(portable::dot_f32),
         };
         Dots { weights, kv }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -12,7 +12,7 @@ fn multiply_add(a: f32, b: f32, c: f32) -> f32 {
 ///
 /// # Safety
 /// The contract of [`super::Dot`]; the group is f32.
-pub unsafe fn dot<const C: usize>(
+pub unsafe fn dot<const C: usize, const ROWS: bool>(
     panel: *const u8,
     pairs: usize,
     x: *const u8,
@@ -23,6 +23,8 @@ pub unsafe fn dot<const C: usize>(
 ) {
     // 16 rows by 2 tokens fit the registers of any SIMD baseline; a block of the panel stays in L1 between.
     const BLOCK: usize = 64;
+    // Distance between pairs of a token, and between tokens.
+    let apart = if ROWS { (2, super::ROW) } else { (2 * C, 2) };
     // SAFETY: the caller vouches for the extents of panel, x and out.
     unsafe {
         let mut first = 0;
@@ -33,13 +35,13 @@ pub unsafe fn dot<const C: usize>(
                 let w = panel.add(first * PAIR_BYTES + line * 64).cast::<u32>();
                 let mut c = 0;
                 while c < C {
-                    let xs = x.cast::<f32>().add((first * C + c) * 2);
+                    let xs = x.cast::<f32>().add(first * apart.0 + c * apart.1);
                     let to = out.add(c * PANEL + line * 16);
                     if c + 1 < C {
-                        tile::<2>(w, count, xs, C, to, add);
+                        tile::<2>(w, count, xs, apart, to, add);
                         c += 2;
                     } else {
-                        tile::<1>(w, count, xs, C, to, add);
+                        tile::<1>(w, count, xs, apart, to, add);
                         c += 1;
                     }
                 }
@@ -52,7 +54,7 @@ pub unsafe fn dot<const C: usize>(
     }
 }
 
-/// One line of 16 rows times `N` tokens of a group of `c`.
+/// One line of 16 rows times `N` tokens that are `apart` (f32 from pair to pair, and from token to token).
 ///
 /// # Safety
 /// As for [`dot`], for this part of the panel, the group and the output.
@@ -61,7 +63,7 @@ unsafe fn tile<const N: usize>(
     panel: *const u32,
     pairs: usize,
     x: *const f32,
-    c: usize,
+    apart: (usize, usize),
     out: *mut f32,
     accumulate: bool,
 ) {
@@ -71,7 +73,8 @@ unsafe fn tile<const N: usize>(
         for i in 0..pairs {
             let w = panel.add(i * PAIR_BYTES / 4);
             for (n, sums) in sums.iter_mut().enumerate() {
-                let (x0, x1) = (*x.add((i * c + n) * 2), *x.add((i * c + n) * 2 + 1));
+                let token = x.add(i * apart.0 + n * apart.1);
+                let (x0, x1) = (*token, *token.add(1));
                 for (row, sum) in sums.iter_mut().enumerate() {
                     let both = *w.add(row);
                     let even = multiply_add(f32::from_bits(both << 16), x0, *sum);
@@ -93,7 +96,7 @@ unsafe fn tile<const N: usize>(
 /// # Safety
 /// The contract of [`super::Dot`] with an f32 panel; the group is f32.
 #[inline(always)]
-pub unsafe fn dot_f32<const C: usize>(
+pub unsafe fn dot_f32<const C: usize, const ROWS: bool>(
     panel: *const u8,
     pairs: usize,
     x: *const u8,
@@ -108,7 +111,7 @@ pub unsafe fn dot_f32<const C: usize>(
         for c in 0..C {
             let mut sums = [0f32; PANEL];
             for k in 0..2 * pairs {
-                let token = *x.add((k / 2 * C + c) * 2 + k % 2);
+                let token = *x.add(if ROWS { c * super::ROW + k } else { (k / 2 * C + c) * 2 + k % 2 });
                 for (row, sum) in sums.iter_mut().enumerate() {
                     *sum += *panel.add(k * PANEL + row) * token;
                 }
@@ -129,7 +132,7 @@ macro_rules! dot_f32_for {
         /// As for [`dot_f32`]; the CPU has the features.
         #[cfg(target_arch = "x86_64")]
         #[target_feature(enable = $features)]
-        pub unsafe fn $name<const C: usize>(
+        pub unsafe fn $name<const C: usize, const ROWS: bool>(
             panel: *const u8,
             pairs: usize,
             x: *const u8,
@@ -139,7 +142,7 @@ macro_rules! dot_f32_for {
             step: usize,
         ) {
             // SAFETY: the caller keeps the same contract.
-            unsafe { dot_f32::<C>(panel, pairs, x, out, accumulate, ahead, step) }
+            unsafe { dot_f32::<C, ROWS>(panel, pairs, x, out, accumulate, ahead, step) }
         }
     };
 }
