@@ -153,9 +153,11 @@ unsafe fn pack(
     let columns = shape.columns(matrix);
     let unit = shape.units(matrix).0;
     let owned = shape.owned(matrix, thread);
-    rows.resize(PANEL * columns, 0);
+    let stride = columns + PANEL;
+    rows.resize(PANEL * stride, 0);
     for (i, panel) in (owned.start * unit..owned.end * unit).enumerate() {
-        for (r, row) in rows.chunks_exact_mut(columns).enumerate() {
+        for (r, row) in rows.chunks_exact_mut(stride).enumerate() {
+            let row = &mut row[..columns];
             match shape.source(matrix, panel, r) {
                 Some((tensor, index)) => source.row(tensor, layer, index as u32, row),
                 None => row.fill(0),
@@ -164,10 +166,14 @@ unsafe fn pack(
         // SAFETY: the caller vouches for the room.
         unsafe {
             let to = to.add(i * PANEL * columns);
-            for k in (0..columns).step_by(2) {
-                for r in 0..PANEL {
-                    let pair = [rows[r * columns + k], rows[r * columns + k + 1]];
-                    to.add(panel_index(r, k)).cast::<[u16; 2]>().write(pair);
+            // A cache line of each row at a time; rows of a power of two would all meet in one set of the cache.
+            for first in (0..columns).step_by(PANEL) {
+                for (r, row) in rows.chunks_exact(stride).enumerate() {
+                    let line = &row[first..columns.min(first + PANEL)];
+                    for (i, pair) in line.chunks_exact(2).enumerate() {
+                        let at = to.add(panel_index(r, first + 2 * i));
+                        at.cast::<[u16; 2]>().write([pair[0], pair[1]]);
+                    }
                 }
             }
         }

@@ -2,7 +2,7 @@
 //!
 //! From the weights in memory to one step:
 //! - `shape`: the model cut into panels of 32 rows; `loaded`: the panels in one arena per thread, in the
-//!   order a step reads them; `kv`: the cache in the same layout.
+//!   order a step reads them; `claims`: who computes which; `kv`: the cache in the same layout.
 //! - `dot`: the microkernel, a panel times up to 12 tokens; `product`: matrices made of it;
 //!   `attention`: attention made of it; `elementwise`: what lies between.
 //! - `step`: the stages in order on `pool`'s threads; `pass`: their activations and clocks.
@@ -11,6 +11,7 @@
 mod activation;
 mod attention;
 mod buffer;
+mod claims;
 mod dot;
 mod elementwise;
 mod isa;
@@ -57,7 +58,7 @@ impl Backend for CpuBackend {
         let isa = InstructionSet::choose(options.instruction_set.as_deref())?;
         let (cpus, cores) = topology::cpus();
         // A container may be given less time than it sees cores.
-        let allowed = std::thread::available_parallelism().map_or(1, usize::from);
+        let allowed = topology::parallelism();
         let most = cpus.len().max(allowed);
         let threads = options.threads.unwrap_or_else(|| cores.min(allowed).max(1));
         if threads == 0 || threads > most {

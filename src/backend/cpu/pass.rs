@@ -4,8 +4,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::attention;
 use super::buffer::Buffer;
+use super::claims::Claims;
 use super::product;
-use super::shape::{Groups, Shape};
+use super::shape::{Groups, Matrix, Shape};
 use crate::backend::Execution;
 use crate::error::Result;
 use crate::workload::Stage;
@@ -50,6 +51,8 @@ pub struct Pass {
     clocks: Buffer,
     clocks_len: usize,
     items: Vec<AtomicUsize>,
+    /// `[layer][matrix][thread]`, then the head's `[thread]`.
+    claims: Vec<Claims>,
 }
 
 /// The kind of pass: what decides the sizes of its buffers.
@@ -130,6 +133,7 @@ impl Pass {
             clocks: Buffer::new(clocks_len * shape.threads)?,
             clocks_len,
             items: (0..extent.layers).map(|_| AtomicUsize::new(0)).collect(),
+            claims: (0..(4 * extent.layers + 1) * shape.threads).map(|_| Claims::default()).collect(),
         })
     }
 
@@ -169,8 +173,23 @@ impl Pass {
         self.items[layer].fetch_add(1, Ordering::Relaxed)
     }
 
+    /// Units of a thread's share of a matrix that are still to be computed.
+    pub fn claims(&self, layer: usize, matrix: Matrix, thread: usize) -> &Claims {
+        let matrix = Matrix::LAYER.iter().position(|&m| m == matrix).unwrap_or(0);
+        &self.claims[(4 * layer + matrix) * self.threads + thread]
+    }
+
     /// Makes ready for another step.
-    pub fn reset(&self) {
+    pub fn reset(&self, shape: &Shape) {
+        let layers = self.items.len();
+        for thread in 0..self.threads {
+            for layer in 0..layers {
+                for matrix in Matrix::LAYER {
+                    self.claims(layer, matrix, thread).open(shape.owned(matrix, thread).len());
+                }
+            }
+            self.claims(layers, Matrix::Head, thread).open(shape.owned(Matrix::Head, thread).len());
+        }
         for item in &self.items {
             item.store(0, Ordering::Relaxed);
         }

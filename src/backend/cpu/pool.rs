@@ -108,13 +108,13 @@ pub struct Pool {
     workers: Vec<JoinHandle<()>>,
     handles: Vec<Thread>,
     pinned: Vec<usize>,
-    affinity: Option<Vec<usize>>,
 }
 
 impl Pool {
     /// Starts `threads` threads on the first of `cpus`; pins none if there are fewer CPUs than threads.
     pub fn new(threads: usize, cpus: &[usize]) -> Pool {
-        let affinity = topology::affinity();
+        // Remembered before anything is pinned.
+        let _ = topology::affinity();
         let wanted: Vec<usize> = if cpus.len() >= threads { cpus[..threads].to_vec() } else { Vec::new() };
         let shared = Arc::new(Shared {
             barrier: Barrier::new(threads),
@@ -141,7 +141,7 @@ impl Pool {
             Some(&first) if topology::pin(&[first]) => wanted,
             _ => Vec::new(),
         };
-        Pool { shared, workers, handles, pinned, affinity }
+        Pool { shared, workers, handles, pinned }
     }
 
     /// Number of threads.
@@ -195,7 +195,7 @@ impl Drop for Pool {
             // A worker hands its panics to `run`, so there is nothing left to learn here.
             let _ = worker.join();
         }
-        if let (false, Some(affinity)) = (self.pinned.is_empty(), &self.affinity) {
+        if let (false, Some(affinity)) = (self.pinned.is_empty(), topology::affinity()) {
             topology::pin(affinity);
         }
     }

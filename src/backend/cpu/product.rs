@@ -1,6 +1,8 @@
 //! Weights times activations: from one token, where the weights come as one stream from memory, to thousands,
 //! where blocks of weights and activations are kept in the caches.
 
+use std::ops::Range;
+
 use super::dot::{DotTable, PAIR_BYTES, PANEL};
 use super::shape::Groups;
 
@@ -24,17 +26,15 @@ pub fn tile_len(groups: Groups) -> usize {
     BLOCK_PANELS.max(2) * tokens * PANEL
 }
 
-/// A thread's share of a matrix times all tokens.
+/// Panels of a thread's share of a matrix times all tokens.
 #[derive(Clone, Copy)]
 pub struct Product<'a> {
     /// Kernels for the weights.
     pub dots: &'a DotTable,
-    /// First of the thread's panels.
+    /// First panel of the share.
     pub weights: *const u8,
     /// Panels that are finished together (1 or 2).
     pub unit: usize,
-    /// Number of such units.
-    pub units: usize,
     /// Columns of the matrix.
     pub columns: usize,
     /// Packed activations of all groups.
@@ -48,32 +48,50 @@ pub struct Product<'a> {
 }
 
 impl Product<'_> {
-    /// Calls `finish(unit, group, tile, next)` for all units and groups: `tile` is the `[tokens][32]` output of the unit's
-    /// first panel, that of its second lies `next` values further.
+    /// Multiplies the units that `claim(most)` hands out until there are none left, and calls
+    /// `finish(unit, group, tile, next)` for each of them and each group: `tile` is the `[tokens][32]` output of the
+    /// unit's first panel, that of its second lies `next` values further.
     ///
     /// # Safety
     /// The pointers have the extents that the fields say, and the tile is this thread's alone.
-    pub unsafe fn run(&self, mut finish: impl FnMut(usize, usize, *mut f32, usize)) {
-        // SAFETY: passed on to the caller.
-        unsafe {
-            match self.groups.groups {
-                1 => self.stream(&mut finish),
-                _ => self.blocks(&mut finish),
+    pub unsafe fn run(
+        &self,
+        mut claim: impl FnMut(usize) -> Option<Range<usize>>,
+        mut finish: impl FnMut(usize, usize, *mut f32, usize),
+    ) {
+        // Several chunks of tokens go through the same panels: those stay together.
+        let most = match self.groups.groups {
+            1 => 1,
+            groups if groups <= CHUNK_GROUPS => self.units_at_once(),
+            _ => usize::MAX,
+        };
+        while let Some(units) = claim(most) {
+            // SAFETY: passed on to the caller.
+            unsafe {
+                match self.groups.groups {
+                    1 => self.stream(units, &mut finish),
+                    _ => self.blocks(units, &mut finish),
+                }
             }
         }
+    }
+
+    /// Units that go through a chunk of tokens together.
+    fn units_at_once(&self) -> usize {
+        if self.groups.groups <= STREAMED_GROUPS { 1 } else { (BLOCK_PANELS / self.unit).max(1) }
     }
 
     /// One group of tokens: every panel is read once, from end to end.
     ///
     /// # Safety
     /// As for [`Product::run`].
-    unsafe fn stream(&self, finish: &mut impl FnMut(usize, usize, *mut f32, usize)) {
+    unsafe fn stream(&self, units: Range<usize>, finish: &mut impl FnMut(usize, usize, *mut f32, usize)) {
         let (pairs, tokens) = (self.columns / 2, self.groups.count);
         let dot = if tokens < AHEAD_TOKENS { self.dots.plain(tokens) } else { self.dots.ahead(tokens) };
-        // SAFETY: each panel lies in the thread's share, the outputs in the tile.
+        // SAFETY: each panel lies in the share, the outputs in the tile.
         unsafe {
-            let mut panel = self.weights;
-            for unit in 0..self.units {
+            let mut panel = self.weights.add(units.start * self.unit * pairs * PAIR_BYTES);
+            for unit in units {
                 for p in 0..self.unit {
                     let out = self.tile.add(p * tokens * PANEL);
                     dot(panel, pairs, self.x, out, false, panel.wrapping_add(AHEAD), PAIR_BYTES);
@@ -88,22 +106,21 @@ impl Product<'_> {
     ///
     /// # Safety
     /// As for [`Product::run`].
-    unsafe fn blocks(&self, finish: &mut impl FnMut(usize, usize, *mut f32, usize)) {
+    unsafe fn blocks(&self, units: Range<usize>, finish: &mut impl FnMut(usize, usize, *mut f32, usize)) {
         let pairs = self.columns / 2;
         let groups = self.groups;
-        let streamed = groups.groups <= STREAMED_GROUPS;
-        let units_at_once = if streamed { 1 } else { (BLOCK_PANELS / self.unit).max(1) };
+        let units_at_once = self.units_at_once();
         let mut first_group = 0;
         while first_group < groups.groups {
             let last_group = (first_group + CHUNK_GROUPS).min(groups.groups);
             let tokens = groups.start(last_group) - groups.start(first_group);
             let chunk = (first_group, last_group, tokens);
-            for first_unit in (0..self.units).step_by(units_at_once) {
-                let units = units_at_once.min(self.units - first_unit);
-                let (first_panel, panels) = (first_unit * self.unit, units * self.unit);
-                // SAFETY: panels and blocks lie in the thread's share, the outputs in the tile.
+            for first_unit in units.clone().step_by(units_at_once) {
+                let count = units_at_once.min(units.end - first_unit);
+                let (first_panel, panels) = (first_unit * self.unit, count * self.unit);
+                // SAFETY: panels and blocks lie in the share, the outputs in the tile.
                 unsafe {
-                    if streamed {
+                    if groups.groups <= STREAMED_GROUPS {
                         for p in 0..panels {
                             for k in (0..pairs).step_by(BLOCK_PAIRS) {
                                 self.block(first_panel, p, k, (p, k + BLOCK_PAIRS), chunk);
@@ -117,7 +134,7 @@ impl Product<'_> {
                             }
                         }
                     }
-                    for unit in 0..units {
+                    for unit in 0..count {
                         for group in first_group..last_group {
                             let at = groups.start(group) - groups.start(first_group);
                             let tile = self.tile.add((unit * self.unit * tokens + at) * PANEL);

@@ -155,7 +155,7 @@ impl CpuSession {
         let format = self.format_loaded();
         let Some(loaded) = &self.loaded else { return Err(nothing_loaded()) };
         let dots = Dots::new(self.isa, format);
-        ready.pass.reset();
+        ready.pass.reset(&loaded.shape);
         let origin = Instant::now();
         let step = Step {
             isa: self.isa,

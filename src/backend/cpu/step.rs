@@ -167,38 +167,49 @@ impl Step<'_> {
         }
     }
 
-    /// A thread's share of a product.
-    fn product<A: Activation>(
+    /// This thread's part of a product: its own share, then what is left of the others'. `finish` is that of
+    /// [`Product::run`], with units counted over the whole matrix.
+    unsafe fn product<A: Activation>(
         &self,
         worker: Worker<'_>,
-        layer: usize,
-        matrix: Matrix,
+        (layer, matrix): (usize, Matrix),
         x: *const A,
         groups: Groups,
-    ) -> Product<'_> {
-        Product {
-            dots: &self.dots.weights,
-            weights: self.loaded.panels(self.copy, layer, matrix, worker.index),
-            unit: self.shape.units(matrix).0,
-            units: self.shape.owned(matrix, worker.index).len(),
-            columns: self.shape.columns(matrix),
-            x: x.cast(),
-            element: size_of::<A>(),
-            groups,
-            tile: self.pass.tile(worker.index, self.shape.hidden),
+        mut finish: impl FnMut(usize, usize, *mut f32, usize),
+    ) {
+        for turn in 0..worker.threads {
+            let owner = (worker.index + turn) % worker.threads;
+            let first = self.shape.owned(matrix, owner).start;
+            let claims = self.pass.claims(layer, matrix, owner);
+            let product = Product {
+                dots: &self.dots.weights,
+                weights: self.loaded.panels(self.copy, layer, matrix, owner),
+                unit: self.shape.units(matrix).0,
+                columns: self.shape.columns(matrix),
+                x: x.cast(),
+                element: size_of::<A>(),
+                groups,
+                tile: self.pass.tile(worker.index, self.shape.hidden),
+            };
+            // SAFETY: the share lies in its owner's arena, the tile is this thread's.
+            unsafe {
+                product.run(
+                    |most| if turn == 0 { claims.front(most) } else { claims.back(most) },
+                    |unit, group, tile, next| finish(first + unit, group, tile, next),
+                );
+            }
         }
     }
 
     unsafe fn qkv<A: Activation>(&self, worker: Worker<'_>, layer: usize) {
         let groups = self.pass.groups;
-        let first = self.shape.owned(Matrix::Qkv, worker.index).start;
-        // SAFETY: every panel's outputs are written by the thread that owns it.
+        // SAFETY: every panel's outputs are written by the one thread that computes it.
         unsafe {
             let x = self.norm::<A>(worker, self.loaded.norm(self.copy, layer, 0), groups, 0, 1);
-            self.product(worker, layer, Matrix::Qkv, x, groups).run(|unit, group, tile, _| {
+            self.product(worker, (layer, Matrix::Qkv), x, groups, |unit, group, tile, _| {
                 for c in 0..groups.size(group) {
                     let row = tile.add(c * PANEL);
-                    self.put_qkv::<A>(layer, first + unit, groups.start(group) + c, row);
+                    self.put_qkv::<A>(layer, unit, groups.start(group) + c, row);
                 }
             });
         }
@@ -244,11 +255,10 @@ impl Step<'_> {
     unsafe fn residual<A: Activation>(&self, worker: Worker<'_>, layer: usize, matrix: Matrix, x: *mut A) {
         let groups = self.pass.groups;
         let hidden = self.shape.hidden;
-        let first = self.shape.owned(matrix, worker.index).start;
-        // SAFETY: every panel's columns of the residual stream are written by the thread that owns it.
+        // SAFETY: every panel's columns of the residual stream are written by the one thread that computes it.
         unsafe {
-            self.product(worker, layer, matrix, x.cast_const(), groups).run(|unit, group, tile, _| {
-                let column = (first + unit) * PANEL;
+            self.product(worker, (layer, matrix), x.cast_const(), groups, |unit, group, tile, _| {
+                let column = unit * PANEL;
                 let rows = PANEL.min(hidden - column);
                 for c in 0..groups.size(group) {
                     let to = self.pass.x.ptr::<f32>().add((groups.start(group) + c) * hidden + column);
@@ -261,13 +271,12 @@ impl Step<'_> {
     unsafe fn gate_up<A: Activation>(&self, worker: Worker<'_>, layer: usize) {
         let groups = self.pass.groups;
         let ffn = self.shape.ffn;
-        let first = self.shape.owned(Matrix::GateUp, worker.index).start;
         let out = self.pass.activated.ptr::<A>();
-        // SAFETY: every panel's outputs are written by the thread that owns it.
+        // SAFETY: every panel's outputs are written by the one thread that computes it.
         unsafe {
             let x = self.norm::<A>(worker, self.loaded.norm(self.copy, layer, 1), groups, 0, 1);
-            self.product(worker, layer, Matrix::GateUp, x, groups).run(|unit, group, gate, next| {
-                let column = (first + unit) * PANEL;
+            self.product(worker, (layer, Matrix::GateUp), x, groups, |unit, group, gate, next| {
+                let column = unit * PANEL;
                 let rows = PANEL.min(ffn - column);
                 let tokens = groups.size(group);
                 let to = out.add(groups.start(group) * ffn + column * tokens);
@@ -280,16 +289,15 @@ impl Step<'_> {
         let pass = self.pass;
         let layers = self.loaded.layers();
         let vocab = self.shape.vocab;
-        let first = self.shape.owned(Matrix::Head, worker.index).start;
-        // SAFETY: every panel's logits are written by the thread that owns it; the best ones are the thread's own.
+        // SAFETY: every panel's logits are written by the one thread that computes it; the best ones are the thread's own.
         unsafe {
             let weight = self.loaded.norm(self.copy, layers, 0);
             let x = self.norm::<A>(worker, weight, pass.last, pass.tokens - 1, pass.tokens);
             for sequence in 0..pass.batch {
                 *pass.best(worker.index, sequence) = (f32::MIN, 0);
             }
-            self.product(worker, layers, Matrix::Head, x, pass.last).run(|unit, group, tile, _| {
-                let row = (first + unit) * PANEL;
+            self.product(worker, (layers, Matrix::Head), x, pass.last, |unit, group, tile, _| {
+                let row = unit * PANEL;
                 let rows = PANEL.min(vocab - row);
                 for c in 0..pass.last.size(group) {
                     let sequence = pass.last.start(group) + c;

@@ -59,7 +59,7 @@ pub fn cpus() -> (Vec<usize>, usize) {
     let mut first = Vec::new();
     let mut siblings = Vec::new();
     let mut cores: Vec<String> = Vec::new();
-    for cpu in affinity().unwrap_or_default() {
+    for &cpu in affinity().unwrap_or_default() {
         let path = format!("/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list");
         let core = std::fs::read_to_string(path).unwrap_or_else(|_| cpu.to_string());
         if cores.contains(&core) {
@@ -80,9 +80,21 @@ pub fn cpus() -> (Vec<usize>, usize) {
     (Vec::new(), sysinfo::System::physical_core_count().unwrap_or(1))
 }
 
+/// CPUs that the process was given, as seen before any thread was pinned; `None` where the system does not say.
+pub fn affinity() -> Option<&'static [usize]> {
+    static FOUND: std::sync::OnceLock<Option<Vec<usize>>> = std::sync::OnceLock::new();
+    FOUND.get_or_init(read_affinity).as_deref()
+}
+
+/// Threads that the system lets run at once, as seen before any thread was pinned.
+pub fn parallelism() -> usize {
+    static FOUND: std::sync::OnceLock<usize> = std::sync::OnceLock::new();
+    *FOUND.get_or_init(|| std::thread::available_parallelism().map_or(1, usize::from))
+}
+
 /// CPUs the calling thread may run on; `None` where the system does not say.
 #[cfg(target_os = "linux")]
-pub fn affinity() -> Option<Vec<usize>> {
+fn read_affinity() -> Option<Vec<usize>> {
     // SAFETY: the set is plain data that the call fills; its size is passed along.
     unsafe {
         let mut set: libc::cpu_set_t = std::mem::zeroed();
@@ -95,7 +107,7 @@ pub fn affinity() -> Option<Vec<usize>> {
 
 /// CPUs the calling thread may run on: not known here.
 #[cfg(not(target_os = "linux"))]
-pub fn affinity() -> Option<Vec<usize>> {
+fn read_affinity() -> Option<Vec<usize>> {
     None
 }
 
@@ -135,6 +147,6 @@ mod tests {
         let (mut cpus, cores) = cpus();
         assert!(cores >= 1 && cores <= cpus.len());
         cpus.sort_unstable();
-        assert_eq!(Some(cpus), affinity());
+        assert_eq!(Some(cpus.as_slice()), affinity());
     }
 }
