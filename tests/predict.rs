@@ -5,11 +5,11 @@
 use llmroof::device::DeviceProfile;
 use llmroof::error::Code;
 use llmroof::model::ModelSpec;
-use llmroof::predict::{Origin, predict};
+use llmroof::predict::predict;
 use llmroof::profiles::Catalog;
 use llmroof::request::Sweeps;
 use llmroof::roofline::CeilingSource;
-use llmroof::run::{Host, Run, RunStatus, Status};
+use llmroof::run::{Host, Origin, Run, RunStatus, Status};
 use llmroof::workload::{Phase, Stage, Workload};
 use proptest::prelude::*;
 

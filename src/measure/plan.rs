@@ -157,8 +157,7 @@ impl Plan {
     /// measures it all the same.
     pub fn allot(&self, waiting: &[&Workload], left: Duration, insist: bool) -> Option<Allotment> {
         let first = waiting.first()?;
-        // The end of a run is not free: writing files, giving back memory.
-        let left = left.as_secs_f64() * 0.97 - 0.1;
+        let left = left.as_secs_f64();
         let wanted: f64 = waiting.iter().map(|work| self.wanted(work)).sum();
         let own = self.wanted(first);
         let seconds =
