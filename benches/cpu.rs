@@ -3,8 +3,8 @@
 //! `cargo bench --bench cpu -- [--quick] [--rounds N] [--layers N] [--threads N] [FILTER...]`; filters are words
 //! that a line's name must contain, such as `llama-1b` or `decode`. Ratios are medians over the rounds.
 //!
-//! One thread is timed by the CPU time it got, so that other load on the machine disturbs less; several by the
-//! clock on the wall, so that two-thread lines want a quiet machine.
+//! Times are those of the clock on the wall: the figures want a machine that does nothing else. The last lines time
+//! the program itself: `--help`, `plot` of the run in reports/, and a whole default `measure`.
 
 use llmroof::backend::cpu::CpuBackend;
 use llmroof::backend::weights::RandomWeights;
@@ -95,20 +95,6 @@ const LINES: [(&str, Phase, u32, u32, u32, Against); 10] = [
     ("prefill 512 / peak", Phase::Prefill, 1, 512, 512, Against::Peak),
 ];
 
-/// Seconds on the clock that fits the number of threads.
-fn now(threads: usize) -> f64 {
-    static START: std::sync::LazyLock<std::time::Instant> = std::sync::LazyLock::new(std::time::Instant::now);
-    #[cfg(unix)]
-    if threads == 1 {
-        let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-        // SAFETY: the call fills the structure it is given.
-        if unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &mut time) } == 0 {
-            return time.tv_sec as f64 + time.tv_nsec as f64 * 1e-9;
-        }
-    }
-    START.elapsed().as_secs_f64()
-}
-
 fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     values[values.len() / 2]
@@ -116,7 +102,10 @@ fn median(mut values: Vec<f64>) -> f64 {
 
 fn main() {
     let options = options();
-    println!("{:<44} {:>7}  {:>15}  {:>9} {:>9} {:>8}", "line", "median", "spread", "step", "read", "peak");
+    println!(
+        "{:<44} {:>7}  {:>15}  {:>9} {:>9} {:>7}  share of each stage, %",
+        "line", "median", "spread", "step", "read", "peak"
+    );
     for (name, dims) in [
         ("llama-1b", [2048, 8192, 16, 32, 8, 64]),
         ("llama-8b", [4096, 14336, 32, 32, 8, 128]),
@@ -130,7 +119,7 @@ fn main() {
                 line.starts_with("attention") == narrow
                     && options.filters.iter().all(|filter| full.contains(filter.as_str()))
             };
-            if !LINES.iter().any(|line| wanted(line.0)) {
+            if !LINES.iter().any(|line| wanted(line.0)) && !wanted(COST) {
                 continue;
             }
             let mut model = model(name, dims);
@@ -158,6 +147,14 @@ fn main() {
                     continue;
                 }
             };
+            let cost = if !narrow && wanted(COST) {
+                cost_of_eight(session.as_mut(), &model, threads, options.rounds)
+            } else {
+                Ok(())
+            };
+            if let Err(failure) = cost {
+                println!("{name} {threads}t {COST}: {failure}");
+            }
             for line in LINES.iter().filter(|line| wanted(line.0)) {
                 let prober = prober.as_deref_mut();
                 if let Err(failure) = measure(session.as_mut(), prober, &model, line, threads, options.rounds)
@@ -165,6 +162,66 @@ fn main() {
                     println!("{name} {threads}t {}: {failure}", line.0);
                 }
             }
+        }
+    }
+    program(&options.filters);
+}
+
+/// Name of the line that compares two batches.
+const COST: &str = "decode b8 c128 time over b1";
+
+/// What a step of eight sequences costs, in steps of one: the two in turn, round after round.
+fn cost_of_eight(
+    session: &mut dyn Session,
+    model: &ModelSpec,
+    threads: usize,
+    rounds: usize,
+) -> llmroof::error::Result<()> {
+    let mut step = |batch| -> llmroof::error::Result<f64> {
+        session.prepare(&Work { phase: Phase::Decode, batch, tokens: 1, context: 128 })?;
+        session.run(1)?;
+        Ok(median(session.run(5)?.iter().map(|e| e.seconds).collect()))
+    };
+    let mut ratios = Vec::new();
+    for _ in 0..rounds {
+        let (before, eight, after) = (step(1)?, step(8)?, step(1)?);
+        ratios.push(eight * 2.0 / (before + after));
+    }
+    print_ratios(&format!("{} {threads}t {COST}", model.name), &ratios);
+    println!();
+    Ok(())
+}
+
+fn print_ratios(name: &str, ratios: &[f64]) {
+    let (low, high) = ratios.iter().fold((f64::MAX, f64::MIN), |(low, high), &r| (low.min(r), high.max(r)));
+    print!("{name:<44} {:>7.3}  {low:>6.3} - {high:<6.3}", median(ratios.to_vec()));
+}
+
+/// Times the program as its users start it.
+fn program(filters: &[String]) {
+    let binary = env!("CARGO_BIN_EXE_llmroof");
+    let reports = concat!(env!("CARGO_MANIFEST_DIR"), "/reports");
+    let scratch = std::env::temp_dir().join("llmroof-bench");
+    let scratch = scratch.to_string_lossy().into_owned();
+    let lines: [(&str, usize, Vec<&str>); 3] = [
+        ("llmroof --help", 21, vec!["--help"]),
+        ("llmroof plot", 21, vec!["plot", "--reports", reports, "-o", "-"]),
+        ("llmroof measure (60 s budget)", 1, vec!["measure", "--no-progress", "--reports", &scratch]),
+    ];
+    for (name, rounds, args) in lines {
+        if !filters.iter().all(|filter| name.contains(filter.as_str())) {
+            continue;
+        }
+        let mut seconds = Vec::new();
+        for _ in 0..rounds {
+            let start = std::time::Instant::now();
+            match std::process::Command::new(binary).args(&args).output() {
+                Ok(output) if output.status.success() => seconds.push(start.elapsed().as_secs_f64()),
+                other => println!("{name}: {other:?}"),
+            }
+        }
+        if !seconds.is_empty() {
+            println!("{name:<44} {:>9.2} ms, median of {rounds}", median(seconds) * 1e3);
         }
     }
 }
@@ -188,22 +245,18 @@ fn measure(
     for _ in 0..rounds {
         let mut rate = |session: &mut dyn Session, probe, seconds| -> llmroof::error::Result<f64> {
             let session = prober.as_deref_mut().map_or(session, |prober| prober as &mut dyn Session);
-            let start = now(threads);
-            let probed = session.probe(probe, seconds)?;
-            Ok(if threads == 1 { probed.amount / (now(1) - start) } else { probed.rate() })
+            Ok(session.probe(probe, seconds)?.rate())
         };
         let mut ceilings = |session: &mut dyn Session| -> llmroof::error::Result<(f64, f64)> {
             Ok((rate(session, Probe::MemoryRead, 0.05)?, rate(session, peak, 0.02)?))
         };
         let before = ceilings(session)?;
         let n = if phase == Phase::Decode { 5 } else { 1 };
-        let start = now(threads);
         let executions = session.run(n)?;
-        let elapsed = (now(threads) - start) / n as f64;
         let after = ceilings(session)?;
         let (read, peak) = ((before.0 + after.0) / 2.0, (before.1 + after.1) / 2.0);
         let of = |f: &dyn Fn(&Execution) -> f64| median(executions.iter().map(f).collect());
-        let seconds = if threads == 1 { elapsed } else { of(&|e| e.seconds) };
+        let seconds = of(&|e| e.seconds);
         let total = work.total();
         ratios.push(match against {
             Against::Read => total.bytes().0 / seconds / read,
@@ -225,13 +278,9 @@ fn measure(
             *stage += of(&|e| e.stages[i] / e.seconds) / rounds as f64;
         }
     }
-    let (low, high) = ratios.iter().fold((f64::MAX, f64::MIN), |(low, high), &r| (low.min(r), high.max(r)));
+    print_ratios(&format!("{} {threads}t {name}", model.name), &ratios);
     println!(
-        "{:<44} {:>7.3}  {:>6.3} - {:<6.3}  {:>6.2} ms {:>4.1} GB/s {:>4.0} GF  {}",
-        format!("{} {threads}t {name}", model.name),
-        median(ratios),
-        low,
-        high,
+        "  {:>6.2} ms {:>4.1} GB/s {:>4.0} GF  {}",
         median(steps) * 1e3,
         median(reads) / 1e9,
         median(peaks) / 1e9,

@@ -100,6 +100,20 @@ pub struct WorkArgs {
     pub generate: u32,
 }
 
+/// What runs the work, for `measure` and `verify`.
+#[derive(Debug, Args)]
+pub struct DeviceArgs {
+    /// auto or cpu
+    #[arg(long = "device", value_name = "NAME", default_value = "auto", env = "LLMROOF_DEVICE")]
+    pub name: String,
+    /// Threads [default: one per physical core]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=4096), env = "LLMROOF_THREADS")]
+    pub threads: Option<u32>,
+    /// Instruction set: auto, avx512-bf16, avx512, avx2, portable
+    #[arg(long, default_value = "auto", value_name = "NAME", env = "LLMROOF_ISA")]
+    pub isa: String,
+}
+
 /// Arguments of `measure`.
 #[derive(Debug, Args)]
 pub struct MeasureArgs {
@@ -109,21 +123,15 @@ pub struct MeasureArgs {
     /// Use the weights of this Hugging Face folder instead of random ones
     #[arg(long, value_name = "DIR", conflicts_with = "model")]
     pub checkpoint: Option<PathBuf>,
-    /// auto or cpu
-    #[arg(long, default_value = "auto", env = "LLMROOF_DEVICE")]
-    pub device: String,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub device: DeviceArgs,
     #[command(flatten)]
     #[allow(missing_docs)]
     pub work: WorkArgs,
     /// Layers to run: a number, all, or auto
     #[arg(long, default_value = "auto", value_parser = parse_layers)]
     pub layers: LayersArg,
-    /// Threads [default: one per physical core]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=4096), env = "LLMROOF_THREADS")]
-    pub threads: Option<u32>,
-    /// Instruction set: auto, avx512-bf16, avx512, avx2, portable
-    #[arg(long, default_value = "auto", value_name = "NAME", env = "LLMROOF_ISA")]
-    pub isa: String,
     /// Precision of what goes into matrix products
     #[arg(long, value_enum, default_value_t = ActivationsArg::Bf16)]
     pub activations: ActivationsArg,
@@ -209,15 +217,9 @@ pub struct VerifyArgs {
     /// Hugging Face folder: config.json, model.safetensors (also sharded), and expected.json if there is one
     #[arg(long, value_name = "DIR")]
     pub checkpoint: Option<PathBuf>,
-    /// auto or cpu
-    #[arg(long, default_value = "auto", env = "LLMROOF_DEVICE")]
-    pub device: String,
-    /// Threads [default: one per physical core]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=4096), env = "LLMROOF_THREADS")]
-    pub threads: Option<u32>,
-    /// Instruction set: auto, avx512-bf16, avx512, avx2, portable
-    #[arg(long, default_value = "auto", value_name = "NAME", env = "LLMROOF_ISA")]
-    pub isa: String,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub device: DeviceArgs,
     /// Only this precision [default: both]
     #[arg(long, value_enum)]
     pub activations: Option<ActivationsArg>,

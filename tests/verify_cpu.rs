@@ -49,6 +49,8 @@ fn verify(arguments: &[&str]) -> (i32, String, String) {
     let output = Command::cargo_bin("llmroof")
         .unwrap()
         .arg("verify")
+        // `auto` says on stderr why it is not a GPU.
+        .env("LLMROOF_DEVICE", "cpu")
         .args(arguments)
         .env_remove("RUST_BACKTRACE")
         .output();

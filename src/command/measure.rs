@@ -1,6 +1,6 @@
 //! `llmroof measure`.
 
-use super::device::{open_device, open_options};
+use super::device::open_device;
 use super::output::Destination;
 use super::progress::Progress;
 use super::{host, work};
@@ -26,22 +26,21 @@ pub fn run(args: &MeasureArgs) -> Result<()> {
         Some(checkpoint) => checkpoint.spec().clone(),
         None => catalog.model(&args.model)?,
     };
-    let sweeps = work::sweeps(&args.work);
-    sweeps.workloads(&model)?;
+    let mut options = options(args, model);
+    options.check()?;
     let destination = Destination::of(&args.output)?;
-    let mut session = open_device(&args.device, &open_options(args.threads, &args.isa))?;
+    let mut progress = Progress::new(&args.reports, args.budget, !args.no_progress)?;
+    let mut session = open_device(&args.device)?;
+    options.profile = catalog.device_of_driver(&session.device().name).map(|profile| profile.name.clone());
 
     let random: RandomWeights;
     let weights: &dyn WeightSource = match &checkpoint {
         Some(checkpoint) => checkpoint,
         None => {
-            random = RandomWeights::new(args.seed, &model);
+            random = RandomWeights::new(args.seed, &options.model);
             &random
         }
     };
-    let profile = catalog.device_of_driver(&session.device().name).map(|profile| profile.name.clone());
-    let options = options(args, model, sweeps, profile);
-    let mut progress = Progress::new(&args.reports, args.budget, !args.no_progress)?;
     let origin = Origin { argv: std::env::args().collect(), created: host::now(), host: host::describe() };
     let measured = measure::measure(session.as_mut(), weights, &options, origin, &mut progress);
     progress.end();
@@ -56,16 +55,11 @@ pub fn run(args: &MeasureArgs) -> Result<()> {
     verdict(&run, &progress)
 }
 
-fn options(
-    args: &MeasureArgs,
-    model: ModelSpec,
-    sweeps: crate::request::Sweeps,
-    profile: Option<String>,
-) -> Options {
+fn options(args: &MeasureArgs, model: ModelSpec) -> Options {
     Options {
         model,
         weights_from: args.checkpoint.as_ref().map_or("random".into(), |dir| dir.display().to_string()),
-        sweeps,
+        sweeps: work::sweeps(&args.work),
         layers: match args.layers {
             LayersArg::Auto => Layers::Auto,
             LayersArg::All => Layers::All,
@@ -78,7 +72,7 @@ fn options(
         budget: args.budget,
         repeat: args.repeat,
         seed: args.seed,
-        profile,
+        profile: None,
     }
 }
 

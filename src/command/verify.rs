@@ -3,7 +3,7 @@
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 use serde::Serialize;
 
-use super::device::{open_device, open_options};
+use super::device::open_device;
 use super::output::print;
 use crate::backend::Session;
 use crate::checkpoint::Checkpoint;
@@ -33,7 +33,7 @@ struct Report<'a> {
 pub fn run(args: &VerifyArgs) -> Result<()> {
     // The folder first: what is wrong with it is known at once, without a device.
     let checkpoint = args.checkpoint.as_deref().map(Checkpoint::open).transpose()?;
-    let mut session = open_device(&args.device, &open_options(args.threads, &args.isa))?;
+    let mut session = open_device(&args.device)?;
     let rows = check(session.as_mut(), checkpoint.as_ref(), args)?;
     let setup = session.setup();
     let report = Report {

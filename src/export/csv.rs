@@ -11,7 +11,7 @@ pub(super) struct Csv;
 
 /// The columns: the fields of a point in the run file's order, nested ones joined by `_`. Samples stay in the
 /// run file.
-const COLUMNS: [&str; 36] = [
+const COLUMNS: [&str; 37] = [
     "model",
     "phase",
     "stage",
@@ -33,6 +33,7 @@ const COLUMNS: [&str; 36] = [
     "seconds_high",
     "seconds_count",
     "seconds_discarded",
+    "seconds_stopped_by",
     "bubble_seconds",
     "share_of_step",
     "tokens_per_second",

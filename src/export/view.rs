@@ -75,9 +75,9 @@ fn above(run: &Run) -> Vec<String> {
         let all: Vec<String> = run.ceilings.iter().map(ceiling).collect();
         lines.push(format!("ceilings: {}", all.join("; ")));
     }
-    if let Some(point) = run.points.first() {
-        let ridge = point.roof_flops_per_second / point.roof_bytes_per_second;
-        lines.push(format!("ridge: {} FLOP/B; work of less intensity is memory-bound", figures(ridge)));
+    if let Some(roofline) = run.roofline() {
+        let ridge = figures(roofline.ridge().0);
+        lines.push(format!("ridge: {ridge} FLOP/B; work of less intensity is memory-bound"));
     }
     lines
 }

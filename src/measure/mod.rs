@@ -25,9 +25,9 @@ use crate::run::{Conditions, Device, Origin, Run, RunStatus, SCHEMA_VERSION, Sta
 use crate::telemetry::{self, ForeignLoad};
 use crate::workload::Workload;
 use ceilings::Ceilings;
+pub use plan::Layers;
 use plan::Plan;
-pub use plan::{Layers, Layout};
-use points::Measured;
+use points::{Layout, Measured};
 use sampler::Sampler;
 
 /// What to measure.
@@ -51,6 +51,23 @@ pub struct Options {
     pub seed: u64,
     /// Name of the device profile that matches the device.
     pub profile: Option<String>,
+}
+
+impl Options {
+    /// Checks that the model can do what is asked, before a device is opened.
+    ///
+    /// # Errors
+    /// More layers than the model has, or more positions than it was made for.
+    pub fn check(&self) -> Result<()> {
+        match (self.layers, self.model.layers) {
+            (Layers::Count(n), total) if n > total => {
+                return Err(Failure::input(format!("--layers {n}, but {} has {total}", self.model.name))
+                    .hint(format!("give 1 to {total}, all, or auto")));
+            }
+            _ => {}
+        }
+        self.sweeps.workloads(&self.model).map(|_| ())
+    }
 }
 
 /// Is told how a measurement goes, and may end it.
@@ -95,6 +112,7 @@ pub fn measure(
     // The end of a run is not free: the last sample overshoots, files are written, memory is given back.
     let clock = Clock { start: Instant::now(), budget: options.budget.mul_f64(0.97) };
     let foreign = ForeignLoad::start();
+    options.check()?;
     let works = options.sweeps.workloads(&options.model)?;
     let works: Vec<Workload> =
         works.into_iter().map(|work| Workload { activations: options.activations, ..work }).collect();

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::sampler::Allotment;
+use super::points::Layout;
 use super::{Options, name, pass};
 use crate::backend::{Residency, Session, Work};
 use crate::error::{Failure, Result};
@@ -22,13 +22,15 @@ pub enum Layers {
     Count(u32),
 }
 
-/// What the points say of how they were run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Layout {
-    /// Layers that ran.
-    pub layers: u32,
-    /// Threads.
-    pub threads: u32,
+/// What one point may take.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Allotment {
+    /// Seconds in all, preparation and warm-up included.
+    pub seconds: f64,
+    /// Expected seconds of one execution.
+    pub one: f64,
+    /// What to call it.
+    pub label: String,
 }
 
 /// Samples that the stopping rule asks for at least, and the pass that warms up.
@@ -60,17 +62,13 @@ pub(super) struct Plan {
 /// Refuses what was asked for explicitly and does not fit, with figures.
 ///
 /// # Errors
-/// More layers than the model has, or more than fit in memory.
+/// More than fits in memory.
 pub(super) fn check_memory(session: &dyn Session, options: &Options, works: &[Workload]) -> Result<()> {
     let total = options.model.layers;
     let layers = match options.layers {
         Layers::Auto => 1,
         Layers::All => total,
-        Layers::Count(n) if n <= total => n,
-        Layers::Count(n) => {
-            return Err(Failure::input(format!("--layers {n}, but {} has {total}", options.model.name))
-                .hint(format!("give 1 to {total}, all, or auto")));
-        }
+        Layers::Count(n) => n,
     };
     let passes: Vec<Work> = works.iter().map(pass).collect();
     let needed = session.needed_memory(&residency(session, options, layers), &passes);

@@ -1,7 +1,5 @@
 //! Samples into points: sampled layers scaled to all, each sample held against the roofs beside it.
 
-use super::plan::Layout;
-use super::sampler::LEAST_SAMPLES;
 use crate::backend::Execution;
 use crate::roofline::Roofline;
 use crate::run::{Placement, Point, Status, StoppedBy, Timing};
@@ -9,6 +7,17 @@ use crate::stats;
 use crate::units::{BytesPerSec, FlopsPerSec};
 use crate::workload::{Stage, Workload};
 
+/// What the points say of how they were run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Layout {
+    /// Layers that ran.
+    pub layers: u32,
+    /// Threads.
+    pub threads: u32,
+}
+
+/// Fewest samples of a point that is not called partial.
+pub(super) const LEAST_SAMPLES: usize = 10;
 /// A point this much above its roof is an accounting error.
 const ABOVE: f64 = 1.02;
 /// Stages below this share of the step are too short to be held against a roof: caches and clocks blur them.

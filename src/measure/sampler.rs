@@ -3,7 +3,8 @@
 use std::time::{Duration, Instant};
 
 use super::ceilings::Ceilings;
-use super::points::{Measured, Sample};
+use super::plan::Allotment;
+use super::points::{LEAST_SAMPLES, Measured, Sample};
 use super::{Clock, Observer, pass};
 use crate::backend::Session;
 use crate::error::Result;
@@ -12,8 +13,6 @@ use crate::run::{StoppedBy, Timing};
 use crate::telemetry::EnergyMeter;
 use crate::units::{BytesPerSec, FlopsPerSec};
 
-/// Fewest samples of a point that is not called partial.
-pub(super) const LEAST_SAMPLES: usize = 10;
 /// Fewest seconds of sampling.
 const LEAST_SECONDS: f64 = 0.5;
 /// Relative interval of the median at which sampling ends.
@@ -22,17 +21,6 @@ const NARROW: f64 = 0.005;
 const ROUND: f64 = 0.04;
 /// Most samples kept of one point and trial; the run file holds them all.
 const MOST_SAMPLES: usize = 1000;
-
-/// What one point may take.
-#[derive(Debug, Clone, PartialEq)]
-pub(super) struct Allotment {
-    /// Seconds in all, preparation and warm-up included.
-    pub seconds: f64,
-    /// Expected seconds of one execution.
-    pub one: f64,
-    /// What to call it.
-    pub label: String,
-}
 
 /// What a sampler works with.
 pub(super) struct Sampler<'a> {

@@ -11,7 +11,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Failure, Result};
 use crate::model::{DType, ModelSpec};
-use crate::roofline::{Ceiling, CeilingKind, CeilingSource};
+use crate::roofline::{Ceiling, CeilingKind, CeilingSource, Roofline};
+use crate::units::{BytesPerSec, FlopsPerSec};
 
 /// Version of the file format that this program writes.
 pub const SCHEMA_VERSION: u32 = 1;
@@ -239,6 +240,17 @@ impl Run {
             point.validate().map_err(|e| e.at(format!("points[{i}]")))?;
         }
         Ok(())
+    }
+
+    /// The run's roofline: read bandwidth and the peak of the data type that it computed with, measured where it
+    /// was, otherwise the datasheet's.
+    pub fn roofline(&self) -> Option<Roofline> {
+        let dtype = self.points.first().map_or(DType::Bf16, |point| point.activations);
+        [CeilingSource::Measured, CeilingSource::Datasheet].into_iter().find_map(|source| {
+            let bandwidth = self.ceiling(CeilingKind::MemoryRead, None, source)?.rate;
+            let peak = self.ceiling(CeilingKind::Compute, Some(dtype), source)?.rate;
+            Some(Roofline { bandwidth: BytesPerSec(bandwidth), peak: FlopsPerSec(peak) })
+        })
     }
 
     /// The ceiling of this kind and data type from this source.

@@ -59,7 +59,7 @@ fn what_cannot_be_done_is_said_in_one_line() {
         (&["missing.json"], "error: missing.json: "),
         (&["no.json"], "error: no.json: not a run file"),
         (&["a.json", "-o", "a.png"], "error: a.png: only SVG pictures can be written. hint: "),
-        (&["a.json", "-o", "nowhere/a.svg"], "error: nowhere/a.svg: cannot be written"),
+        (&["a.json", "-o", "nowhere/a.svg"], "error: nowhere/a.svg: there is no folder nowhere. hint: "),
     ];
     for (arguments, wanted) in cases {
         let mut command = plot(here);
