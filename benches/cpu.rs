@@ -21,7 +21,7 @@ struct Options {
 }
 
 fn options() -> Options {
-    let mut options = Options { rounds: 7, layers: 6, threads: vec![1, 2], set: None, filters: Vec::new() };
+    let mut options = Options { rounds: 5, layers: 4, threads: vec![1, 2], set: None, filters: Vec::new() };
     let mut args = std::env::args().skip(1);
     while let Some(arg) = args.next() {
         let mut number = |what: &mut usize| {

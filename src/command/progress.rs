@@ -37,7 +37,7 @@ impl Progress {
         // No ticking thread: it would take time from the threads that are measured.
         let target = if shown { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
         let bar = ProgressBar::with_draw_target(Some(budget.as_millis() as u64), target);
-        if let Ok(style) = ProgressStyle::with_template("[{bar:24}] {prefix} left  {msg}") {
+        if let Ok(style) = ProgressStyle::with_template("[{bar:24}] {msg}") {
             bar.set_style(style.progress_chars("=> "));
         }
         let signal = Arc::new(AtomicUsize::new(0));
@@ -72,8 +72,7 @@ impl Progress {
 impl Observer for Progress {
     fn doing(&mut self, what: &str, left: Duration) {
         self.bar.set_position(self.budget.saturating_sub(left).as_millis() as u64);
-        self.bar.set_prefix(format!("{:>3.0} s", left.as_secs_f64()));
-        self.bar.set_message(what.to_owned());
+        self.bar.set_message(format!("{:>3.0} s left  {what}", left.as_secs_f64()));
     }
 
     fn measured(&mut self, run: &Run) -> Result<()> {

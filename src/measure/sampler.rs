@@ -75,8 +75,11 @@ impl Sampler<'_> {
             if enough && interval < NARROW {
                 break StoppedBy::Interval;
             }
+            if samples.len() >= MOST_SAMPLES {
+                break StoppedBy::Samples;
+            }
             let next = Duration::from_secs_f64((one * n as f64).min(86_400.0));
-            if Instant::now() + next > deadline || samples.len() >= MOST_SAMPLES {
+            if Instant::now() + next > deadline {
                 break StoppedBy::Budget;
             }
         };

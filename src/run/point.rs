@@ -55,6 +55,8 @@ pub enum StoppedBy {
     Interval,
     /// The point's share of the time was used up.
     Budget,
+    /// As many samples as one trial keeps had been taken.
+    Samples,
     /// Ctrl-C or SIGTERM.
     Interrupt,
 }

@@ -11,8 +11,8 @@ use crate::backend::{Probe, Probed};
 use crate::error::{Failure, Result};
 use crate::model::DType;
 
-/// Bytes between two looks at the clock.
-const CHUNK: usize = 1 << 20;
+/// Bytes between two looks at the clock: few, so that threads end together; many against what a look costs.
+const CHUNK: usize = 1 << 18;
 /// Least size of the private read buffer.
 const LEAST_READ: usize = 1 << 30;
 
