@@ -2,8 +2,8 @@
 
 use std::arch::x86_64::*;
 
-/// Pairs of columns that stay in L1 while a panel is gone over in several register tiles: 8 KiB.
-const BLOCK: usize = 64;
+/// Pairs of columns that stay in L1 while a panel is gone over in several register tiles: 16 KiB.
+const BLOCK: usize = 128;
 
 /// See [`super::Dot`]. More than three tokens do not fit 16 registers: tiles of 16 rows by up to 6 tokens.
 ///
@@ -20,15 +20,14 @@ pub unsafe fn dot<const C: usize, const ROWS: bool>(
     _step: usize,
 ) {
     let x = x.cast::<f32>();
-    // Distance between pairs of a token, and between tokens.
-    let apart = if ROWS { (2, super::ROW) } else { (2 * C, 2) };
+    let apart = const { apart::<C, ROWS>() };
     // SAFETY: the tiles lie within the panel, the group and the output that the caller vouches for.
     unsafe {
         if C <= 3 {
             return match C {
-                1 => tile::<2, 1>(panel, pairs, x, apart, out, accumulate),
-                2 => tile::<2, 2>(panel, pairs, x, apart, out, accumulate),
-                _ => tile::<2, 3>(panel, pairs, x, apart, out, accumulate),
+                1 => tile::<2, 1, C, ROWS>(panel, pairs, x, out, accumulate),
+                2 => tile::<2, 2, C, ROWS>(panel, pairs, x, out, accumulate),
+                _ => tile::<2, 3, C, ROWS>(panel, pairs, x, out, accumulate),
             };
         }
         let mut first = 0;
@@ -44,12 +43,12 @@ pub unsafe fn dot<const C: usize, const ROWS: bool>(
                     let xs = x.add(first * apart.0 + token * apart.1);
                     let to = out.add(token * super::PANEL + line * 16);
                     match width {
-                        1 => tile::<1, 1>(w, count, xs, apart, to, add),
-                        2 => tile::<1, 2>(w, count, xs, apart, to, add),
-                        3 => tile::<1, 3>(w, count, xs, apart, to, add),
-                        4 => tile::<1, 4>(w, count, xs, apart, to, add),
-                        5 => tile::<1, 5>(w, count, xs, apart, to, add),
-                        _ => tile::<1, 6>(w, count, xs, apart, to, add),
+                        1 => tile::<1, 1, C, ROWS>(w, count, xs, to, add),
+                        2 => tile::<1, 2, C, ROWS>(w, count, xs, to, add),
+                        3 => tile::<1, 3, C, ROWS>(w, count, xs, to, add),
+                        4 => tile::<1, 4, C, ROWS>(w, count, xs, to, add),
+                        5 => tile::<1, 5, C, ROWS>(w, count, xs, to, add),
+                        _ => tile::<1, 6, C, ROWS>(w, count, xs, to, add),
                     }
                     token += width;
                 }
@@ -62,37 +61,49 @@ pub unsafe fn dot<const C: usize, const ROWS: bool>(
     }
 }
 
-/// `L` lines of 16 rows times `N` tokens that are `apart` (f32 from pair to pair, and from token to token).
+/// f32 from pair to pair of a token, and from token to token.
+const fn apart<const C: usize, const ROWS: bool>() -> (usize, usize) {
+    if ROWS { (2, super::ROW) } else { (2 * C, 2) }
+}
+
+/// `L` lines of 16 rows times `N` of the group's `C` tokens. Each activation is broadcast once for both halves of a
+/// line: two loads a cycle are as scarce as two multiply-adds.
 ///
 /// # Safety
 /// As for [`dot`], for this part of the panel, the group and the output.
 #[target_feature(enable = "avx2,fma")]
 #[inline]
 #[allow(clippy::needless_range_loop, reason = "indices are what unrolls into registers")]
-unsafe fn tile<const L: usize, const N: usize>(
+unsafe fn tile<const L: usize, const N: usize, const C: usize, const ROWS: bool>(
     panel: *const u8,
     pairs: usize,
     x: *const f32,
-    apart: (usize, usize),
     out: *mut f32,
     accumulate: bool,
 ) {
     let mut sums = [[[_mm256_setzero_ps(); 2]; L]; N];
     let high = _mm256_set1_epi32(0xffff_0000_u32 as i32);
+    let (pair, next) = const { apart::<C, ROWS>() };
     // SAFETY: the caller vouches for the extents.
     unsafe {
         for i in 0..pairs {
             for line in 0..L {
-                for half in 0..2 {
-                    let at = panel.add(i * super::PAIR_BYTES + line * 64 + half * 32);
-                    let w = _mm256_loadu_si256(at.cast());
-                    let even = _mm256_castsi256_ps(_mm256_slli_epi32::<16>(w));
-                    let odd = _mm256_castsi256_ps(_mm256_and_si256(w, high));
+                let at = panel.add(i * super::PAIR_BYTES + line * 64);
+                let halves: [__m256i; 2] =
+                    std::array::from_fn(|half| _mm256_loadu_si256(at.add(half * 32).cast()));
+                for parity in 0..2 {
+                    let weights = halves.map(|half| {
+                        let wide = if parity == 0 {
+                            _mm256_slli_epi32::<16>(half)
+                        } else {
+                            _mm256_and_si256(half, high)
+                        };
+                        _mm256_castsi256_ps(wide)
+                    });
                     for n in 0..N {
-                        let token = x.add(i * apart.0 + n * apart.1);
-                        let sum = &mut sums[n][line][half];
-                        *sum = _mm256_fmadd_ps(even, _mm256_broadcast_ss(&*token), *sum);
-                        *sum = _mm256_fmadd_ps(odd, _mm256_broadcast_ss(&*token.add(1)), *sum);
+                        let token = _mm256_broadcast_ss(&*x.add(i * pair + n * next + parity));
+                        sums[n][line][0] = _mm256_fmadd_ps(weights[0], token, sums[n][line][0]);
+                        sums[n][line][1] = _mm256_fmadd_ps(weights[1], token, sums[n][line][1]);
                     }
                 }
             }
