@@ -148,7 +148,8 @@ pub struct Request {
     pub generate: u32,
     /// Time to first token: the prefill step.
     pub time_to_first_token_seconds: f64,
-    /// Time per output token after the first: the decode step at the middle of the generation.
+    /// Time per output token after the first: the decode step at the measured context (by default the middle of the
+    /// generation).
     pub time_per_output_token_seconds: f64,
     /// The whole request: first token and the `generate - 1` that follow.
     pub total_seconds: f64,
