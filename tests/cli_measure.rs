@@ -184,7 +184,7 @@ fn json_on_stdout_is_the_run_file() {
     assert_eq!(text(&out.stdout), std::fs::read_to_string(&files(folder.path())[0]).unwrap());
     let step = &run.points[0];
     assert_eq!((step.batch, step.context, step.layers_measured, step.layers_total), (2, 77, 1, 3));
-    assert_eq!(step.activations.name(), "f32");
+    assert_eq!((step.activations.name(), step.kv.name()), ("f32", "f32"));
     assert_eq!(run.conditions.unwrap().threads, 1);
     assert!(run.request.is_none(), "no prefill was measured");
 }

@@ -78,6 +78,9 @@ impl Session for Scripted {
     }
 
     fn probe(&mut self, probe: Probe, seconds: f64) -> Result<Probed> {
+        // Before its own weights are there, a device holds those of the check: they say nothing of memory.
+        let checking = self.residency.as_ref().is_none_or(|held| held.model.name != model().name);
+        assert!(!(checking && probe == Probe::MemoryRead), "memory was probed over another model");
         let rate = match probe {
             Probe::Compute(_) => self.roof.peak.0,
             _ => self.now().bandwidth.0,

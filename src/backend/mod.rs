@@ -78,7 +78,7 @@ pub struct Residency {
     pub model: ModelSpec,
     /// How many of its layers are held; a step runs exactly these.
     pub layers: u32,
-    /// Type that activations are rounded to before matrix products: bf16 or f32.
+    /// Type that activations are rounded to before matrix products, and that the KV cache is kept in: bf16 or f32.
     pub activations: DType,
     /// Copies of the held layers and head that executions rotate through, so that a model smaller than the
     /// caches is still read from memory.

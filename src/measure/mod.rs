@@ -114,8 +114,11 @@ pub fn measure(
     let foreign = ForeignLoad::start();
     options.check()?;
     let works = options.sweeps.workloads(&options.model)?;
-    let works: Vec<Workload> =
-        works.into_iter().map(|work| Workload { activations: options.activations, ..work }).collect();
+    let works: Vec<Workload> = works
+        .into_iter()
+        // The cache holds what attention multiplies with: it has the activations' precision.
+        .map(|work| Workload { activations: options.activations, kv: options.activations, ..work })
+        .collect();
 
     let mut energy = telemetry::cpu_energy();
     let mut run = empty(session, options, origin, energy.as_ref().map(|meter| meter.name().to_owned()));
@@ -126,11 +129,11 @@ pub fn measure(
 
     let mut ceilings = Ceilings::of(&session.setup());
     observer.doing("ceilings: compute, cache and copy", clock.left());
-    // A twelfth of the budget, shared by six probes; the other half of the ceilings' time comes after loading.
+    // A fourteenth of the budget, shared by five probes; the read bandwidth's turn comes after loading.
     let each = (options.budget.as_secs_f64() / 70.0).clamp(0.02, 2.0);
     ceilings.survey(session, each)?;
 
-    let plan = Plan::new(session, options, &works, ceilings.roofline()?, clock.left())?;
+    let plan = Plan::new(session, options, &works, ceilings.estimate()?, clock.left())?;
     let mut measured: Vec<Measured> = plan.order(&works).into_iter().map(Measured::new).collect();
     let mut stopped = None;
     'trials: for trial in 0..options.repeat {
@@ -147,7 +150,6 @@ pub fn measure(
             let waiting: Vec<&Workload> = measured[at..].iter().map(|m| &m.work).collect();
             let left = clock.left().mul_f64(1.0 / trials_left);
             let Some(allotment) = plan.allot(&waiting, left, at == 0) else {
-                measured[at].left_out = true;
                 continue;
             };
             let sampler =

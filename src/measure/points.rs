@@ -37,8 +37,6 @@ pub(super) struct Sample {
 pub(super) struct Measured {
     /// The workload, of the whole model.
     pub work: Workload,
-    /// Whether the budget had no time for it.
-    pub left_out: bool,
     trials: Vec<Vec<Sample>>,
     stopped_by: Option<StoppedBy>,
     joules: f64,
@@ -48,14 +46,7 @@ pub(super) struct Measured {
 impl Measured {
     /// Nothing is measured yet.
     pub fn new(work: Workload) -> Measured {
-        Measured {
-            work,
-            left_out: false,
-            trials: Vec::new(),
-            stopped_by: None,
-            joules: 0.0,
-            metered_seconds: 0.0,
-        }
+        Measured { work, trials: Vec::new(), stopped_by: None, joules: 0.0, metered_seconds: 0.0 }
     }
 
     /// Adds a trial.
