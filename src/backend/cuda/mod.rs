@@ -2,6 +2,11 @@
 //!
 //! cudarc panics where the driver's library or a symbol is missing, so both are looked for first.
 
+pub mod args;
+pub mod driver;
+pub mod image;
+pub mod launch;
+
 use std::ffi::CStr;
 
 use cudarc::driver::sys;

@@ -1,0 +1,167 @@
+// What the linear stages have in common, whichever kernel multiplies: their parameters, which rows of the weights
+// belong together, and what happens to a product before it is stored.
+#pragma once
+#include "ptx.cuh"
+
+enum Stage { QKV, RESIDUAL, GATE_UP, LM_HEAD };  // RESIDUAL: out_proj and down
+
+// Parameters of every linear stage. Matrices are row-major bf16; `rows` are token rows, sequence by sequence.
+// The same struct, field by field, is `LinearArgs` in src/backend/cuda/args.rs.
+struct Linear {
+    const u16 *x;       // [rows][x_stride]: residual stream (normed here), attended heads, or silu(gate) x up
+    const u16 *norm;    // [k] weight of the RMS norm; null where x goes in as it is
+    const u16 *w0;      // q [q_width][k] | o or down [n][k] | gate [n][k] | head [n][k]
+    const u16 *w1;      // k [kv_width][k] | - | up [n][k] | -
+    const u16 *w2;      // v [kv_width][k]
+    u16 *y;             // q [rows][q_width] | residual [rows][n], added to | [rows][n] | -
+    u16 *keys;          // QKV: [sequence][kv_head][capacity][head_dim]
+    u16 *values;        // QKV: as keys
+    const u64 *turns;   // QKV: [head_dim / 2] turns per position, in 2^-64 of a turn
+    const u32 *start;   // QKV: [sequence] position of the sequence's first new token
+    float *logits;      // LM_HEAD: [rows][n]; null: not stored
+    u32 *chosen;        // LM_HEAD: [rows] argmax, the lowest index among equals
+    u64 *best;          // LM_HEAD: [rows], zero before and after
+    float *partial;     // split products: workspace of [split][tile] sums
+    u32 *arrivals;      // counters, zero before and after: [tile] for split products, one for LM_HEAD
+    u32 rows;           // token rows
+    u32 k;              // columns of the weights; a multiple of 8
+    u32 n;              // rows of the weights: q_width + 2 kv_width | n | n (of gate alone) | vocabulary
+    u32 x_stride;       // elements from one row of x to the next
+    u32 tokens;         // new tokens per sequence
+    u32 head_dim;       // a multiple of 16
+    u32 q_width;
+    u32 kv_width;
+    u32 capacity;       // positions that the cache has room for
+    u32 splits;         // blocks that share one tile, each with a part of k
+    float eps;          // of the norm
+    u32 reserved;
+};
+
+// The rows of the weights are taken in tiles of sixteen: eight rows `a` and eight rows `b`, such that the two that
+// an epilogue needs at once are in the same place of both halves:
+//   QKV       a: elements e .. e+7 of a head, b: e + head_dim/2 ..   (what the rotation pairs)
+//   GATE_UP   a: eight rows of gate, b: the same rows of up
+//   others    a: eight rows, b: the next eight
+template <Stage stage> __device__ __forceinline__ u32 tiles_of(const Linear &p) {
+    return stage == GATE_UP ? p.n / 8 : (p.n + 15) / 16;
+}
+
+// First row (of the rows `a`, or of `b`) of a tile, as the index of an output.
+template <Stage stage> __device__ __forceinline__ u32 first_row(const Linear &p, u32 tile, u32 half) {
+    if (stage == QKV) {
+        u32 per_head = p.head_dim / 16;
+        u32 head = tile / per_head;
+        return head * p.head_dim + (tile - head * per_head) * 8 + half * (p.head_dim / 2);
+    }
+    return stage == GATE_UP ? tile * 8 : tile * 16 + half * 8;
+}
+
+// Row `row` (0..7) of the tile's half. Rows beyond the last (`valid` false) give the last, so that a load is safe;
+// their products are dropped.
+template <Stage stage>
+__device__ __forceinline__ const u16 *weight_row(const Linear &p, u32 tile, u32 half, u32 row, bool *valid) {
+    u32 index = first_row<stage>(p, tile, half) + row;
+    *valid = index < p.n;
+    index = min(index, p.n - 1);
+    const u16 *matrix = p.w0;
+    if (stage == QKV && index >= p.q_width) {
+        index -= p.q_width;
+        matrix = p.w1;
+        if (index >= p.kv_width) {
+            index -= p.kv_width;
+            matrix = p.w2;
+        }
+    }
+    if (stage == GATE_UP && half == 1) {
+        matrix = p.w1;
+    }
+    return matrix + (u64)index * p.k;
+}
+
+__device__ __forceinline__ uint4 eight_to_bf16(const float v[8]) {
+    return make_uint4(to_bf16x2(v[0], v[1]), to_bf16x2(v[2], v[3]), to_bf16x2(v[4], v[5]), to_bf16x2(v[6], v[7]));
+}
+
+__device__ __forceinline__ void add_eight(u16 *to, const float v[8]) {
+    uint4 old = load16(to);
+    float sum[8] = {bf16_low(old.x) + v[0], bf16_high(old.x) + v[1], bf16_low(old.y) + v[2], bf16_high(old.y) + v[3],
+                    bf16_low(old.z) + v[4], bf16_high(old.z) + v[5], bf16_low(old.w) + v[6], bf16_high(old.w) + v[7]};
+    store16(to, eight_to_bf16(sum));
+}
+
+// Order of floats as order of integers, the lower index winning among equals; never 0.
+__device__ __forceinline__ u64 ranked(float value, u32 index) {
+    u32 bits = __float_as_uint(value);
+    bits = bits & 0x80000000u ? ~bits : bits | 0x80000000u;
+    return (u64)bits << 32 | (u32)~index;
+}
+
+// Stores the products of one tile with one token row: a[i] and b[i] are those of rows i of the two halves, scaled
+// by the norm already. For LM_HEAD `best` grows to the rank of the best logit. All accesses are 16 bytes wide but
+// the logits', which exist for verification.
+template <Stage stage>
+__device__ __forceinline__ void finish(const Linear &p, u32 tile, u32 token, const float a[8], const float b[8], u64 *best) {
+    u32 row_a = first_row<stage>(p, tile, 0);
+    u32 row_b = first_row<stage>(p, tile, 1);
+    if (stage == QKV) {
+        u32 sequence = token / p.tokens;
+        u32 position = p.start[sequence] + (token - sequence * p.tokens);
+        u32 element = row_a % p.head_dim;
+        float low[8], high[8];
+#pragma unroll
+        for (u32 i = 0; i < 8; i++) {
+            if (row_a < p.q_width + p.kv_width) {
+                // Multiplying in 64 bits drops the whole turns and keeps the fraction exactly.
+                int fraction = (int)(u32)((p.turns[element + i] * position) >> 32);
+                float sin, cos;
+                sin_cos_fast((float)fraction * 1.4629180792671596e-9f, &sin, &cos);  // 2 pi / 2^32
+                low[i] = a[i] * cos - b[i] * sin;
+                high[i] = b[i] * cos + a[i] * sin;
+            } else {
+                low[i] = a[i];
+                high[i] = b[i];
+            }
+        }
+        u16 *to;
+        if (row_a < p.q_width) {
+            to = p.y + (u64)token * p.q_width + row_a;
+        } else {
+            u32 row = row_a - p.q_width;
+            u16 *cache = p.keys;
+            if (row >= p.kv_width) {
+                row -= p.kv_width;
+                cache = p.values;
+            }
+            u32 head = row / p.head_dim;
+            u64 line = ((u64)sequence * (p.kv_width / p.head_dim) + head) * p.capacity + position;
+            to = cache + line * p.head_dim + element;
+        }
+        store16(to, eight_to_bf16(low));
+        store16(to + p.head_dim / 2, eight_to_bf16(high));
+    } else if (stage == RESIDUAL) {
+        add_eight(p.y + (u64)token * p.n + row_a, a);
+        if (row_b < p.n) {
+            add_eight(p.y + (u64)token * p.n + row_b, b);
+        }
+    } else if (stage == GATE_UP) {
+        float gated[8];
+#pragma unroll
+        for (u32 i = 0; i < 8; i++) {
+            gated[i] = a[i] * reciprocal_fast(1.0f + exp2_fast(-1.4426950408889634f * a[i])) * b[i];
+        }
+        store16(p.y + (u64)token * p.n + row_a, eight_to_bf16(gated));
+    } else {
+#pragma unroll
+        for (u32 i = 0; i < 16; i++) {
+            u32 row = i < 8 ? row_a + i : row_b + i - 8;
+            float logit = i < 8 ? a[i % 8] : b[i % 8];
+            if (row < p.n) {
+                u64 rank = ranked(logit, row);
+                *best = rank > *best ? rank : *best;
+                if (p.logits) {
+                    p.logits[(u64)token * p.n + row] = logit;
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,66 @@
+//! What the suite needs of a GPU's driver: memory, copies and launches. The tests put the PTX interpreter here.
+
+use super::launch::Launch;
+use crate::error::Result;
+use crate::units::Bytes;
+
+/// An address in device memory; 0 is none.
+pub type Address = u64;
+
+/// What the kernels' launches depend on.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Gpu {
+    /// As the driver names it.
+    pub name: String,
+    /// Compute capability: (8, 0) for an A100.
+    pub capability: (u32, u32),
+    /// Streaming multiprocessors.
+    pub multiprocessors: u32,
+    /// Shared memory that one block may have, in bytes.
+    pub shared_per_block: u32,
+    /// Shared memory of a multiprocessor in bytes.
+    pub shared_per_multiprocessor: u32,
+    /// L2 cache in bytes.
+    pub l2: u64,
+    /// Memory in bytes.
+    pub memory: u64,
+}
+
+/// A GPU under a driver. Every address handed in was given by [`Driver::allocate`].
+pub trait Driver {
+    /// The GPU.
+    fn gpu(&self) -> &Gpu;
+
+    /// Memory that can still be allocated.
+    fn available(&self) -> Bytes;
+
+    /// Allocates; aligned to 256 bytes, contents undefined. `what` names it in messages.
+    ///
+    /// # Errors
+    /// Out of memory.
+    fn allocate(&mut self, bytes: u64, what: &str) -> Result<Address>;
+
+    /// Gives an allocation back.
+    ///
+    /// # Errors
+    /// The device failed.
+    fn free(&mut self, address: Address) -> Result<()>;
+
+    /// Copies to the device.
+    ///
+    /// # Errors
+    /// The device failed.
+    fn write(&mut self, to: Address, data: &[u8]) -> Result<()>;
+
+    /// Copies from the device, after everything launched before has ended.
+    ///
+    /// # Errors
+    /// The device failed.
+    fn read(&mut self, from: Address, into: &mut [u8]) -> Result<()>;
+
+    /// Launches a kernel after those launched before.
+    ///
+    /// # Errors
+    /// The kernel cannot be launched, or the device failed.
+    fn launch(&mut self, launch: &Launch) -> Result<()>;
+}

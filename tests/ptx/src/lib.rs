@@ -1,0 +1,184 @@
+//! Executes PTX on the CPU, checks every memory access and counts bytes and FLOPs.
+//!
+//! It knows the instructions that the suite's kernels use and stops with the line on anything else.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+/// A parsed PTX text.
+#[derive(Debug)]
+pub struct Module {}
+
+impl Module {
+    /// Parses a whole PTX file.
+    ///
+    /// # Errors
+    /// The first line that is not known, with its number.
+    pub fn parse(_ptx: &str) -> Result<Module, Fault> {
+        unimplemented!()
+    }
+
+    /// Names of the entry points, in the order of the file.
+    pub fn kernels(&self) -> Vec<&str> {
+        unimplemented!()
+    }
+}
+
+/// How a kernel is launched.
+#[derive(Debug, Clone, Copy)]
+pub struct Launch<'a> {
+    /// Entry point.
+    pub kernel: &'a str,
+    /// Blocks in x, y, z.
+    pub grid: [u32; 3],
+    /// Threads of a block in x, y, z.
+    pub block: [u32; 3],
+    /// Dynamic shared memory in bytes.
+    pub shared: u32,
+    /// All parameters, laid out as the entry's parameter list says (one struct by value: its bytes).
+    pub parameters: &'a [u8],
+}
+
+/// A GPU's memory and what executes kernels on it.
+#[derive(Debug)]
+pub struct Machine {}
+
+impl Machine {
+    /// A machine that runs blocks on this many host threads.
+    pub fn new(_workers: usize) -> Self {
+        unimplemented!()
+    }
+
+    /// Allocates; 256-byte aligned, contents undefined, with an unmapped gap behind it. `name` is used in messages
+    /// and in [`Profile::traffic`].
+    pub fn allocate(&mut self, _bytes: u64, _name: &str) -> u64 {
+        unimplemented!()
+    }
+
+    /// Gives an allocation back; its addresses are invalid from then on.
+    ///
+    /// # Errors
+    /// No allocation starts there.
+    pub fn free(&mut self, _address: u64) -> Result<(), Fault> {
+        unimplemented!()
+    }
+
+    /// Copies from the host.
+    ///
+    /// # Errors
+    /// Not inside one allocation.
+    pub fn write(&mut self, _to: u64, _data: &[u8]) -> Result<(), Fault> {
+        unimplemented!()
+    }
+
+    /// Copies to the host.
+    ///
+    /// # Errors
+    /// Not inside one allocation, or bytes that nothing wrote.
+    pub fn read(&self, _from: u64, _into: &mut [u8]) -> Result<(), Fault> {
+        unimplemented!()
+    }
+
+    /// Runs a kernel to its end.
+    ///
+    /// # Errors
+    /// The first fault, with the kernel, block, thread and PTX line.
+    pub fn launch(&mut self, _module: &Module, _launch: &Launch) -> Result<Profile, Fault> {
+        unimplemented!()
+    }
+}
+
+/// Why a text was not parsed or a kernel was stopped.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Fault {
+    /// What kind.
+    pub kind: FaultKind,
+    /// Line of the PTX text, counted from 1; 0 where there is none.
+    pub line: usize,
+    /// In one line: what, where (kernel, block, thread), which address of which allocation.
+    pub message: String,
+}
+
+/// Kinds of [`Fault`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FaultKind {
+    /// Text that the parser does not know, or an instruction form that is not implemented.
+    Unknown,
+    /// An address outside every allocation, or across the end of one.
+    OutOfBounds,
+    /// An address that is no multiple of the access's width.
+    Misaligned,
+    /// A read of bytes that nothing wrote.
+    Uninitialised,
+    /// Two threads' accesses to the same shared memory, at least one a write, with no barrier between them.
+    Race,
+    /// A barrier that not all threads reach, or lanes missing at a warp-wide instruction.
+    Divergence,
+    /// More instructions than a kernel of this size can need.
+    Endless,
+    /// A launch that does not fit the kernel.
+    Launch,
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.message)
+    }
+}
+
+impl std::error::Error for Fault {}
+
+/// What a launch executed and moved.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Profile {
+    /// Instructions times the threads that executed them.
+    pub thread_instructions: u64,
+    /// Work of matrix instructions, in total.
+    pub matrix: MatrixWork,
+    /// Work of matrix instructions by mark: the text after `//@` on the instruction's line.
+    pub matrix_by_mark: BTreeMap<String, MatrixWork>,
+    /// Scalar floating-point operations of all threads: 1 for each add, sub, mul, 2 for each fma.
+    pub scalar_flops: u64,
+    /// Global memory, one entry for each allocation touched, by name then address.
+    pub traffic: Vec<Traffic>,
+    /// Shared memory accesses: warp instructions, and the passes over the 32 banks that they take.
+    pub shared_instructions: u64,
+    /// See `shared_instructions`; without bank conflicts a 4-byte access takes 1 pass, a 16-byte one 4.
+    pub shared_passes: u64,
+    /// The passes that the same accesses would take with no bank conflicts.
+    pub shared_passes_least: u64,
+    /// Bytes of local memory read and written.
+    pub local_bytes: u64,
+}
+
+/// FLOPs of matrix instructions, two for each multiply-add.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct MatrixWork {
+    /// All that the instructions do.
+    pub executed: u64,
+    /// Those whose two factors are both not zero. What a kernel pads is zero.
+    pub effective: u64,
+}
+
+/// Global memory traffic of one allocation in one launch.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Traffic {
+    /// The allocation's name.
+    pub name: String,
+    /// Its address.
+    pub address: u64,
+    /// Bytes read, of every thread and access (atomics read and write).
+    pub read: u64,
+    /// Bytes written likewise.
+    pub written: u64,
+    /// Bytes read, lanes of one warp instruction that read the same byte counted once: what the warps ask for.
+    pub read_by_warps: u64,
+    /// Distinct bytes read.
+    pub unique_read: u64,
+    /// Distinct bytes written.
+    pub unique_written: u64,
+    /// 32-byte sectors that warp instructions touch, each instruction for itself.
+    pub sectors: u64,
+    /// Number of thread accesses by width in bytes.
+    pub widths: BTreeMap<u32, u64>,
+}
