@@ -104,6 +104,7 @@ impl Driver for InterpretedGpu {
             grid: launch.grid,
             block: [launch.threads, 1, 1],
             shared: launch.shared,
+            early: launch.early,
             parameters: &launch.parameter,
         };
         let profile = self

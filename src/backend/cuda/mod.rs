@@ -3,9 +3,17 @@
 //! cudarc panics where the driver's library or a symbol is missing, so both are looked for first.
 
 pub mod args;
+pub mod attention;
+pub mod ceilings;
 pub mod driver;
+pub mod elementwise;
+pub mod fill;
+pub mod gemm;
+pub mod gemv;
 pub mod image;
 pub mod launch;
+pub mod reference;
+pub mod skinny;
 
 use std::ffi::CStr;
 

@@ -35,6 +35,9 @@ pub struct Launch<'a> {
     pub block: [u32; 3],
     /// Dynamic shared memory in bytes.
     pub shared: u32,
+    /// Whether it may start before earlier kernels have ended: until `griddepcontrol.wait` a thread must not read
+    /// what they wrote, nor write anything.
+    pub early: bool,
     /// All parameters, laid out as the entry's parameter list says (one struct by value: its bytes).
     pub parameters: &'a [u8],
 }

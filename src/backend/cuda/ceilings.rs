@@ -1,0 +1,1 @@
+//! Bandwidth and compute probes: `kernels/ceilings.cu`.

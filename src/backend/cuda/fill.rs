@@ -1,0 +1,1 @@
+//! Seeded random normals made on the device: `kernels/fill.cu`.

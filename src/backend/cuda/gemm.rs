@@ -1,0 +1,1 @@
+//! Linear stages of more than 64 token rows: `kernels/gemm.cu`.

@@ -1,0 +1,1 @@
+//! Linear stages of 1 to 8 token rows: `kernels/gemv.cu`.

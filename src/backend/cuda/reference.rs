@@ -1,0 +1,1 @@
+//! Simple, slow kernels to check the others against: `kernels/reference.cu`.

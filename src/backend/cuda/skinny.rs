@@ -1,0 +1,1 @@
+//! Linear stages of 9 to 64 token rows: `kernels/skinny.cu`.
