@@ -14,6 +14,10 @@ pub mod image;
 pub mod launch;
 pub mod reference;
 pub mod skinny;
+pub mod step;
+pub mod suite;
+pub mod memory;
+pub mod workspace;
 
 use std::ffi::CStr;
 
