@@ -1,0 +1,86 @@
+//! `kernels/resources.csv`: what every kernel takes of every GPU.
+
+use std::fs;
+use std::path::Path;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+
+use anyhow::{Context, Result, anyhow};
+
+use crate::image::{Entry, entries};
+use crate::occupancy::{architecture, blocks};
+use crate::ptxas::{Usage, assemble};
+use crate::source::{Source, Target};
+use crate::tools::Tools;
+
+/// The first line. Blocks and warps are those that a multiprocessor holds by threads, registers and declared shared
+/// memory; dynamic shared memory is decided at the launch and comes on top.
+pub const HEADER: &str = "source,kernel,architecture,threads,min_blocks,registers,static_shared,spill_bytes,\
+                          stack_bytes,blocks_per_sm,warps_per_sm";
+
+/// Assembles every PTX file of the folder for all its architectures and returns the table.
+///
+/// # Errors
+/// A file is missing or does not assemble.
+pub fn table(tools: &Tools, sources: &[Source], ptx: &Path) -> Result<String> {
+    let jobs: Vec<(&Source, &Target, &str)> = sources
+        .iter()
+        .flat_map(|source| source.targets().iter().map(move |target| (source, target)))
+        .flat_map(|(source, target)| target.architectures.iter().map(move |name| (source, target, *name)))
+        .collect();
+    let (next, done) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
+    thread::scope(|scope| {
+        for _ in 0..thread::available_parallelism().map_or(1, usize::from) {
+            scope.spawn(|| {
+                while let Some((source, target, architecture)) =
+                    jobs.get(next.fetch_add(1, Ordering::Relaxed))
+                {
+                    let rows = rows(tools, source, target, architecture, ptx);
+                    done.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).push(rows);
+                }
+            });
+        }
+    });
+    let mut rows = Vec::new();
+    for some in done.into_inner().map_err(|_| anyhow!("a thread panicked"))? {
+        rows.extend(some?);
+    }
+    rows.sort();
+    Ok(rows.iter().fold(format!("{HEADER}\n"), |table, (_, row)| table + row + "\n"))
+}
+
+/// The rows of one file on one architecture, each with what it is ordered by.
+fn rows(
+    tools: &Tools,
+    source: &Source,
+    target: &Target,
+    name: &str,
+    ptx: &Path,
+) -> Result<Vec<((String, String, usize), String)>> {
+    let file = ptx.join(source.ptx_name(target));
+    let text = fs::read_to_string(&file).with_context(|| file.display().to_string())?;
+    let entries = entries(&text)?;
+    let cubin = tools.cubin(&source.name, name)?;
+    let usages = assemble(&tools.ptxas, &file, name, &cubin)?;
+    let row = |usage: &Usage| {
+        let Entry { kernel, threads, min_blocks } = entries
+            .iter()
+            .find(|entry| entry.kernel == usage.kernel)
+            .with_context(|| format!("{} is not in {}", usage.kernel, file.display()))?;
+        let on = architecture(name).with_context(|| format!("{name} is not known"))?;
+        let blocks = blocks(on, *threads, usage.registers, usage.static_shared);
+        let Usage { registers, static_shared, spill_bytes, stack_bytes, .. } = usage;
+        let number = name.trim_matches(|c: char| !c.is_ascii_digit()).parse().unwrap_or(0);
+        Ok((
+            (source.name.clone(), kernel.clone(), number),
+            format!(
+                "{},{kernel},{name},{threads},{min_blocks},{registers},{static_shared},{spill_bytes},{stack_bytes},\
+                 {blocks},{}",
+                source.name,
+                blocks * threads.div_ceil(32)
+            ),
+        ))
+    };
+    usages.iter().map(row).collect()
+}
