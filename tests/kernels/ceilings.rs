@@ -142,7 +142,8 @@ fn matrix_units_do_the_operations_they_are_charged_with() {
 
         // Register r of a warp, lane l, element i.
         let values = values(dtype, &bytes);
-        let of = |warp: usize, r: usize, lane: usize, i: usize| values[((warp * 24 + r) * 32 + lane) * pack + i];
+        let of =
+            |warp: usize, r: usize, lane: usize, i: usize| values[((warp * 24 + r) * 32 + lane) * pack + i];
         let got: Vec<f64> = match dtype {
             DType::Int8 => gpu.download::<i32>(out, 4 * 8 * 64 * 32).into_iter().map(f64::from).collect(),
             _ => gpu.download::<f32>(out, 4 * 8 * 64 * 32).into_iter().map(f64::from).collect(),
@@ -159,7 +160,10 @@ fn matrix_units_do_the_operations_they_are_charged_with() {
                 expected += a * of(warp, 16 + right * 2 + upper, column * 4 + quarter, i);
             }
             let expected = ROUNDS as f64 * expected;
-            assert!((got - expected).abs() <= 1e-4 * expected.abs().max(1.0), "{dtype} {at}: {got} {expected}");
+            assert!(
+                (got - expected).abs() <= 1e-4 * expected.abs().max(1.0),
+                "{dtype} {at}: {got} {expected}"
+            );
         }
     }
 }

@@ -29,7 +29,9 @@ fn values_are_normal_and_none_is_zero() {
         assert!((moment(power) - expected).abs() < margin, "moment {power}: {}", moment(power));
     }
     values.sort_by(f64::total_cmp);
-    for (p, z) in [(0.001, -3.0902), (0.025, -1.96), (0.25, -0.6745), (0.5, 0.0), (0.9, 1.2816), (0.9999, 3.719)] {
+    for (p, z) in
+        [(0.001, -3.0902), (0.025, -1.96), (0.25, -0.6745), (0.5, 0.0), (0.9, 1.2816), (0.9999, 3.719)]
+    {
         let quantile = values[(p * count as f64) as usize];
         assert!((quantile - z).abs() < 0.01 + 0.02 * f64::abs(z), "quantile {p}: {quantile} instead of {z}");
     }
@@ -77,6 +79,9 @@ fn stores_are_16_bytes_wide_and_nothing_is_read() {
     let (_, profile) = &gpu.profiles[0];
     let [traffic] = profile.traffic.as_slice() else { panic!("{:?}", profile.traffic) };
     assert_eq!((traffic.read, traffic.written, traffic.unique_written), (0, 16_006, 16_006));
-    assert_eq!(traffic.widths.iter().map(|(width, count)| (*width, *count)).collect::<Vec<_>>(), [(2, 3), (16, 1000)]);
+    assert_eq!(
+        traffic.widths.iter().map(|(width, count)| (*width, *count)).collect::<Vec<_>>(),
+        [(2, 3), (16, 1000)]
+    );
     assert_eq!(profile.local_bytes, 0);
 }

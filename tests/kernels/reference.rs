@@ -40,7 +40,7 @@ impl Weights {
     fn of(model: &ModelSpec) -> Weights {
         let tensors = Tensor::ALL.into_iter().enumerate().map(|(seed, tensor)| {
             let (rows, columns) = tensor.shape(model);
-            let deviation = if tensor.is_norm() { 1.0 } else { 1.0 / f64::from(columns as u32).sqrt() };
+            let deviation = if tensor.is_norm() { 1.0 } else { 1.0 / f64::from(columns).sqrt() };
             let values = normals(seed as u64, rows as usize * columns as usize, deviation);
             (tensor, (columns as usize, values))
         });
@@ -97,7 +97,8 @@ fn qkv_fills_queries_and_caches() {
     let expected = stages.qkv(0, &wide(&x), &POSITIONS);
     let turns: Vec<u64> = (0..model.head_dim / 2)
         .map(|i| {
-            let turns = model.rope_theta.powf(-f64::from(2 * i) / f64::from(model.head_dim)) / std::f64::consts::TAU;
+            let turns =
+                model.rope_theta.powf(-f64::from(2 * i) / f64::from(model.head_dim)) / std::f64::consts::TAU;
             (turns * 2f64.powi(64)) as u64
         })
         .collect();
@@ -132,7 +133,9 @@ fn qkv_fills_queries_and_caches() {
                 for head in 0..model.kv_heads {
                     let sequence = token as u32 / TOKENS;
                     let line = (sequence * model.kv_heads + head) * CAPACITY + position;
-                    out.extend(wide(&gpu.download::<u16>(cache + 2 * u64::from(line * model.head_dim), width)));
+                    out.extend(wide(
+                        &gpu.download::<u16>(cache + 2 * u64::from(line * model.head_dim), width),
+                    ));
                 }
             }
         }

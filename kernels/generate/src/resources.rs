@@ -47,17 +47,21 @@ pub fn table(tools: &Tools, sources: &[Source], ptx: &Path) -> Result<String> {
         rows.extend(some?);
     }
     rows.sort();
-    Ok(rows.iter().fold(format!("{HEADER}\n"), |table, (_, row)| table + row + "\n"))
+    Ok(rows.iter().fold(format!("{HEADER}\n"), |table, row| table + &row.text + "\n"))
 }
 
-/// The rows of one file on one architecture, each with what it is ordered by.
-fn rows(
-    tools: &Tools,
-    source: &Source,
-    target: &Target,
-    name: &str,
-    ptx: &Path,
-) -> Result<Vec<((String, String, usize), String)>> {
+/// One line of the table.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Row {
+    source: String,
+    kernel: String,
+    /// The number of the architecture: 100 comes after 90.
+    number: u32,
+    text: String,
+}
+
+/// The rows of one file on one architecture.
+fn rows(tools: &Tools, source: &Source, target: &Target, name: &str, ptx: &Path) -> Result<Vec<Row>> {
     let file = ptx.join(source.ptx_name(target));
     let text = fs::read_to_string(&file).with_context(|| file.display().to_string())?;
     let entries = entries(&text)?;
@@ -71,16 +75,17 @@ fn rows(
         let on = architecture(name).with_context(|| format!("{name} is not known"))?;
         let blocks = blocks(on, *threads, usage.registers, usage.static_shared);
         let Usage { registers, static_shared, spill_bytes, stack_bytes, .. } = usage;
-        let number = name.trim_matches(|c: char| !c.is_ascii_digit()).parse().unwrap_or(0);
-        Ok((
-            (source.name.clone(), kernel.clone(), number),
-            format!(
+        let warps = blocks * threads.div_ceil(32);
+        Ok(Row {
+            source: source.name.clone(),
+            kernel: kernel.clone(),
+            number: name.trim_matches(|c: char| !c.is_ascii_digit()).parse().unwrap_or(0),
+            text: format!(
                 "{},{kernel},{name},{threads},{min_blocks},{registers},{static_shared},{spill_bytes},{stack_bytes},\
-                 {blocks},{}",
-                source.name,
-                blocks * threads.div_ceil(32)
+                 {blocks},{warps}",
+                source.name
             ),
-        ))
+        })
     };
     usages.iter().map(row).collect()
 }

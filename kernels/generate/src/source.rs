@@ -1,6 +1,7 @@
 //! The CUDA sources, the headers they include, and what each is compiled for.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::fs;
 use std::path::Path;
 
@@ -52,10 +53,10 @@ impl Source {
         let mut headers = BTreeMap::new();
         let mut wanted = included(&text)?;
         while let Some(header) = wanted.pop() {
-            if !headers.contains_key(&header) {
-                let text = read(&folder.join(&header))?;
+            if let Entry::Vacant(new) = headers.entry(header) {
+                let text = read(&folder.join(new.key()))?;
                 wanted.extend(included(&text)?);
-                headers.insert(header, text);
+                new.insert(text);
             }
         }
         Ok(Source { name: name.to_owned(), text, headers })

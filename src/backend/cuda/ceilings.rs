@@ -107,7 +107,13 @@ fn narrow(value: f32, mantissa: u32) -> u16 {
 /// Multiplies operands of a type from registers (on Hopper from shared memory, which its fastest instructions
 /// require) for at least `rounds` rounds. `None` where the GPU's PTX has no such instruction: fp8 before and after
 /// Hopper needs a later PTX ISA.
-pub fn peak(gpu: &Gpu, dtype: DType, operands: Address, rounds: u32, out: Address) -> Option<(Launch, Flops)> {
+pub fn peak(
+    gpu: &Gpu,
+    dtype: DType,
+    operands: Address,
+    rounds: u32,
+    out: Address,
+) -> Option<(Launch, Flops)> {
     let hopper = gpu.capability == (9, 0);
     // (source, kernel, blocks of a multiprocessor, operations of a block in a round)
     let (source, kernel, per_multiprocessor, operations) = match (dtype, hopper) {
