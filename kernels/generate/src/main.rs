@@ -4,11 +4,9 @@ use std::collections::BTreeSet;
 use std::{env, fs};
 
 use anyhow::{Context, Result, bail};
-use generate_kernels::image::generate;
-use generate_kernels::nvrtc::Nvrtc;
 use generate_kernels::source::{names, sources};
 use generate_kernels::tools::Tools;
-use generate_kernels::{kernels, resources};
+use generate_kernels::{compile, kernels, resources};
 
 fn main() -> Result<()> {
     let arguments: Vec<String> = env::args().skip(1).collect();
@@ -21,16 +19,11 @@ fn main() -> Result<()> {
     let kernels = kernels();
     let folder = kernels.join("ptx");
     let sources = sources(&kernels)?;
-    let nvrtc = Nvrtc::load(&tools.nvrtc)?;
     let mut written = BTreeSet::new();
-    for source in &sources {
-        for target in source.targets() {
-            let name = source.ptx_name(target);
-            let path = folder.join(&name);
-            fs::write(&path, generate(&nvrtc, source, target)?)
-                .with_context(|| path.display().to_string())?;
-            written.insert(name);
-        }
+    for (name, ptx) in compile(&tools, &sources)? {
+        let path = folder.join(&name);
+        fs::write(&path, ptx).with_context(|| path.display().to_string())?;
+        written.insert(name);
     }
     for name in names(&folder, "ptx")?.into_iter().map(|stem| stem + ".ptx") {
         if !written.contains(&name) {

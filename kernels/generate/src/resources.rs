@@ -2,13 +2,11 @@
 
 use std::fs;
 use std::path::Path;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::thread;
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result};
 
 use crate::image::{Entry, entries};
+use crate::in_parallel;
 use crate::occupancy::{architecture, blocks};
 use crate::ptxas::{Usage, assemble};
 use crate::source::{Source, Target};
@@ -29,29 +27,15 @@ pub fn table(tools: &Tools, sources: &[Source], ptx: &Path) -> Result<String> {
         .flat_map(|source| source.targets().iter().map(move |target| (source, target)))
         .flat_map(|(source, target)| target.architectures.iter().map(move |name| (source, target, *name)))
         .collect();
-    let (next, done) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
-    thread::scope(|scope| {
-        for _ in 0..thread::available_parallelism().map_or(1, usize::from) {
-            scope.spawn(|| {
-                while let Some((source, target, architecture)) =
-                    jobs.get(next.fetch_add(1, Ordering::Relaxed))
-                {
-                    let rows = rows(tools, source, target, architecture, ptx);
-                    done.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).push(rows);
-                }
-            });
-        }
-    });
-    let mut rows = Vec::new();
-    for some in done.into_inner().map_err(|_| anyhow!("a thread panicked"))? {
-        rows.extend(some?);
-    }
+    let rows =
+        in_parallel(&jobs, |(source, target, architecture)| rows(tools, source, target, architecture, ptx))?;
+    let mut rows = rows.concat();
     rows.sort();
     Ok(rows.iter().fold(format!("{HEADER}\n"), |table, row| table + &row.text + "\n"))
 }
 
 /// One line of the table.
-#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 struct Row {
     source: String,
     kernel: String,
