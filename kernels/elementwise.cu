@@ -6,32 +6,29 @@ struct Embed {
     const u16 *table;   // [vocabulary][k]
     const u32 *tokens;  // [rows]
     u16 *residual;      // [rows][k]
-    u32 rows;
     u32 k;              // a multiple of 8
+    u32 reserved;
 };
 
-// Each thread copies two pieces of 16 bytes, the block a range of 8 KB. Reading the tokens has to wait too: an
-// earlier kernel may have chosen them.
+// Block x is a row, y a part of 4096 elements: two pieces of 16 bytes a thread. Reading the tokens has to wait as
+// well: an earlier kernel may have chosen them.
 extern "C" __global__ void __launch_bounds__(256) embed(const __grid_constant__ Embed p) {
     let_next_start();
-    u32 pieces = p.k / 8;  // of a row
-    u64 all = (u64)p.rows * pieces;
-    u64 first = (u64)blockIdx.x * 512 + threadIdx.x;
+    u64 row = blockIdx.x;
+    u32 element = blockIdx.y * 4096 + threadIdx.x * 8;
     wait_for_inputs();
+    const u16 *from = p.table + (u64)p.tokens[row] * p.k + element;
     uint4 held[2];
 #pragma unroll
     for (u32 i = 0; i < 2; i++) {
-        u64 piece = first + i * 256;
-        if (piece < all) {
-            u32 row = piece / pieces;
-            held[i] = load16_streamed(p.table + (u64)p.tokens[row] * p.k + (piece - (u64)row * pieces) * 8);
+        if (element + i * 2048 < p.k) {
+            held[i] = load16_streamed(from + i * 2048);
         }
     }
 #pragma unroll
     for (u32 i = 0; i < 2; i++) {
-        u64 piece = first + i * 256;
-        if (piece < all) {
-            store16(p.residual + piece * 8, held[i]);
+        if (element + i * 2048 < p.k) {
+            store16(p.residual + row * p.k + element + i * 2048, held[i]);
         }
     }
 }
@@ -40,10 +37,10 @@ struct RmsNorm {
     const u16 *x;     // [rows][x_stride]
     const u16 *norm;  // [k]
     u16 *normed;      // [rows][k]
-    u32 rows;
     u32 k;            // a multiple of 8
-    u32 x_stride;     // elements from one row of x to the next: a stride of several rows picks the last ones
+    u32 x_stride;     // elements from one row of x to the next
     float eps;
+    u32 reserved;
 };
 
 __device__ __forceinline__ float sum_of_squares(uint4 v) {
@@ -74,7 +71,14 @@ extern "C" __global__ void __launch_bounds__(1024) rms_norm(const __grid_constan
     u64 row = blockIdx.x;
     const u16 *x = p.x + row * p.x_stride;
     u16 *to = p.normed + row * p.k;
-    uint4 held[4] = {};
+    uint4 held[4] = {}, norm[4];
+#pragma unroll
+    for (u32 i = 0; i < 4; i++) {
+        u32 piece = i * blockDim.x + threadIdx.x;
+        if (piece < pieces) {
+            norm[i] = load16(p.norm + piece * 8);
+        }
+    }
     wait_for_inputs();
 #pragma unroll
     for (u32 i = 0; i < 4; i++) {
@@ -104,13 +108,13 @@ extern "C" __global__ void __launch_bounds__(1024) rms_norm(const __grid_constan
     for (u32 warp = 0; warp < blockDim.x / 32; warp++) {
         sum += sums[warp];
     }
-    float scale = rsqrt_fast(sum / (float)p.k + p.eps);
+    float scale = rsqrt_fast(sum * reciprocal_fast((float)p.k) + p.eps);
 
 #pragma unroll
     for (u32 i = 0; i < 4; i++) {
         u32 piece = i * blockDim.x + threadIdx.x;
         if (piece < pieces) {
-            store16(to + piece * 8, normalised(held[i], load16(p.norm + piece * 8), scale));
+            store16(to + piece * 8, normalised(held[i], norm[i], scale));
         }
     }
     for (u32 piece = 4 * blockDim.x + threadIdx.x; piece < pieces; piece += blockDim.x) {
