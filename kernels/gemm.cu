@@ -231,7 +231,7 @@ template <Stage stage>
 __device__ __forceinline__ void finish_all(const Linear &p, const Staged &staged, u32 first_token, u32 first_tile) {
     u32 lane = threadIdx.x % 32;
     u32 tile = first_tile + lane % 4;
-#pragma unroll 1
+#pragma unroll 2
     for (u32 row = lane / 4; row < 64; row += 8) {
         u32 token = first_token + row;
         u64 best = 0;

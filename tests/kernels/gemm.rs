@@ -343,11 +343,9 @@ fn the_plan_fills_the_gpu() {
     let product = |rows, n, k| LinearArgs { rows, n, k, ..LinearArgs::default() };
     for gpu in [a100(), h100()] {
         let best = |stage, args| Plan::best(&gpu, stage, &args);
-        // A long prompt: the tile that moves least through shared memory.
-        assert_eq!(
-            best(LinearStage::GateUp, product(8192, 14_336, 4096)),
-            Plan { tile: Tile::ALL[0], splits: 1 }
-        );
+        // A long prompt fills it with large tiles.
+        let long = best(LinearStage::GateUp, product(8192, 14_336, 4096));
+        assert!(long.tile.weights >= 128 && long.splits == 1);
         assert_eq!(best(LinearStage::LmHead, product(128, 128_256, 4096)).splits, 1);
         // A decode step of 128 sequences has 16 tiles of 256 rows: k is split.
         for k in [4096, 14_336] {

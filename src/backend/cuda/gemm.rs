@@ -81,6 +81,10 @@ impl Plan {
             let most = if stage == LinearStage::LmHead { 1 } else { (args.k / 256).clamp(1, 16) };
             for splits in 1..=most {
                 let plan = Plan { tile, splits };
+                // Partial sums are worth it while they stay in the L2 cache.
+                if plan.workspace(stage, args).partial_bytes > gpu.l2 / 2 {
+                    break;
+                }
                 let cycles = plan.cycles(gpu, stage, args);
                 if cycles < best.0 {
                     best = (cycles, plan);
