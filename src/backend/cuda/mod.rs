@@ -14,6 +14,7 @@ pub mod image;
 pub mod launch;
 pub mod reference;
 pub mod skinny;
+pub mod workspace;
 
 use std::ffi::CStr;
 
