@@ -245,19 +245,8 @@ template <class S> struct Sums {
     }
 };
 
-template <class S> __device__ __forceinline__ void read_cache(const Attention &p, const Place<S> &place, Shared<S> &shared) {
+template <class S> __device__ __forceinline__ void read_cache(const Attention &p, Place<S> &place, Shared<S> &shared) {
     u32 warp = threadIdx.x / 32, g = threadIdx.x % 32 / 4, t = threadIdx.x % 4;
-    constexpr u32 stride = S::warps * S::chunk;
-    u32 first = place.first + warp * S::chunk;
-    u64 line = ((u64)place.sequence * p.kv_heads + place.kv_head) * p.capacity + first;
-    const u16 *keys_at = p.keys + (line + g) * S::head_dim + 8 * t;
-    const u16 *values_at = p.values + (line + 2 * t) * S::head_dim + 8 * g;
-
-    Keys<S> keys;
-    Values<S> values;
-    keys.load(keys_at, first + g, place.limit);
-    values.load(values_at, first + 2 * t, place.limit);
-
     uint4 q[S::tiles][S::head_dim / 32];
     u32 live[S::tiles];  // halves of a pair of weights that belong to a query
 #pragma unroll
@@ -270,6 +259,17 @@ template <class S> __device__ __forceinline__ void read_cache(const Attention &p
             q[tile][c] = load16_once(from, query < place.queries);
         }
     }
+
+    place.share(p);
+    constexpr u32 stride = S::warps * S::chunk;
+    u32 first = place.first + warp * S::chunk;
+    u64 line = ((u64)place.sequence * p.kv_heads + place.kv_head) * p.capacity + first;
+    const u16 *keys_at = p.keys + (line + g) * S::head_dim + 8 * t;
+    const u16 *values_at = p.values + (line + 2 * t) * S::head_dim + 8 * g;
+    Keys<S> keys;
+    Values<S> values;
+    keys.load(keys_at, first + g, place.limit);
+    values.load(values_at, first + 2 * t, place.limit);
 
     Sums<S> sums;
     for (u32 position = first; position < place.limit; position += stride) {
@@ -313,7 +313,6 @@ template <class S> __device__ __forceinline__ void attend(const Attention &p) {
     Place<S> place(p);
     let_next_start();
     wait_for_inputs();
-    place.share(p);
     read_cache(p, place, shared);
 
     // From here on a piece is eight outputs of one query.

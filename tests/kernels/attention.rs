@@ -338,3 +338,26 @@ fn the_ledger_charges_what_llama_1b_does() {
         (charged.kv_bytes.0, charged.activation_bytes.0)
     );
 }
+
+#[test]
+fn as_many_splits_as_occupy_the_card() {
+    let blocks = |card: &Gpu, sequences, context| {
+        let args = AttentionArgs { sequences, tokens: 1, heads: 32, kv_heads: 8, ..AttentionArgs::default() };
+        let launch = attention::decode(card, args, 128, context);
+        let workspace = attention::workspace(card, &args, 128, context);
+        let [splits, kv_heads, sequences] = launch.grid.map(u64::from);
+        assert_eq!(workspace.arrivals, if splits > 1 { kv_heads * sequences } else { 0 });
+        assert_eq!(workspace.partial_bytes, if splits > 1 { splits * sequences * 32 * 130 * 4 } else { 0 });
+        (splits, splits * kv_heads * sequences)
+    };
+    for card in [a100(), h100()] {
+        let resident = 2 * u64::from(card.multiprocessors);
+        let (_, one) = blocks(&card, 1, 131_072);
+        assert!(one <= resident && one * 20 > resident * 19, "{one} blocks");
+        let (_, few) = blocks(&card, 4, 4096);
+        assert!(few <= resident && few * 5 > resident * 4, "{few} blocks");
+        // No split is so short that warps have nothing to do.
+        assert_eq!(blocks(&card, 1, 96).0, 1);
+        assert_eq!(blocks(&card, 64, 512).0, 1);
+    }
+}

@@ -85,8 +85,8 @@ impl DecodeShape {
     }
 
     /// The number of splits that takes the least time in a model whose unit is a chunk's time on a full card: waves
-    /// of resident blocks, of which a part is as slow as three quarters, and what a block and its partial results
-    /// cost besides. Every warp of a split has a chunk.
+    /// of resident blocks, of which a part takes more than its share, and what a block and its partial results cost
+    /// besides. Every warp of a split has a chunk.
     fn splits(&self, gpu: &Gpu, args: &AttentionArgs, context: u32) -> u32 {
         let slots = f64::from(RESIDENT * gpu.multiprocessors);
         let ranges = self.shared_by_splits(args) as f64;
@@ -95,7 +95,7 @@ impl DecodeShape {
         let time = |splits: u32| {
             let waves = ranges * f64::from(splits) / slots;
             let rest = waves.fract();
-            let waves = waves.floor() + if rest > 0.0 { rest.max(0.75) } else { 0.0 };
+            let waves = waves.floor() + if rest > 0.0 { 0.7 + 0.3 * rest } else { 0.0 };
             let merging = if splits > 1 { 1.0 + f64::from(self.queries) / 8.0 } else { 0.0 };
             waves * (f64::from(chunks.div_ceil(splits)) + 2.0 + merging) + 0.06 * f64::from(splits)
         };
