@@ -104,6 +104,16 @@ __device__ __forceinline__ void store16(void *to, uint4 v) {
                  :: "l"(to), "r"(v.x), "r"(v.y), "r"(v.z), "r"(v.w) : "memory");
 }
 
+// 16 bytes of what is read once and by nobody else but was written by an earlier kernel; zeros, and no access, where
+// `valid` is false.
+__device__ __forceinline__ uint4 load16_once(const void *from, bool valid) {
+    uint4 v = make_uint4(0, 0, 0, 0);
+    asm volatile("{ .reg .pred valid; setp.ne.u32 valid, %5, 0; "
+                 "@valid ld.global.L1::no_allocate.L2::128B.v4.u32 {%0, %1, %2, %3}, [%4]; }"
+                 : "+r"(v.x), "+r"(v.y), "+r"(v.z), "+r"(v.w) : "l"(from), "r"((u32)valid));
+    return v;
+}
+
 // ---------------------------------------------------------------- shared memory
 
 // The 32-bit address that shared-memory instructions take.
@@ -143,6 +153,13 @@ __device__ __forceinline__ void ldmatrix4_transposed(u32 out[4], u32 shared) {
 }
 
 // ---------------------------------------------------------------- tensor cores
+
+// Transposes an 8x8 matrix of 16-bit elements: lane i holds elements 2(i % 4) and 2(i % 4) + 1 of row i / 4.
+__device__ __forceinline__ u32 transposed8x8(u32 pair) {
+    u32 out;
+    asm volatile("movmatrix.sync.aligned.m8n8.trans.b16 %0, %1;" : "=r"(out) : "r"(pair));
+    return out;
+}
 
 // c[16][8] += a[16][16] b[16][8], bf16 in, f32 out. With g = lane / 4 and t = lane % 4:
 //   a[0]: row g,     columns 2t, 2t+1      b[0]: rows 2t, 2t+1,     column g
