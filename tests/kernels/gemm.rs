@@ -2,7 +2,8 @@
 
 use llmroof::backend::cuda::args::LinearArgs;
 use llmroof::backend::cuda::driver::Driver;
-use llmroof::backend::cuda::gemm::{self, LinearStage, Plan, Tile};
+use llmroof::backend::cuda::gemm::{self, Plan, Tile};
+use llmroof::backend::cuda::gemv::LinearStage;
 use ptx_interpreter::{MatrixWork, Profile};
 
 use super::gpu::{InterpretedGpu, a100, h100};

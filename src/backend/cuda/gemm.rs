@@ -2,21 +2,9 @@
 
 use super::args::LinearArgs;
 use super::driver::Gpu;
+use super::gemv::LinearStage;
 use super::launch::Launch;
 use super::workspace::Workspace;
-
-/// The linear stages, as the kernels tell them apart.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LinearStage {
-    /// q, k and v projections, rotary embedding, cache append.
-    Qkv,
-    /// A product that is added to the residual stream: out_proj and down.
-    Residual,
-    /// Gate and up projections, SwiGLU.
-    GateUp,
-    /// Vocabulary projection, argmax.
-    LmHead,
-}
 
 /// Token rows of every tile.
 const TOKENS: u32 = 128;

@@ -12,10 +12,6 @@ use super::{attention, elementwise, gemm, gemv, skinny};
 use crate::model::ModelSpec;
 use crate::workload::Stage;
 
-/// Most token rows that the gemv takes, and most that the skinny product takes.
-const GEMV_ROWS: u32 = 8;
-const SKINNY_ROWS: u32 = 64;
-
 /// What one pass feeds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Pass {
@@ -91,8 +87,8 @@ impl Step<'_> {
             .filter_map(|stage| {
                 let (kind, args) = step.linear_args(pass, stage, 0)?;
                 Some(match args.rows {
-                    ..=GEMV_ROWS => gemv::workspace(gpu, kind, &args),
-                    ..=SKINNY_ROWS => skinny::workspace(gpu, kind, &args),
+                    ..=gemv::MOST_ROWS => gemv::workspace(gpu, kind, &args),
+                    ..=skinny::MOST_ROWS => skinny::workspace(gpu, kind, &args),
                     _ => gemm::workspace(gpu, kind, &args),
                 })
             })
@@ -101,12 +97,12 @@ impl Step<'_> {
 
     fn embed(&self, pass: Pass) -> Launch {
         let buffers = self.buffers;
-        elementwise::embed(&elementwise::EmbedArgs {
+        elementwise::embed(pass.rows(), elementwise::EmbedArgs {
             table: self.weights.embedding,
             tokens: buffers.tokens,
-            out: buffers.residual,
-            rows: pass.rows(),
-            width: self.model.hidden,
+            residual: buffers.residual,
+            k: self.model.hidden,
+            reserved: 0,
         })
     }
 
@@ -144,18 +140,18 @@ impl Step<'_> {
     fn linear(&self, pass: Pass, stage: Stage, layer: usize) -> Vec<Launch> {
         let Some((kind, mut args)) = self.linear_args(pass, stage, layer) else { return Vec::new() };
         match args.rows {
-            ..=GEMV_ROWS => vec![gemv::launch(self.gpu, kind, args)],
-            ..=SKINNY_ROWS => vec![skinny::launch(self.gpu, kind, args)],
+            ..=gemv::MOST_ROWS => vec![gemv::launch(self.gpu, kind, args)],
+            ..=skinny::MOST_ROWS => vec![skinny::launch(self.gpu, kind, args)],
             _ if args.norm == 0 => vec![gemm::launch(self.gpu, kind, args)],
             _ => {
-                let norm = elementwise::rms_norm(&elementwise::NormArgs {
+                let norm = elementwise::rms_norm(args.rows, elementwise::RmsNormArgs {
                     x: args.x,
-                    weight: args.norm,
-                    out: self.buffers.normed,
-                    rows: args.rows,
-                    width: args.k,
+                    norm: args.norm,
+                    normed: self.buffers.normed,
+                    k: args.k,
                     x_stride: args.x_stride,
                     eps: args.eps,
+                    reserved: 0,
                 });
                 (args.x, args.x_stride, args.norm) = (self.buffers.normed, args.k, 0);
                 vec![norm, gemm::launch(self.gpu, kind, args)]
