@@ -38,9 +38,9 @@ pub fn warp_passes(addresses: &[u64; 32], mask: u32, width: u32) -> (u64, u64) {
     let mut words = [0; 64];
     for group in (0..32).step_by(lanes_at_once) {
         let mut count = 0;
-        for lane in group..group + lanes_at_once {
+        for (lane, address) in addresses.iter().enumerate().skip(group).take(lanes_at_once) {
             if mask >> lane & 1 != 0 {
-                let first = (addresses[lane] / 4) as u32;
+                let first = (address / 4) as u32;
                 for word in 0..width.div_ceil(4) {
                     words[count] = first + word;
                     count += 1;

@@ -204,7 +204,7 @@ impl Shared {
         while byte < end {
             let word = byte / 4;
             let cell = self.cells[word];
-            let whole = byte % 4 == 0 && end - byte >= 4;
+            let whole = byte.is_multiple_of(4) && end - byte >= 4;
             if cell.writer & SPLIT == 0 && whole {
                 self.cells[word] = check(self, cell, byte)?;
                 byte += 4;

@@ -22,19 +22,19 @@ impl<T: Copy + Default + PartialEq> Factors<T> {
         let mut factors = Factors { a: [[T::default(); 32]; 16], b: [[T::default(); 8]; 32] };
         let words = &warp.registers.words;
         for (index, &slot) in mma.a.iter().enumerate() {
-            for lane in 0..32 {
+            for (lane, &word) in words[slot as usize].iter().enumerate() {
                 let row = lane / 4 + 8 * (index % 2);
                 let column = each * (lane % 4) + 4 * each * (index / 2);
                 for i in 0..each {
-                    factors.a[row][column + i] = value(mma.a_type, words[slot as usize][lane], i);
+                    factors.a[row][column + i] = value(mma.a_type, word, i);
                 }
             }
         }
         for (index, &slot) in mma.b.iter().enumerate() {
-            for lane in 0..32 {
+            for (lane, &word) in words[slot as usize].iter().enumerate() {
                 let row = each * (lane % 4) + 4 * each * index;
                 for i in 0..each {
-                    factors.b[row + i][lane / 4] = value(mma.b_type, words[slot as usize][lane], i);
+                    factors.b[row + i][lane / 4] = value(mma.b_type, word, i);
                 }
             }
         }

@@ -2,7 +2,6 @@
 
 use super::{CARRY, Lower, NEVER, moves};
 use crate::Fault;
-use crate::op::Code;
 use crate::registers::{Class, Map, map};
 
 /// 64-bit addition.
@@ -264,7 +263,7 @@ impl Lower<'_> {
         if name.ends_with(".cc") {
             self.emit_map(carry, CARRY, &[a, b, old]);
         }
-        self.emit(Code::Map { run: value.run, to, from: [a, b, old, 0] });
+        self.emit_map(value, to, &[a, b, old]);
         Ok(true)
     }
 }

@@ -64,13 +64,8 @@ impl Parser<'_> {
 
     /// `+8`, `-8`, `+-8` or nothing.
     fn offset(&mut self) -> Result<i64, Fault> {
-        if self.take("+") {
-            self.number()
-        } else if self.peek().is_some_and(|token| token.is("-")) {
-            self.number()
-        } else {
-            Ok(0)
-        }
+        let signed = self.take("+") || self.peek().is_some_and(|token| token.is("-"));
+        if signed { self.number() } else { Ok(0) }
     }
 
     pub(super) fn operand(&mut self, scopes: &Scopes) -> Result<Operand, Fault> {
