@@ -79,8 +79,9 @@ fn args(gpu: &mut InterpretedGpu, model: &ModelSpec, x: &[u16], k: u32) -> Linea
     }
 }
 
-/// Sums of f32 in another order than float64's differ by less than this; now and then one is rounded to another bf16.
-const MARGIN: f64 = 2e-3;
+/// Sums in f32 instead of float64 round one value in hundreds to another bf16; a rounding in another place does so to
+/// many.
+const MARGIN: f64 = 5e-4;
 
 fn agrees(gpu: &InterpretedGpu, out: Address, reference: &[f64]) {
     let out = wide(&gpu.download::<u16>(out, reference.len()));
