@@ -62,7 +62,6 @@ impl Rows for Weights {
 /// Two sequences of three new tokens, after five positions and after none.
 const TOKENS: u32 = 3;
 const START: [u32; 2] = [5, 0];
-const POSITIONS: [u32; 6] = [5, 6, 7, 0, 1, 2];
 const CAPACITY: u32 = 9;
 
 /// What all linear stages have in common.
@@ -91,6 +90,10 @@ fn agrees(gpu: &InterpretedGpu, out: Address, reference: &[f64]) {
 
 #[test]
 fn qkv_fills_queries_and_caches() {
+    // Far into a long context, where an angle in f32 would be off by a hundredth of a turn; and at its start.
+    const START: [u32; 2] = [131_000, 0];
+    const POSITIONS: [u32; 6] = [131_000, 131_001, 131_002, 0, 1, 2];
+    const CAPACITY: u32 = 131_072;
     let (model, weights) = (model(), Weights::of(&model()));
     let layout = Qkv::of(&model);
     let x = normals(50, 6 * 72, 1.0);
