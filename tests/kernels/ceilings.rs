@@ -81,7 +81,8 @@ fn the_cache_is_read_over_and_over() {
     assert_eq!((data.read as f64, data.unique_read), (bytes.0, footprint));
     // What was read before must come from L2 again: the loads pass the first-level cache by.
     let image = llmroof::backend::cuda::image::image("ceilings", (8, 0)).unwrap();
-    let kernel = image.ptx().unwrap().split(".entry read_cache").nth(1).unwrap().split(".entry").next().unwrap();
+    let ptx = image.ptx().unwrap();
+    let kernel = ptx.split(".entry read_cache").nth(1).unwrap().split(".entry").next().unwrap();
     assert_eq!((kernel.matches("ld.global.cg.v4").count(), kernel.matches("ld.global").count()), (8, 8));
 }
 
@@ -193,7 +194,8 @@ fn hopper_takes_its_own_instructions_and_fp8() {
         let (launch, flops) = peak(&h100(), dtype, 0, 10, 0).unwrap();
         assert_eq!((launch.source, launch.grid), ("hopper", [132, 1, 1]));
         let image = llmroof::backend::cuda::image::image("hopper", (9, 0)).unwrap();
-        let kernel = image.ptx().unwrap().split(&format!(".entry {}(", launch.kernel)).nth(1).unwrap();
+        let ptx = image.ptx().unwrap();
+        let kernel = ptx.split(&format!(".entry {}(", launch.kernel)).nth(1).unwrap();
         let kernel = kernel.split(".entry").next().unwrap();
         // Each instruction multiplies 64 x 256 by 32 bytes, of both warpgroups in every round.
         let columns = 32.0 / dtype.bytes();

@@ -62,7 +62,6 @@ impl Rows for Weights {
 /// Two sequences of three new tokens, after five positions and after none.
 const TOKENS: u32 = 3;
 const START: [u32; 2] = [5, 0];
-const POSITIONS: [u32; 6] = [5, 6, 7, 0, 1, 2];
 const CAPACITY: u32 = 9;
 
 /// What all linear stages have in common.
@@ -79,8 +78,9 @@ fn args(gpu: &mut InterpretedGpu, model: &ModelSpec, x: &[u16], k: u32) -> Linea
     }
 }
 
-/// Sums of f32 in another order than float64's differ by less than this; now and then one is rounded to another bf16.
-const MARGIN: f64 = 2e-3;
+/// Sums in f32 instead of float64 round one value in hundreds to another bf16; a rounding in another place does so to
+/// many.
+const MARGIN: f64 = 5e-4;
 
 fn agrees(gpu: &InterpretedGpu, out: Address, reference: &[f64]) {
     let out = wide(&gpu.download::<u16>(out, reference.len()));
@@ -90,6 +90,10 @@ fn agrees(gpu: &InterpretedGpu, out: Address, reference: &[f64]) {
 
 #[test]
 fn qkv_fills_queries_and_caches() {
+    // Far into a long context, where an angle in f32 would be off by a hundredth of a turn; and at its start.
+    const START: [u32; 2] = [131_000, 0];
+    const POSITIONS: [u32; 6] = [131_000, 131_001, 131_002, 0, 1, 2];
+    const CAPACITY: u32 = 131_072;
     let (model, weights) = (model(), Weights::of(&model()));
     let layout = Qkv::of(&model);
     let x = normals(50, 6 * 72, 1.0);
