@@ -17,3 +17,4 @@ mod ledger;
 mod reference;
 mod session;
 mod skinny;
+mod table;
