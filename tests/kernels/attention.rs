@@ -181,8 +181,8 @@ impl Case<'_> {
         let buffers = self.upload(gpu);
         let launch = attention::prefill(gpu.gpu(), buffers.args, self.head_dim, self.context());
         let (_, profile) = self.check(gpu, &buffers, &launch);
-        let rows = launch.grid[2] as u64;
-        let rows = if u64::from(self.tokens).div_ceil(64) == rows { 64 } else { 128 };
+        let rows = if launch.kernel.ends_with("rows_64") { 64 } else { 128 };
+        assert_eq!(launch.grid, [self.heads, buffers.args.sequences, self.tokens.div_ceil(rows)]);
         assert_eq!(profile.matrix_by_mark["scores"].effective, self.tiled_scores(rows));
         (launch, profile)
     }
