@@ -9,7 +9,7 @@ use llmroof::workload::{Stage, Workload};
 use ptx_interpreter::{Profile, Traffic};
 
 use crate::gpu::{InterpretedGpu, a100, h100};
-use crate::numbers::{from_bf16, normals, relative_error, wide};
+use crate::numbers::{from_bf16, normals, relative_error, to_bf16, wide};
 
 /// Heads of one layer, and where each sequence stands.
 #[derive(Clone, Copy)]
@@ -122,16 +122,22 @@ impl Case<'_> {
         buffers.q.chunks(width).enumerate().flat_map(row).collect()
     }
 
-    /// Runs the launch and checks every row of what comes out, what was moved, and that nothing is left behind.
+    /// Compares what came out, row by row.
+    fn check_rows(&self, gpu: &InterpretedGpu, buffers: &Buffers) -> Vec<u16> {
+        let out: Vec<u16> = gpu.download(buffers.args.out, self.q_elements());
+        let width = self.head_dim as usize;
+        for (row, (out, expected)) in out.chunks(width).zip(self.reference(buffers).chunks(width)).enumerate()
+        {
+            let error = relative_error(&wide(out), expected);
+            assert!(error < 1e-2, "row {row}: {error}");
+        }
+        out
+    }
+
+    /// Runs the launch and checks what comes out, what was moved, and that nothing is left behind.
     fn check(&self, gpu: &mut InterpretedGpu, buffers: &Buffers, launch: &Launch) -> (Vec<u16>, Profile) {
         gpu.launch(launch).unwrap();
-        let out: Vec<u16> = gpu.download(buffers.args.out, self.q_elements());
-        let reference = self.reference(buffers);
-        let width = self.head_dim as usize;
-        for (row, (out, reference)) in out.chunks(width).zip(reference.chunks(width)).enumerate() {
-            let error = relative_error(&wide(out), reference);
-            assert!(error < 1e-2, "{} row {row}: {error}", launch.kernel);
-        }
+        let out = self.check_rows(gpu, buffers);
         let profile = gpu.profiles.last().unwrap().1.clone();
         let row_bytes = self.q_elements() as u64 * 2;
         assert_eq!(traffic(&profile, "q").unique_read, row_bytes);
@@ -181,8 +187,8 @@ impl Case<'_> {
         let buffers = self.upload(gpu);
         let launch = attention::prefill(gpu.gpu(), buffers.args, self.head_dim, self.context());
         let (_, profile) = self.check(gpu, &buffers, &launch);
-        let rows = launch.grid[2] as u64;
-        let rows = if u64::from(self.tokens).div_ceil(64) == rows { 64 } else { 128 };
+        let rows = if launch.kernel.ends_with("rows_64") { 64 } else { 128 };
+        assert_eq!(launch.grid, [self.heads, buffers.args.sequences, self.tokens.div_ceil(rows)]);
         assert_eq!(profile.matrix_by_mark["scores"].effective, self.tiled_scores(rows));
         (launch, profile)
     }
@@ -284,7 +290,7 @@ fn scores_that_grow_and_fall_along_the_context_keep_their_weights() {
             .map(|(i, key)| {
                 let position = (i / 64) as f64;
                 let length = 6.0 * (position / positions as f64) * if i / 64 % 7 == 0 { 1.0 } else { 0.5 };
-                llmroof::backend::weights::to_bf16((key * length + 1e-3) as f32)
+                to_bf16((key * length + 1e-3) as f32)
             })
             .collect();
         gpu.write(buffers.args.keys, bytemuck::cast_slice(&grown)).unwrap();
@@ -295,11 +301,7 @@ fn scores_that_grow_and_fall_along_the_context_keep_their_weights() {
             attention::prefill(gpu.gpu(), buffers.args, 64, case.context())
         };
         gpu.launch(&launch).unwrap();
-        let out: Vec<u16> = gpu.download(buffers.args.out, case.q_elements());
-        let reference = case.reference(&buffers);
-        for (out, reference) in out.chunks(64).zip(reference.chunks(64)) {
-            assert!(relative_error(&wide(out), reference) < 1e-2);
-        }
+        case.check_rows(&gpu, &buffers);
     }
 }
 
@@ -359,5 +361,31 @@ fn as_many_splits_as_occupy_the_card() {
         // No split is so short that warps have nothing to do.
         assert_eq!(blocks(&card, 1, 96).0, 1);
         assert_eq!(blocks(&card, 64, 512).0, 1);
+    }
+}
+#[test]
+fn caches_of_more_than_four_billion_elements() {
+    for tokens in [1, 40] {
+        let case = Case { head_dim: 64, heads: 2, kv_heads: 2, tokens, capacity: 80, start: &[30] };
+        let mut gpu = InterpretedGpu::new(small(a100()));
+        let mut buffers = case.upload(&mut gpu);
+        // The heads' lines in allocations of their own, so far apart that the second starts beyond 2^32 elements.
+        let lines = |gpu: &mut InterpretedGpu, head: usize| {
+            [&buffers.keys, &buffers.values].map(|cache| {
+                let line = &cache[0][head];
+                let bits: Vec<u16> = line.iter().map(|&x| to_bf16(x as f32)).collect();
+                gpu.upload(&bits, "line")
+            })
+        };
+        let near = lines(&mut gpu, 0);
+        gpu.allocate(9 << 30, "what lies between").unwrap();
+        let far = lines(&mut gpu, 1);
+        assert_eq!(far[0] - near[0], far[1] - near[1]);
+        buffers.args.capacity = ((far[0] - near[0]) / 128) as u32;
+        [buffers.args.keys, buffers.args.values] = near;
+        let launch = if tokens == 1 { attention::decode } else { attention::prefill };
+        let launch = launch(gpu.gpu(), buffers.args, 64, case.context());
+        gpu.launch(&launch).unwrap();
+        case.check_rows(&gpu, &buffers);
     }
 }
