@@ -57,7 +57,8 @@ __device__ __forceinline__ uint4 normalised(uint4 x, uint4 norm, float scale) {
     u32 xs[4] = {x.x, x.y, x.z, x.w}, norms[4] = {norm.x, norm.y, norm.z, norm.w}, out[4];
 #pragma unroll
     for (u32 i = 0; i < 4; i++) {
-        out[i] = to_bf16x2(bf16_low(xs[i]) * scale * bf16_low(norms[i]), bf16_high(xs[i]) * scale * bf16_high(norms[i]));
+        out[i] = to_bf16x2(bf16_low(xs[i]) * scale * bf16_low(norms[i]),
+                           bf16_high(xs[i]) * scale * bf16_high(norms[i]));
     }
     return make_uint4(out[0], out[1], out[2], out[3]);
 }

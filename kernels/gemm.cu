@@ -18,7 +18,7 @@
 #include "stages.cuh"
 
 #define TOKENS 128u  // of a block
-#define GROUP 16u    // token tiles of a group, see `place`
+#define GROUP 16u    // token tiles of a group, at most: see `place`
 
 // Warps along the weights, columns of k in a step, steps that the ring holds.
 template <u32 warps, u32 k_step, u32 stages> struct Tile {
@@ -43,14 +43,15 @@ template <u32 warps, u32 k_step, u32 stages> struct Tile {
     }
 };
 
-// Tile of tokens and tile of weights of a block. Blocks run in the order of their index; groups of 16 token tiles
-// go through all weights, token tiles first, so that the blocks that run at once read about as many rows of x as
-// of w: sqrt(108 SMs x 256 / 128) = 15 token tiles.
-__device__ __forceinline__ void place(u32 block, u32 token_tiles, u32 weight_tiles, u32 *token_tile, u32 *weight_tile) {
-    u32 group = block / (GROUP * weight_tiles);
-    u32 first = group * GROUP;
-    u32 height = min(GROUP, token_tiles - first);
-    u32 rest = block - first * weight_tiles;
+// Tile of tokens and tile of weights of a block. Blocks run in the order of their index; groups of up to 16 token
+// tiles go through all weights, token tiles first, so that the blocks that run at once read about as many rows of x
+// as of w: sqrt(108 SMs x 256 / 128) = 15 token tiles.
+__device__ __forceinline__ void place(u32 token_tiles, u32 weight_tiles, u32 *token_tile, u32 *weight_tile) {
+    u32 groups = (token_tiles + GROUP - 1) / GROUP;
+    u32 height = (token_tiles + groups - 1) / groups;
+    u32 first = blockIdx.x / (height * weight_tiles) * height;
+    u32 rest = blockIdx.x - first * weight_tiles;
+    height = min(height, token_tiles - first);
     *weight_tile = rest / height;
     *token_tile = first + rest - *weight_tile * height;
 }
@@ -167,8 +168,9 @@ struct Staged {
 template <class T> __device__ __forceinline__ bool add_splits(const Linear &p, const Staged &staged) {
     constexpr u32 PIECES = 64 * 64 / 4;  // of a warp
     uint4 *mine = (uint4 *)staged.at + threadIdx.x % 32;
-    uint4 *partial = (uint4 *)p.partial + blockIdx.x * (u64)(T::THREADS / 32 * PIECES) + threadIdx.x / 32 * PIECES + threadIdx.x % 32;
-    u64 split_size = gridDim.x * (u64)(T::THREADS / 32 * PIECES);
+    u32 warps = T::THREADS / 32, warp = threadIdx.x / 32;
+    uint4 *partial = (uint4 *)p.partial + ((u64)blockIdx.x * warps + warp) * PIECES + threadIdx.x % 32;
+    u64 split_size = (u64)gridDim.x * warps * PIECES;
 #pragma unroll 8
     for (u32 i = 0; i < PIECES; i += 32) {
         store16(partial + blockIdx.y * split_size + i, mine[i]);
@@ -256,7 +258,9 @@ template <Stage stage, u32 warps, u32 k_step, u32 stages> __device__ __forceinli
     extern __shared__ __align__(128) u8 ring[];
     u32 lane = threadIdx.x % 32, warp = threadIdx.x / 32;
     u32 token_tile, weight_tile;
-    place(blockIdx.x, (p.rows + TOKENS - 1) / TOKENS, (tiles_of<stage>(p) * 16 + T::WEIGHTS - 1) / T::WEIGHTS, &token_tile, &weight_tile);
+    u32 token_tiles = (p.rows + TOKENS - 1) / TOKENS;
+    u32 weight_tiles = (tiles_of<stage>(p) * 16 + T::WEIGHTS - 1) / T::WEIGHTS;
+    place(token_tiles, weight_tiles, &token_tile, &weight_tile);
     u32 first_token = token_tile * TOKENS, first_tile = weight_tile * (T::WEIGHTS / 16);
 
     // The steps of this split; never none.
@@ -352,10 +356,14 @@ template <Stage stage, u32 warps, u32 k_step, u32 stages> __device__ __forceinli
     }
 }
 
-#define KERNELS(stage, name)                                                                                                     \
-    extern "C" __global__ void __launch_bounds__(256, 1) gemm_##name##_256(const __grid_constant__ Linear p) { gemm<stage, 4, 64, 3>(p); } \
-    extern "C" __global__ void __launch_bounds__(128, 2) gemm_##name##_128(const __grid_constant__ Linear p) { gemm<stage, 2, 32, 5>(p); } \
-    extern "C" __global__ void __launch_bounds__(64, 4) gemm_##name##_64(const __grid_constant__ Linear p) { gemm<stage, 1, 32, 3>(p); }
+#define KERNEL(name, stage, weights, blocks, k_step, stages)                                              \
+    extern "C" __global__ void __launch_bounds__(weights, blocks) name(const __grid_constant__ Linear p) { \
+        gemm<stage, weights / 64, k_step, stages>(p);                                                      \
+    }
+#define KERNELS(stage, name)                         \
+    KERNEL(gemm_##name##_256, stage, 256, 1, 64, 3)  \
+    KERNEL(gemm_##name##_128, stage, 128, 2, 32, 5)  \
+    KERNEL(gemm_##name##_64, stage, 64, 4, 32, 3)
 
 KERNELS(QKV, qkv)
 KERNELS(RESIDUAL, residual)

@@ -287,6 +287,12 @@ impl<'a> Lower<'a> {
             }
             Operand::Single(bits) if class == Class::Word => Ok(self.constant(class, u64::from(*bits))),
             Operand::Double(bits) if class == Class::Wide => Ok(self.constant(class, *bits)),
+            Operand::Decimal(value) if class == Class::Word && self.instruction.opcode.ends_with(".f32") => {
+                Ok(self.constant(class, u64::from((*value as f32).to_bits())))
+            }
+            Operand::Decimal(value) if class == Class::Wide && self.instruction.opcode.ends_with(".f64") => {
+                Ok(self.constant(class, value.to_bits()))
+            }
             Operand::Special(name) if class == Class::Word => {
                 let special = moves::special(name).ok_or_else(|| self.unknown(name))?;
                 Ok(self.special(special))
