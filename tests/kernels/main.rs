@@ -12,5 +12,6 @@ mod elementwise;
 mod fill;
 mod gemm;
 mod gemv;
+mod linear;
 mod reference;
 mod skinny;
