@@ -4,8 +4,6 @@
 
 #[path = "../support/gpu.rs"]
 mod gpu;
-mod numbers;
-
 mod attention;
 mod ceilings;
 mod elementwise;
@@ -14,6 +12,8 @@ mod forward;
 mod gemm;
 mod gemv;
 mod ledger;
+mod linear;
+mod numbers;
 mod reference;
 mod session;
 mod skinny;
