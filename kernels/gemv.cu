@@ -65,8 +65,8 @@ __device__ __forceinline__ float add_squares(float sum, u32 pair) {
 template <Stage stage> __device__ __forceinline__ void product(const Linear &p) {
     constexpr bool normed = stage != RESIDUAL;
     // Two of each, so that one barrier per tile is enough.
-    __shared__ float sums[2][TOKENS][TOKEN_STRIDE];  // [][token][warp x row of the tile]
-    __shared__ float squares[2][TOKENS][WARPS];
+    __shared__ __align__(16) float sums[2][TOKENS][TOKEN_STRIDE];  // [][token][warp x row of the tile]
+    __shared__ float squares[2][TOKENS][WARPS + 1];
     u32 warp = threadIdx.x / 32, lane = threadIdx.x % 32, g = lane / 4, t = lane % 4;
     u32 first = warp * SLICE + t * 8;
     u32 tiles = tiles_of<stage>(p);

@@ -121,13 +121,6 @@ __device__ __forceinline__ u32 shared_address(const void *pointer) {
     return (u32)__cvta_generic_to_shared(pointer);
 }
 
-__device__ __forceinline__ uint4 load16_shared(u32 shared) {
-    uint4 v;
-    asm volatile("ld.shared.v4.u32 {%0, %1, %2, %3}, [%4];"
-                 : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w) : "r"(shared) : "memory");
-    return v;
-}
-
 // Copies 16 bytes to shared memory in the background; with `bytes` = 0 it writes zeros and reads nothing.
 __device__ __forceinline__ void copy16_async(u32 to_shared, const void *from, u32 bytes = 16) {
     asm volatile("cp.async.cg.shared.global.L2::128B [%0], [%1], 16, %2;"

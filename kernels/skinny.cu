@@ -8,9 +8,8 @@
 //
 // A step's rows of 128 bytes lie in shared memory with their 16-byte chunks permuted by the row (chunk ^ row % 8):
 // neither the copies nor ldmatrix meet a bank twice. A warp multiplies 32 of the weight rows with all tokens, so
-// weights are read from shared memory once and tokens four times: (16 + 16 + 5 N / 8) KB per 16 KB of weights, of
-// which shared memory gives 128 bytes a clock: 57 bytes of weights a clock at N = 16, 28 at N = 64. An H200's memory
-// gives each multiprocessor 20, an A100's 13.
+// weights are read from shared memory once and tokens four times: 289 + 5 N clocks for 16 KB of weights, which is 44
+// bytes a clock at N = 16 and 27 at N = 64. An H200's memory gives each multiprocessor 20, an A100's 13.
 //
 // In flight are 48 KB of weights a block (32 KB at N = 64), in two blocks per multiprocessor.
 #include "stages.cuh"
@@ -79,10 +78,11 @@ __device__ __forceinline__ float add_squares(float sum, u32 pair) {
     return fmaf(bf16_high(pair), bf16_high(pair), sum);
 }
 
-// Products of one warp: [m][n][], m the two tiles of its rows, n eight tokens each, as mma leaves them.
+// Of one warp: products [m][n][], m the two tiles of its rows, n eight tokens each, as mma leaves them, and squares
+// of its quarter of k. Lane (g, t) has those of tokens 8 n + g, and of every fourth pair of k.
 template <u32 N> struct Sums {
     float c[2][N / 8][4];
-    float squares[N / 16];  // of the token chunks that this thread copied
+    float squares[N / 8];
 };
 
 template <Stage stage, u32 N> __device__ __forceinline__ void multiply(Sums<N> &sums, u32 stage_memory) {
@@ -90,12 +90,6 @@ template <Stage stage, u32 N> __device__ __forceinline__ void multiply(Sums<N> &
     u32 tokens = stage_memory + WEIGHT_BYTES;
     u32 norm[8];  // elements 2t, 2t+1 of the step's eight chunks: every row of the matrices is the same chunk
     if (stage != RESIDUAL) {
-#pragma unroll
-        for (u32 i = 0; i < N / 16; i++) {
-            uint4 v = load16_shared(tokens + own_chunk() + i * 16 * ROW_BYTES);
-            float sum = add_squares(add_squares(sums.squares[i], v.x), v.y);
-            sums.squares[i] = add_squares(add_squares(sum, v.z), v.w);
-        }
         u32 from = tokens + N * ROW_BYTES + lane / 8 * 16;
         ldmatrix4(norm, from);
         ldmatrix4(norm + 4, from + 64);
@@ -112,10 +106,14 @@ template <Stage stage, u32 N> __device__ __forceinline__ void multiply(Sums<N> &
             ldmatrix4(a[m], weights_row + m * 16 * ROW_BYTES + (weights_chunk ^ k * 32));
         }
 #pragma unroll
-        for (u32 n = 0; n < N / 16; n++) {
+        for (u32 n = 0; n < N / 8; n += 2) {
             u32 b[4];
-            ldmatrix4(b, tokens_row + n * 16 * ROW_BYTES + (tokens_chunk ^ k * 32));
+            ldmatrix4(b, tokens_row + n * 8 * ROW_BYTES + (tokens_chunk ^ k * 32));
             if (stage != RESIDUAL) {
+                if (warp == k) {
+                    sums.squares[n] = add_squares(add_squares(sums.squares[n], b[0]), b[1]);
+                    sums.squares[n + 1] = add_squares(add_squares(sums.squares[n + 1], b[2]), b[3]);
+                }
 #pragma unroll
                 for (u32 i = 0; i < 4; i++) {
                     b[i] = mul_bf16x2(b[i], norm[2 * k + i % 2]);
@@ -123,8 +121,8 @@ template <Stage stage, u32 N> __device__ __forceinline__ void multiply(Sums<N> &
             }
 #pragma unroll
             for (u32 m = 0; m < 2; m++) {
-                mma_bf16(sums.c[m][2 * n], a[m], b[0], b[1]);
-                mma_bf16(sums.c[m][2 * n + 1], a[m], b[2], b[3]);
+                mma_bf16(sums.c[m][n], a[m], b[0], b[1]);
+                mma_bf16(sums.c[m][n + 1], a[m], b[2], b[3]);
             }
         }
     }
@@ -224,7 +222,6 @@ __device__ __forceinline__ void finish_tile(const Linear &p, u32 tile, const Sum
 template <Stage stage, u32 N> __device__ __forceinline__ void product(const Linear &p) {
     constexpr u32 stages = Shape<N>::stages;
     extern __shared__ __align__(128) u8 memory[];
-    __shared__ float scales[N];  // sums of squares of the tokens
     u32 tiles = (tiles_of<stage>(p) + TILES - 1) / TILES;
     u32 steps = (p.k + STEP - 1) / STEP;
     u32 total = tiles * steps, count = gridDim.x;
@@ -262,8 +259,7 @@ template <Stage stage, u32 N> __device__ __forceinline__ void product(const Line
 
     u64 best[N / 16] = {};
     Sums<N> sums = {};
-    u32 from = 0;                // step at which this block's part of the tile begins
-    from = step;
+    u32 from = step;                 // where this block's part of the tile begins
     u32 now = 0, free = stages - 1;  // stage that is multiplied, stage that is copied to
     for (u32 at = begin; at < end; at++) {
         copy_wait<stages - 2>();
@@ -281,17 +277,24 @@ template <Stage stage, u32 N> __device__ __forceinline__ void product(const Line
         if (step < steps && at + 1 < end) {
             continue;
         }
+        // Sums of squares of the tokens: of each warp, then of all in the first row. They lie where the last step
+        // was, which is not copied to before all threads meet again.
+        auto scales = (float(*)[N])(memory + free * Shape<N>::stage_bytes);
         if (stage != RESIDUAL) {
+            __syncthreads();
 #pragma unroll
-            for (u32 i = 0; i < N / 16; i++) {
-                float sum = sums.squares[i];
-#pragma unroll
-                for (u32 other = 1; other < 8; other *= 2) {
-                    sum += __shfl_xor_sync(0xffffffff, sum, other);
+            for (u32 n = 0; n < N / 8; n++) {
+                float sum = sums.squares[n];
+                sum += __shfl_xor_sync(0xffffffff, sum, 1);
+                sum += __shfl_xor_sync(0xffffffff, sum, 2);
+                if (threadIdx.x % 4 == 0) {
+                    scales[threadIdx.x / 32][n * 8 + threadIdx.x % 32 / 4] = sum;
                 }
-                if (threadIdx.x % 8 == 0) {
-                    scales[threadIdx.x / 8 + i * 16] = sum;
-                }
+            }
+            __syncthreads();
+            if (threadIdx.x < N) {
+                u32 token = threadIdx.x;
+                scales[0][token] = scales[0][token] + scales[1][token] + scales[2][token] + scales[3][token];
             }
             __syncthreads();
         }
@@ -299,8 +302,8 @@ template <Stage stage, u32 N> __device__ __forceinline__ void product(const Line
         // Block i has step s where total * i / count <= s, rounded down: the last such i.
         u32 first = (u32)(((u64)(tile * steps + 1) * count - 1) / total);
         u32 last = (u32)(((u64)(tile + 1) * steps * count - 1) / total);
-        if (whole || gather<stage, N>(p, tile, first, last, sums, scales)) {
-            finish_tile<stage, N>(p, tile, sums, scales, best);
+        if (whole || gather<stage, N>(p, tile, first, last, sums, scales[0])) {
+            finish_tile<stage, N>(p, tile, sums, scales[0], best);
         }
         sums = {};
         from = step = 0;

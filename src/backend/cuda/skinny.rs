@@ -19,7 +19,7 @@ const STEP: u32 = 64;
 /// A block below this many steps is through before its pipeline has filled.
 const FEWEST_STEPS: u32 = 4;
 /// Shared memory of a block besides the pipeline's: the kernel's own, and what the driver keeps.
-const RESERVED_SHARED: u32 = 512 + 1024;
+const RESERVED_SHARED: u32 = 128 + 1024;
 /// Bytes of partial sums of one tile that its last block adds up alone: 1 us at what one multiprocessor reads.
 const MOST_GATHERED: u64 = 96 * 1024;
 
