@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use llmroof::backend::cuda::driver::Gpu;
+use llmroof::backend::cuda::driver::{Driver, Gpu};
 use llmroof::backend::cuda::step::Pass;
 use llmroof::backend::cuda::suite::Suite;
 use llmroof::backend::weights::RandomWeights;
@@ -12,6 +12,7 @@ use llmroof::workload::{Cost, Phase, Stage, Workload};
 use ptx_interpreter::Profile;
 
 use crate::gpu::{InterpretedGpu, a100, h100};
+use crate::numbers::normals;
 
 /// What a stage executed and moved, summed over its layers.
 #[derive(Debug, Default, PartialEq)]
@@ -96,10 +97,21 @@ pub fn count(gpu: Gpu, model: &ModelSpec, pass: Pass) -> BTreeMap<Stage, Counted
     }
     let fed = suite.feed(&tokens(pass.tokens), false).unwrap();
     assert_eq!(fed, pass);
+    let buffers = suite.buffers().unwrap();
+    let activations = [
+        (buffers.residual, model.hidden),
+        (buffers.q, model.q_width()),
+        (buffers.attended, model.q_width()),
+        (buffers.gated, model.ffn),
+    ];
     let mut counted = BTreeMap::<Stage, Counted>::new();
-    for stage in suite.launches(pass).unwrap() {
+    for (seed, stage) in suite.launches(pass).unwrap().into_iter().enumerate() {
+        // An activation may happen to be zero, which would count as padding: every stage is fed values that are not.
+        for (buffer, width) in activations {
+            let values = normals(seed as u64, (pass.rows() * width) as usize, 1.0);
+            suite.driver_mut().write(buffer, bytemuck::cast_slice(&values)).unwrap();
+        }
         for launch in &stage.launches {
-            use llmroof::backend::cuda::driver::Driver;
             suite.driver_mut().profiles.clear();
             suite.driver_mut().launch(launch).unwrap();
             counted.entry(stage.stage).or_default().add(&suite.driver().profiles[0].1);

@@ -280,6 +280,11 @@ impl<D: Driver> Suite<D> {
         Ok(chosen)
     }
 
+    /// The buffers of the pass that was fed last.
+    pub fn buffers(&self) -> Option<Buffers> {
+        Some(self.loaded.as_ref()?.sequences.as_ref()?.buffers)
+    }
+
     /// The GPU.
     pub fn gpu(&self) -> &Gpu {
         self.driver.gpu()
