@@ -71,10 +71,31 @@ __device__ __forceinline__ uint4 load16_streamed(const void *from) {
     return v;
 }
 
+// The same where `valid`; elsewhere zeros, and no access. Unlike `nc` loads the assembler keeps it in its place
+// before or after a `__syncwarp`, which is how loads are held ahead of their use.
+__device__ __forceinline__ uint4 load16_streamed(const void *from, bool valid) {
+    uint4 v;
+    asm volatile("{ .reg .pred valid; setp.ne.u32 valid, %5, 0; "
+                 "mov.u32 %0, 0; mov.u32 %1, 0; mov.u32 %2, 0; mov.u32 %3, 0; "
+                 "@valid ld.global.L1::no_allocate.L2::128B.v4.u32 {%0, %1, %2, %3}, [%4]; }"
+                 : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w) : "l"(from), "r"((u32)valid) : "memory");
+    return v;
+}
+
 __device__ __forceinline__ uint4 load16(const void *from) {
     uint4 v;
     asm volatile("ld.global.v4.u32 {%0, %1, %2, %3}, [%4];"
                  : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w) : "l"(from) : "memory");
+    return v;
+}
+
+// The same where `valid`; elsewhere zeros, and no access.
+__device__ __forceinline__ uint4 load16(const void *from, bool valid) {
+    uint4 v;
+    asm volatile("{ .reg .pred valid; setp.ne.u32 valid, %5, 0; "
+                 "mov.u32 %0, 0; mov.u32 %1, 0; mov.u32 %2, 0; mov.u32 %3, 0; "
+                 "@valid ld.global.v4.u32 {%0, %1, %2, %3}, [%4]; }"
+                 : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w) : "l"(from), "r"((u32)valid) : "memory");
     return v;
 }
 
@@ -98,6 +119,13 @@ __device__ __forceinline__ uint4 load16_once(const void *from, bool valid) {
 // The 32-bit address that shared-memory instructions take.
 __device__ __forceinline__ u32 shared_address(const void *pointer) {
     return (u32)__cvta_generic_to_shared(pointer);
+}
+
+__device__ __forceinline__ uint4 load16_shared(u32 shared) {
+    uint4 v;
+    asm volatile("ld.shared.v4.u32 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w) : "r"(shared) : "memory");
+    return v;
 }
 
 // Copies 16 bytes to shared memory in the background; with `bytes` = 0 it writes zeros and reads nothing.

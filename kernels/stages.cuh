@@ -82,12 +82,13 @@ __device__ __forceinline__ uint4 eight_to_bf16(const float v[8]) {
     return make_uint4(to_bf16x2(v[0], v[1]), to_bf16x2(v[2], v[3]), to_bf16x2(v[4], v[5]), to_bf16x2(v[6], v[7]));
 }
 
-__device__ __forceinline__ void add_eight(u16 *to, const float v[8]) {
-    uint4 old = load16(to);
+__device__ __forceinline__ void add_eight(u16 *to, uint4 old, const float v[8]) {
     float sum[8] = {bf16_low(old.x) + v[0], bf16_high(old.x) + v[1], bf16_low(old.y) + v[2], bf16_high(old.y) + v[3],
                     bf16_low(old.z) + v[4], bf16_high(old.z) + v[5], bf16_low(old.w) + v[6], bf16_high(old.w) + v[7]};
     store16(to, eight_to_bf16(sum));
 }
+
+__device__ __forceinline__ void add_eight(u16 *to, const float v[8]) { add_eight(to, load16(to), v); }
 
 // Order of floats as order of integers, the lower index winning among equals; never 0.
 __device__ __forceinline__ u64 ranked(float value, u32 index) {

@@ -4,6 +4,7 @@
 
 pub mod cpu;
 pub mod cuda;
+mod rope;
 pub mod weights;
 
 use crate::error::Result;
@@ -156,6 +157,15 @@ pub trait Session {
 
     /// How it runs the work.
     fn setup(&self) -> Setup;
+
+    /// Whether the kernels can run this model with these activations.
+    ///
+    /// # Errors
+    /// What they cannot do.
+    fn supports(&self, model: &ModelSpec, activations: DType) -> Result<()> {
+        let _ = (model, activations);
+        Ok(())
+    }
 
     /// Memory that can still be taken.
     fn available_memory(&self) -> Bytes;

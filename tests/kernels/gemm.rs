@@ -1,1 +1,359 @@
-//! See main.rs.
+//! Products of many token rows: every stage, with every tile, against float64, with what they move and compute.
+
+use llmroof::backend::cuda::args::LinearArgs;
+use llmroof::backend::cuda::driver::Driver;
+use llmroof::backend::cuda::gemm::{self, Plan, Tile};
+use llmroof::backend::cuda::gemv::LinearStage;
+use ptx_interpreter::{MatrixWork, Profile};
+
+use super::gpu::{InterpretedGpu, a100, h100};
+use super::numbers::{normals, relative_error, wide};
+
+/// `[rows][n]` products of `x[rows][k]` and `w[n][k]`.
+fn products(x: &[u16], w: &[u16], k: usize) -> Vec<f64> {
+    let (x, w) = (wide(x), wide(w));
+    let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
+    x.chunks_exact(k).flat_map(|x| w.chunks_exact(k).map(move |w| dot(x, w))).collect()
+}
+
+fn assert_rows_close(out: &[u16], expected: &[f64], width: usize) {
+    let rows = wide(out);
+    assert_eq!(rows.len(), expected.len());
+    for (row, (out, expected)) in rows.chunks_exact(width).zip(expected.chunks_exact(width)).enumerate() {
+        let error = relative_error(out, expected);
+        assert!(error < 4e-3, "row {row}: {error}");
+    }
+}
+
+/// Runs a product twice, so that counters that were not zero again would show, and checks what holds for all:
+/// the padding is zeros, no bank conflicts, no local memory, each tile reads all of its inputs once, in pieces of
+/// 16 bytes.
+fn run(
+    gpu: &mut InterpretedGpu,
+    plan: Plan,
+    stage: LinearStage,
+    mut args: LinearArgs,
+    again: impl Fn(&mut InterpretedGpu),
+) -> Profile {
+    let needs = plan.workspace(stage, &args);
+    args.partial = gpu.allocate(needs.partial_bytes.max(16), "partial").unwrap();
+    args.arrivals = gpu.upload(&vec![0u32; needs.arrivals.max(1) as usize], "arrivals");
+    let launch = plan.launch(stage, args);
+    gpu.launch(&launch).unwrap();
+    again(gpu);
+    gpu.launch(&launch).unwrap();
+    assert!(gpu.download::<u32>(args.arrivals, needs.arrivals as usize).iter().all(|&count| count == 0));
+
+    let (_, profile) = gpu.profiles.pop().unwrap();
+    let weights = u64::from(args.n) * if stage == LinearStage::GateUp { 2 } else { 1 };
+    let [rows, k] = [args.rows, args.k].map(u64::from);
+    let (token_tiles, tiles) = (rows.div_ceil(128), u64::from(launch.grid[0]));
+    assert_eq!(profile.matrix.effective, 2 * rows * weights * k);
+    assert!(profile.matrix.executed >= 2 * tiles * 128 * u64::from(plan.tile.weights) * k);
+    assert!(profile.shared_passes > 0);
+    assert_eq!(profile.shared_passes, profile.shared_passes_least, "bank conflicts");
+    assert_eq!(profile.local_bytes, 0);
+    for (name, bytes, times) in
+        [("x", rows * k * 2, tiles / token_tiles), ("w", weights * k * 2, token_tiles)]
+    {
+        let read: Vec<_> = profile.traffic.iter().filter(|traffic| traffic.name == name).collect();
+        assert_eq!(read.iter().map(|traffic| traffic.unique_read).sum::<u64>(), bytes, "{name}");
+        assert_eq!(read.iter().map(|traffic| traffic.read_by_warps).sum::<u64>(), bytes * times, "{name}");
+        assert!(read.iter().all(|traffic| traffic.widths.keys().eq([&16]) && traffic.written == 0), "{name}");
+    }
+    profile
+}
+
+/// Distinct bytes read and written of all allocations of a name.
+fn unique(profile: &Profile, name: &str) -> (u64, u64) {
+    let of_name = || profile.traffic.iter().filter(|traffic| traffic.name == name);
+    (of_name().map(|t| t.unique_read).sum(), of_name().map(|t| t.unique_written).sum())
+}
+
+/// Every tile with k in one piece and in three.
+fn plans() -> impl Iterator<Item = Plan> {
+    Tile::ALL.into_iter().flat_map(|tile| [1, 3].map(|splits| Plan { tile, splits }))
+}
+
+fn check_residual(
+    gpu: llmroof::backend::cuda::driver::Gpu,
+    plan: Plan,
+    rows: usize,
+    n: usize,
+    k: usize,
+    x_stride: usize,
+) {
+    let x = normals(1, rows * x_stride, 1.0);
+    let w = normals(2, n * k, 1.0 / (k as f64).sqrt());
+    let residual = normals(3, rows * n, 1.0);
+    let mut gpu = InterpretedGpu::new(gpu);
+    let args = LinearArgs {
+        x: gpu.upload(&x, "x"),
+        w0: gpu.upload(&w, "w"),
+        y: gpu.upload(&residual, "y"),
+        rows: rows as u32,
+        k: k as u32,
+        n: n as u32,
+        x_stride: x_stride as u32,
+        ..LinearArgs::default()
+    };
+    let profile = run(&mut gpu, plan, LinearStage::Residual, args, |gpu| {
+        gpu.write(args.y, bytemuck::cast_slice(&residual)).unwrap()
+    });
+
+    let x: Vec<u16> = x.chunks_exact(x_stride).flat_map(|row| &row[..k]).copied().collect();
+    let expected: Vec<f64> =
+        products(&x, &w, k).iter().zip(wide(&residual)).map(|(product, old)| product + old).collect();
+    assert_rows_close(&gpu.download(args.y, rows * n), &expected, n);
+    let bytes = (rows * n * 2) as u64;
+    assert_eq!(unique(&profile, "y"), (bytes, bytes));
+}
+
+#[test]
+fn residual_adds_the_product() {
+    for plan in plans() {
+        check_residual(a100(), plan, 129, 264, 136, 136);
+        check_residual(h100(), plan, 65, 328, 264, 272);
+    }
+}
+
+#[test]
+fn a_product_shorter_than_a_step() {
+    for tile in Tile::ALL {
+        check_residual(a100(), Plan { tile, splits: 1 }, 65, 72, 8, 8);
+    }
+}
+
+#[test]
+fn more_token_tiles_than_a_group_has() {
+    for tile in Tile::ALL {
+        check_residual(a100(), Plan { tile, splits: 1 }, 16 * 128 + 2, 2 * tile.weights as usize + 8, 24, 24);
+    }
+}
+
+#[test]
+fn gate_up_is_silu_of_gate_times_up() {
+    for (gpu, plan) in
+        plans().map(|plan| (a100(), plan)).chain([(h100(), Plan { tile: Tile::ALL[0], splits: 1 })])
+    {
+        let (rows, n, k) = (200, 152, 264);
+        let x = normals(4, rows * k, 1.0);
+        let [gate, up] = [5, 6].map(|seed| normals(seed, n * k, 1.0 / (k as f64).sqrt()));
+        let mut gpu = InterpretedGpu::new(gpu);
+        let args = LinearArgs {
+            x: gpu.upload(&x, "x"),
+            w0: gpu.upload(&gate, "w"),
+            w1: gpu.upload(&up, "w"),
+            y: gpu.allocate((rows * n * 2) as u64, "y").unwrap(),
+            rows: rows as u32,
+            k: k as u32,
+            n: n as u32,
+            x_stride: k as u32,
+            ..LinearArgs::default()
+        };
+        let profile = run(&mut gpu, plan, LinearStage::GateUp, args, |_| ());
+
+        let silu = |x: f64| x / (1.0 + (-x).exp());
+        let expected: Vec<f64> = products(&x, &gate, k)
+            .iter()
+            .zip(products(&x, &up, k))
+            .map(|(gate, up)| silu(*gate) * up)
+            .collect();
+        assert_rows_close(&gpu.download(args.y, rows * n), &expected, n);
+        assert_eq!(unique(&profile, "y"), (0, (rows * n * 2) as u64));
+    }
+}
+
+/// A product of several sequences, each at another position.
+struct Qkv {
+    heads: usize,
+    kv_heads: usize,
+    head_dim: usize,
+    tokens: usize,
+    start: Vec<u32>,
+}
+
+impl Qkv {
+    /// Radians per position of pair `i`.
+    fn frequency(&self, i: usize) -> f64 {
+        10_000f64.powf(-2.0 * i as f64 / self.head_dim as f64)
+    }
+
+    /// `heads` rows of `head_dim`, turned.
+    fn rotated(&self, heads: &[f64], position: u32) -> Vec<f64> {
+        let half = self.head_dim / 2;
+        let turned = |head: &[f64], i: usize| {
+            let (sin, cos) = (f64::from(position) * self.frequency(i % half)).sin_cos();
+            if i < half { head[i] * cos - head[i + half] * sin } else { head[i] * cos + head[i - half] * sin }
+        };
+        heads
+            .chunks_exact(self.head_dim)
+            .flat_map(|head| (0..self.head_dim).map(move |i| turned(head, i)))
+            .collect()
+    }
+
+    fn check(&self, gpu: llmroof::backend::cuda::driver::Gpu, plan: Plan) {
+        let (k, sequences, capacity) = (136, self.start.len(), 300);
+        let (rows, q_width, kv_width) =
+            (sequences * self.tokens, self.heads * self.head_dim, self.kv_heads * self.head_dim);
+        let x = normals(7, rows * k, 1.0);
+        let [wq, wk, wv] = [(8, q_width), (9, kv_width), (10, kv_width)]
+            .map(|(seed, width)| normals(seed, width * k, 1.0 / (k as f64).sqrt()));
+        let cache = normals(11, sequences * kv_width * capacity, 1.0);
+        let turns: Vec<u64> = (0..self.head_dim / 2)
+            .map(|i| (self.frequency(i) / std::f64::consts::TAU * 2f64.powi(64)) as u64)
+            .collect();
+
+        let mut gpu = InterpretedGpu::new(gpu);
+        let args = LinearArgs {
+            x: gpu.upload(&x, "x"),
+            w0: gpu.upload(&wq, "w"),
+            w1: gpu.upload(&wk, "w"),
+            w2: gpu.upload(&wv, "w"),
+            y: gpu.allocate((rows * q_width * 2) as u64, "y").unwrap(),
+            keys: gpu.upload(&cache, "keys"),
+            values: gpu.upload(&cache, "values"),
+            turns: gpu.upload(&turns, "turns"),
+            start: gpu.upload(&self.start, "start"),
+            rows: rows as u32,
+            k: k as u32,
+            n: (q_width + 2 * kv_width) as u32,
+            x_stride: k as u32,
+            tokens: self.tokens as u32,
+            head_dim: self.head_dim as u32,
+            q_width: q_width as u32,
+            kv_width: kv_width as u32,
+            capacity: capacity as u32,
+            ..LinearArgs::default()
+        };
+        let profile = run(&mut gpu, plan, LinearStage::Qkv, args, |_| ());
+
+        let [q, keys, values] = [&wq, &wk, &wv].map(|w| products(&x, w, k));
+        let position = |row: usize| self.start[row / self.tokens] + (row % self.tokens) as u32;
+        let expected: Vec<f64> =
+            (0..rows).flat_map(|row| self.rotated(&q[row * q_width..][..q_width], position(row))).collect();
+        assert_rows_close(&gpu.download(args.y, rows * q_width), &expected, q_width);
+
+        // The caches have the new rows at their positions, and all else as it was.
+        let mut expected = [wide(&cache), wide(&cache)];
+        for row in 0..rows {
+            let new = [
+                self.rotated(&keys[row * kv_width..][..kv_width], position(row)),
+                values[row * kv_width..][..kv_width].to_vec(),
+            ];
+            for (expected, new) in expected.iter_mut().zip(new) {
+                for (head, new) in new.chunks_exact(self.head_dim).enumerate() {
+                    let line = (row / self.tokens * self.kv_heads + head) * capacity + position(row) as usize;
+                    expected[line * self.head_dim..][..self.head_dim].copy_from_slice(new);
+                }
+            }
+        }
+        for (address, expected) in [args.keys, args.values].into_iter().zip(&expected) {
+            assert_rows_close(&gpu.download(address, cache.len()), expected, self.head_dim);
+        }
+        assert_eq!(unique(&profile, "y"), (0, (rows * q_width * 2) as u64));
+        for name in ["keys", "values"] {
+            assert_eq!(unique(&profile, name), (0, (rows * kv_width * 2) as u64));
+        }
+    }
+}
+
+#[test]
+fn qkv_rotates_and_appends() {
+    for plan in plans() {
+        Qkv { heads: 4, kv_heads: 2, head_dim: 64, tokens: 43, start: vec![5, 0, 250] }.check(a100(), plan);
+    }
+    for tile in Tile::ALL {
+        Qkv { heads: 3, kv_heads: 1, head_dim: 128, tokens: 65, start: vec![17] }
+            .check(h100(), Plan { tile, splits: 1 });
+    }
+}
+
+#[test]
+fn qkv_of_heads_that_tiles_cut() {
+    for tile in Tile::ALL {
+        Qkv { heads: 5, kv_heads: 1, head_dim: 80, tokens: 1, start: (0..70).collect() }
+            .check(a100(), Plan { tile, splits: 2 });
+    }
+}
+
+#[test]
+fn lm_head_chooses_the_first_of_the_greatest() {
+    for (gpu, tile) in Tile::ALL.into_iter().flat_map(|tile| [(a100(), tile), (h100(), tile)]) {
+        let (rows, n, k) = (130, 301, 72);
+        let x = normals(12, rows * k, 1.0);
+        let mut w = normals(13, n * k, 1.0);
+        // Every row of the second half but the last is one of the first again.
+        w.copy_within(0..n / 2 * k, n / 2 * k);
+        let mut gpu = InterpretedGpu::new(gpu);
+        let args = LinearArgs {
+            x: gpu.upload(&x, "x"),
+            w0: gpu.upload(&w, "w"),
+            logits: gpu.allocate((rows * n * 4) as u64, "logits").unwrap(),
+            chosen: gpu.allocate((rows * 4) as u64, "chosen").unwrap(),
+            best: gpu.upload(&vec![0u64; rows], "best"),
+            rows: rows as u32,
+            k: k as u32,
+            n: n as u32,
+            x_stride: k as u32,
+            ..LinearArgs::default()
+        };
+        run(&mut gpu, Plan { tile, splits: 1 }, LinearStage::LmHead, args, |_| ());
+
+        let logits = gpu.download::<f32>(args.logits, rows * n);
+        let chosen = gpu.download::<u32>(args.chosen, rows);
+        let expected = products(&x, &w, k);
+        for row in 0..rows {
+            let (logits, expected) = (&logits[row * n..][..n], &expected[row * n..][..n]);
+            let wide: Vec<f64> = logits.iter().copied().map(f64::from).collect();
+            assert!(relative_error(&wide, expected) < 1e-5);
+            let first = (0..n).rev().max_by(|&a, &b| logits[a].total_cmp(&logits[b])).unwrap();
+            assert_eq!(chosen[row] as usize, first, "row {row}");
+        }
+        assert!(chosen.iter().any(|&token| (token as usize) < n / 2), "no tie was decided");
+        assert_eq!(gpu.download::<u64>(args.best, rows), vec![0; rows]);
+    }
+}
+
+#[test]
+fn executed_work_is_that_of_whole_tiles() {
+    let (rows, n, k) = (128, 256, 128);
+    let mut gpu = InterpretedGpu::new(a100());
+    let args = LinearArgs {
+        x: gpu.upload(&normals(1, rows * k, 1.0), "x"),
+        w0: gpu.upload(&normals(2, n * k, 1.0), "w"),
+        y: gpu.upload(&normals(3, rows * n, 1.0), "y"),
+        rows: rows as u32,
+        k: k as u32,
+        n: n as u32,
+        x_stride: k as u32,
+        ..LinearArgs::default()
+    };
+    for plan in plans().filter(|plan| plan.splits == 1) {
+        let profile = run(&mut gpu, plan, LinearStage::Residual, args, |_| ());
+        let flops = 2 * (rows * n * k) as u64;
+        assert_eq!(profile.matrix, MatrixWork { executed: flops, effective: flops });
+    }
+}
+
+/// llama-8b: hidden 4096, ffn 14336, vocabulary 128256.
+#[test]
+fn the_plan_fills_the_gpu() {
+    let product = |rows, n, k| LinearArgs { rows, n, k, ..LinearArgs::default() };
+    for gpu in [a100(), h100()] {
+        let best = |stage, args| Plan::best(&gpu, stage, &args);
+        // A long prompt fills it with large tiles.
+        let long = best(LinearStage::GateUp, product(8192, 14_336, 4096));
+        assert!(long.tile.weights >= 128 && long.splits == 1);
+        assert_eq!(best(LinearStage::LmHead, product(128, 128_256, 4096)).splits, 1);
+        // A decode step of 128 sequences has 16 tiles of 256 rows: k is split.
+        for k in [4096, 14_336] {
+            let args = product(128, 4096, k);
+            let launch = gemm::launch(&gpu, LinearStage::Residual, args);
+            let blocks = launch.grid[0] * launch.grid[1];
+            assert!(blocks >= gpu.multiprocessors * 3 / 4, "{blocks} blocks");
+            let needs = gemm::workspace(&gpu, LinearStage::Residual, &args);
+            assert_eq!(needs.partial_bytes, u64::from(launch.grid[1]) * 128 * 4096 * 4);
+        }
+    }
+}

@@ -4,13 +4,17 @@
 
 #[path = "../support/gpu.rs"]
 mod gpu;
-mod numbers;
-
 mod attention;
 mod ceilings;
 mod elementwise;
 mod fill;
+mod forward;
 mod gemm;
 mod gemv;
+mod ledger;
+mod linear;
+mod numbers;
 mod reference;
+mod session;
 mod skinny;
+mod table;

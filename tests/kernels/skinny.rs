@@ -1,1 +1,70 @@
-//! See main.rs.
+//! Linear stages of 9 to 64 token rows.
+
+use llmroof::backend::cuda::driver::Gpu;
+use llmroof::backend::cuda::skinny;
+use llmroof::workload::Stage;
+
+use super::gpu::{a100, h100};
+use super::linear::{Case, Kernels, model};
+
+const KERNELS: Kernels = (skinny::launch, skinny::workspace);
+
+fn with_multiprocessors(multiprocessors: u32) -> Gpu {
+    Gpu { multiprocessors, ..a100() }
+}
+
+#[test]
+fn every_stage_with_9_33_and_64_tokens() {
+    let model = model(136, 104, 2, 1, 64, 251);
+    for stage in [Stage::Qkv, Stage::OutProj, Stage::GateUp, Stage::Down, Stage::LmHead] {
+        for sequences in [9, 16, 17, 33, 64] {
+            for gpu in [a100(), h100()] {
+                Case::new(stage, model.clone(), sequences, 1).check(gpu, KERNELS);
+            }
+        }
+    }
+}
+
+#[test]
+fn tiles_in_pieces_of_every_kind() {
+    // 3 tiles of 20 steps on 1 to 15 blocks: whole tiles, shared ends, tiles of many blocks, blocks of many tiles.
+    for multiprocessors in [1, 2, 3, 7] {
+        for (rows, stage) in
+            [(12, Stage::GateUp), (40, Stage::GateUp), (20, Stage::LmHead), (64, Stage::LmHead)]
+        {
+            let model = model(20 * 64 - 8, 3 * 64 - 8, 1, 1, 16, 3 * 128 - 5);
+            Case::new(stage, model, rows, 1).check(with_multiprocessors(multiprocessors), KERNELS);
+        }
+    }
+}
+
+#[test]
+fn several_tokens_of_a_sequence_go_to_positions_in_a_row() {
+    for head_dim in [16, 64, 128] {
+        Case::new(Stage::Qkv, model(72, 8, 6, 2, head_dim, 8), 3, 7).check(h100(), KERNELS);
+    }
+}
+
+#[test]
+fn only_the_last_token_of_a_sequence_gets_logits() {
+    Case::new(Stage::LmHead, model(72, 8, 1, 1, 16, 33), 11, 2).check(a100(), KERNELS);
+}
+
+#[test]
+fn the_lowest_of_equal_logits_is_chosen() {
+    for multiprocessors in [1, 108] {
+        let case =
+            Case { distinct_logits: 7, ..Case::new(Stage::LmHead, model(520, 8, 1, 1, 16, 333), 20, 1) };
+        let chosen = case.check(with_multiprocessors(multiprocessors), KERNELS).chosen;
+        assert!(chosen.iter().all(|&index| index < 7), "{chosen:?}");
+    }
+}
+
+#[test]
+fn no_two_lanes_meet_in_a_bank_of_shared_memory() {
+    for (rows, stage) in [(16, Stage::GateUp), (32, Stage::Down), (64, Stage::Qkv)] {
+        let outcome =
+            Case::new(stage, model(512, 512, 8, 2, 64, 8), rows, 1).check(with_multiprocessors(2), KERNELS);
+        assert_eq!(outcome.profile.shared_passes, outcome.profile.shared_passes_least, "{stage}");
+    }
+}

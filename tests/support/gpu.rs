@@ -97,7 +97,8 @@ impl Driver for InterpretedGpu {
         let module = self.modules.entry(launch.source).or_insert_with(|| {
             let image = image(launch.source, self.gpu.capability)
                 .unwrap_or_else(|| panic!("no image of {} for {:?}", launch.source, self.gpu.capability));
-            Module::parse(image.ptx).unwrap_or_else(|fault| panic!("{}: {fault}", launch.source))
+            let ptx = image.ptx().expect("the binary is whole");
+            Module::parse(&ptx).unwrap_or_else(|fault| panic!("{}: {fault}", launch.source))
         });
         let interpreted = ptx_interpreter::Launch {
             kernel: launch.kernel,

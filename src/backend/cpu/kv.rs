@@ -4,6 +4,7 @@ use super::activation::Activation;
 use super::buffer::Buffer;
 use super::dot::PANEL;
 use crate::error::Result;
+use crate::backend::rope::frequency;
 use crate::model::ModelSpec;
 
 /// Positions of a block.
@@ -105,7 +106,7 @@ impl Rope {
     /// Tables for `positions` positions and heads padded to `head_width`.
     pub fn new(model: &ModelSpec, positions: usize, head_width: usize) -> Rope {
         let (half, width) = (model.head_dim as usize / 2, head_width / 2);
-        let frequencies: Vec<f64> = (0..half).map(|i| frequency(model, i)).collect();
+        let frequencies: Vec<f64> = (0..half).map(|i| frequency(model, i as u32)).collect();
         let mut rope = Rope { cos: vec![1.0; positions * width], sin: vec![0.0; positions * width], width };
         for position in 0..positions {
             for (i, frequency) in frequencies.iter().enumerate() {
@@ -122,20 +123,4 @@ impl Rope {
         let start = position * self.width + 16 * line;
         (&self.cos[start..start + 16], &self.sin[start..start + 16])
     }
-}
-
-/// Radians per position of rotary pair `i`, with Llama-3's stretching where the model has it.
-fn frequency(model: &ModelSpec, i: usize) -> f64 {
-    let plain = model.rope_theta.powf(-2.0 * i as f64 / f64::from(model.head_dim));
-    let Some(s) = &model.rope_scaling else { return plain };
-    let wavelength = std::f64::consts::TAU / plain;
-    let original = f64::from(s.original_max_position);
-    if wavelength < original / s.high_freq_factor {
-        return plain;
-    }
-    if wavelength > original / s.low_freq_factor {
-        return plain / s.factor;
-    }
-    let smooth = (original / wavelength - s.low_freq_factor) / (s.high_freq_factor - s.low_freq_factor);
-    plain * ((1.0 - smooth) / s.factor + smooth)
 }

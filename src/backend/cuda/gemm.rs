@@ -1,1 +1,148 @@
 //! Linear stages of more than 64 token rows: `kernels/gemm.cu`.
+
+use super::args::LinearArgs;
+use super::driver::Gpu;
+use super::gemv::LinearStage;
+use super::launch::Launch;
+use super::workspace::Workspace;
+
+/// Token rows of every tile.
+const TOKENS: u32 = 128;
+/// Registers of a multiprocessor, and those that a thread of these kernels takes.
+const REGISTERS: (u32, u32) = (65_536, 256);
+/// Shared memory that a block takes besides what it asks for: the driver's and the kernel's own.
+const SHARED_OVERHEAD: u32 = 1024 + 128;
+
+/// A tile of `kernels/gemm.cu`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Tile {
+    /// Weight rows, which is also the threads of a block.
+    pub weights: u32,
+    /// Columns of k in a step.
+    k_step: u32,
+    /// Steps that the ring in shared memory holds.
+    stages: u32,
+}
+
+impl Tile {
+    /// All of them.
+    pub const ALL: [Tile; 3] = [
+        Tile { weights: 256, k_step: 64, stages: 3 },
+        Tile { weights: 128, k_step: 32, stages: 5 },
+        Tile { weights: 64, k_step: 32, stages: 3 },
+    ];
+
+    fn shared(self) -> u32 {
+        self.stages * (TOKENS + self.weights) * self.k_step * 2
+    }
+
+    /// Tiles that the product has.
+    fn count(self, stage: LinearStage, args: &LinearArgs) -> u32 {
+        let weights = if stage == LinearStage::GateUp { 2 * args.n } else { args.n };
+        args.rows.div_ceil(TOKENS) * weights.div_ceil(self.weights)
+    }
+
+    /// Blocks that fit a multiprocessor.
+    fn resident(self, gpu: &Gpu) -> u32 {
+        let by_shared = gpu.shared_per_multiprocessor / (self.shared() + SHARED_OVERHEAD);
+        by_shared.min(REGISTERS.0 / (REGISTERS.1 * self.weights))
+    }
+}
+
+/// How a product is cut into blocks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Plan {
+    /// What a block computes.
+    pub tile: Tile,
+    /// Blocks that share one tile, each with a part of k. 1 for the vocabulary.
+    pub splits: u32,
+}
+
+impl Plan {
+    /// The plan that is predicted to be fastest.
+    pub fn best(gpu: &Gpu, stage: LinearStage, args: &LinearArgs) -> Plan {
+        let mut best = (f64::INFINITY, Plan { tile: Tile::ALL[0], splits: 1 });
+        for tile in Tile::ALL {
+            if tile.shared() + SHARED_OVERHEAD > gpu.shared_per_block || tile.resident(gpu) == 0 {
+                continue;
+            }
+            let most = if stage == LinearStage::LmHead { 1 } else { (args.k / 256).clamp(1, 16) };
+            for splits in 1..=most {
+                let plan = Plan { tile, splits };
+                // Partial sums are worth it while they stay in the L2 cache.
+                if plan.workspace(stage, args).partial_bytes > gpu.l2 / 2 {
+                    break;
+                }
+                let cycles = plan.cycles(gpu, stage, args);
+                if cycles < best.0 {
+                    best = (cycles, plan);
+                }
+            }
+        }
+        best.1
+    }
+
+    /// Cycles of the multiprocessor that gets the most blocks, from what an A100's does in one: 2048 FLOP, of which
+    /// every warp can get 3/16 (four keep no tensor core idle, but hide no latencies), and 40 bytes from the L2
+    /// cache. A plan only has to be ranked: what all have in common is left out.
+    fn cycles(self, gpu: &Gpu, stage: LinearStage, args: &LinearArgs) -> f64 {
+        const FLOP: f64 = 2048.0;
+        const L2_BYTES: f64 = 40.0;
+        const OF_A_WARP: f64 = 3.0 / 16.0;
+        const START: f64 = 1500.0;
+
+        let blocks = (self.tile.count(stage, args) * self.splits).div_ceil(gpu.multiprocessors);
+        let resident = self.tile.resident(gpu).min(blocks);
+        let warps = f64::from(resident * self.tile.weights / 32);
+        let [tokens, weights, k] = [TOKENS, self.tile.weights, args.k].map(f64::from);
+        let column = f64::max(
+            2.0 * tokens * weights / (FLOP * f64::min(1.0, warps * OF_A_WARP)),
+            2.0 * (tokens + weights) / L2_BYTES,
+        );
+        // Stored, and where k is split written as f32 and read again.
+        let bytes = tokens * weights * if self.splits > 1 { 2.0 + 4.0 + 4.0 } else { 2.0 };
+        f64::from(blocks) * (column * k / f64::from(self.splits) + bytes / L2_BYTES)
+            + f64::from(blocks.div_ceil(resident)) * START
+    }
+
+    /// What the launch of this plan needs.
+    pub fn workspace(self, stage: LinearStage, args: &LinearArgs) -> Workspace {
+        if self.splits == 1 {
+            return Workspace { partial_bytes: 0, arrivals: u64::from(stage == LinearStage::LmHead) };
+        }
+        let tiles = u64::from(self.tile.count(stage, args));
+        let tile_bytes = u64::from(TOKENS * self.tile.weights * 4);
+        Workspace { partial_bytes: u64::from(self.splits) * tiles * tile_bytes, arrivals: tiles }
+    }
+
+    /// The launch of this plan.
+    pub fn launch(self, stage: LinearStage, args: LinearArgs) -> Launch {
+        let kernel = match (stage, self.tile.weights) {
+            (LinearStage::Qkv, 256) => "gemm_qkv_256",
+            (LinearStage::Qkv, 128) => "gemm_qkv_128",
+            (LinearStage::Qkv, _) => "gemm_qkv_64",
+            (LinearStage::Residual, 256) => "gemm_residual_256",
+            (LinearStage::Residual, 128) => "gemm_residual_128",
+            (LinearStage::Residual, _) => "gemm_residual_64",
+            (LinearStage::GateUp, 256) => "gemm_gate_up_256",
+            (LinearStage::GateUp, 128) => "gemm_gate_up_128",
+            (LinearStage::GateUp, _) => "gemm_gate_up_64",
+            (LinearStage::LmHead, 256) => "gemm_lm_head_256",
+            (LinearStage::LmHead, 128) => "gemm_lm_head_128",
+            (LinearStage::LmHead, _) => "gemm_lm_head_64",
+        };
+        let grid = [self.tile.count(stage, &args), self.splits, 1];
+        let args = LinearArgs { splits: self.splits, ..args };
+        Launch::new("gemm", kernel, grid, self.tile.weights, self.tile.shared(), &args).early()
+    }
+}
+
+/// The product; `x` is normed already, `args.splits` is chosen here.
+pub fn launch(gpu: &Gpu, stage: LinearStage, args: LinearArgs) -> Launch {
+    Plan::best(gpu, stage, &args).launch(stage, args)
+}
+
+/// What [`launch`] needs for these arguments.
+pub fn workspace(gpu: &Gpu, stage: LinearStage, args: &LinearArgs) -> Workspace {
+    Plan::best(gpu, stage, args).workspace(stage, args)
+}

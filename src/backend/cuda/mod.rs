@@ -12,8 +12,11 @@ pub mod gemm;
 pub mod gemv;
 pub mod image;
 pub mod launch;
+pub mod memory;
 pub mod reference;
 pub mod skinny;
+pub mod step;
+pub mod suite;
 pub mod workspace;
 
 use std::ffi::CStr;

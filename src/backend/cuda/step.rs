@@ -1,0 +1,232 @@
+//! A forward pass as launches: which kernels run each stage, and on which buffers.
+
+use std::f64::consts::LOG2_E;
+
+use super::args::{AttentionArgs, LinearArgs};
+use super::driver::{Address, Gpu};
+use super::gemv::LinearStage;
+use super::launch::Launch;
+use super::memory::{Buffers, Cache, LayerWeights, Weights};
+use super::workspace::Workspace;
+use super::{attention, elementwise, gemm, gemv, skinny};
+use crate::model::ModelSpec;
+use crate::workload::Stage;
+
+/// What one pass feeds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pass {
+    /// Sequences.
+    pub batch: u32,
+    /// New tokens per sequence.
+    pub tokens: u32,
+    /// Positions that the last new token attends, its own included.
+    pub context: u32,
+}
+
+impl Pass {
+    /// Token rows of all sequences.
+    pub fn rows(self) -> u32 {
+        self.batch * self.tokens
+    }
+}
+
+/// The launches of one stage of one layer, in order.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StageLaunches {
+    /// The stage.
+    pub stage: Stage,
+    /// Its layer (0 for embed and lm_head).
+    pub layer: u32,
+    /// What runs it.
+    pub launches: Vec<Launch>,
+}
+
+/// One model on one GPU.
+pub struct Step<'a> {
+    /// The GPU.
+    pub gpu: &'a Gpu,
+    /// The model.
+    pub model: &'a ModelSpec,
+    /// Its weights.
+    pub weights: &'a Weights,
+    /// Its caches, one of keys and one of values for each layer of the weights.
+    pub cache: &'a Cache,
+    /// The pass's buffers.
+    pub buffers: &'a Buffers,
+}
+
+impl Step<'_> {
+    /// All launches of a pass, in order.
+    pub fn launches(&self, pass: Pass) -> Vec<StageLaunches> {
+        let mut all = vec![StageLaunches { stage: Stage::Embed, layer: 0, launches: vec![self.embed(pass)] }];
+        for layer in 0..self.weights.layers.len() {
+            for stage in Stage::ALL.into_iter().filter(|stage| stage.per_layer()) {
+                let launches = match stage {
+                    Stage::Attention => vec![self.attention(pass, layer)],
+                    _ => self.linear(pass, stage, layer),
+                };
+                all.push(StageLaunches { stage, layer: layer as u32, launches });
+            }
+        }
+        let launches = self.linear(pass, Stage::LmHead, 0);
+        all.push(StageLaunches { stage: Stage::LmHead, layer: 0, launches });
+        all
+    }
+
+    /// Scratch memory that the launches of a pass share.
+    pub fn workspace(gpu: &Gpu, model: &ModelSpec, pass: Pass) -> Workspace {
+        let (weights, cache) = (Weights { layers: vec![LayerWeights::default()], ..Weights::default() }, Cache {
+            keys: vec![0],
+            values: vec![0],
+            capacity: pass.context,
+        });
+        let step = Step { gpu, model, weights: &weights, cache: &cache, buffers: &Buffers::default() };
+        let attended = attention::workspace(gpu, &step.attention_args(pass, 0), model.head_dim, pass.context);
+        Stage::ALL
+            .into_iter()
+            .filter_map(|stage| {
+                let (kind, args) = step.linear_args(pass, stage, 0)?;
+                Some(match args.rows {
+                    ..=gemv::MOST_ROWS => gemv::workspace(gpu, kind, &args),
+                    ..=skinny::MOST_ROWS => skinny::workspace(gpu, kind, &args),
+                    _ => gemm::workspace(gpu, kind, &args),
+                })
+            })
+            .fold(attended, Workspace::larger)
+    }
+
+    fn embed(&self, pass: Pass) -> Launch {
+        let buffers = self.buffers;
+        elementwise::embed(pass.rows(), elementwise::EmbedArgs {
+            table: self.weights.embedding,
+            tokens: buffers.tokens,
+            residual: buffers.residual,
+            k: self.model.hidden,
+            reserved: 0,
+        })
+    }
+
+    fn attention(&self, pass: Pass, layer: usize) -> Launch {
+        let args = self.attention_args(pass, layer);
+        let head_dim = self.model.head_dim;
+        match pass.tokens {
+            1 => attention::decode(self.gpu, args, head_dim, pass.context),
+            _ => attention::prefill(self.gpu, args, head_dim, pass.context),
+        }
+    }
+
+    fn attention_args(&self, pass: Pass, layer: usize) -> AttentionArgs {
+        AttentionArgs {
+            q: self.buffers.q,
+            keys: self.cache.keys[layer],
+            values: self.cache.values[layer],
+            out: self.buffers.attended,
+            start: self.buffers.start,
+            partial: self.buffers.partial,
+            arrivals: self.buffers.arrivals,
+            sequences: pass.batch,
+            tokens: pass.tokens,
+            heads: self.model.heads,
+            kv_heads: self.model.kv_heads,
+            capacity: self.cache.capacity,
+            splits: 1,
+            scale: (LOG2_E / f64::from(self.model.head_dim).sqrt()) as f32,
+            reserved: 0,
+        }
+    }
+
+    /// A linear stage by the kernel for this many rows. Products of many rows get their input normed by a launch
+    /// of its own: recomputing the norm in every tile would cost more than it saves.
+    fn linear(&self, pass: Pass, stage: Stage, layer: usize) -> Vec<Launch> {
+        let Some((kind, mut args)) = self.linear_args(pass, stage, layer) else { return Vec::new() };
+        match args.rows {
+            ..=gemv::MOST_ROWS => vec![gemv::launch(self.gpu, kind, args)],
+            ..=skinny::MOST_ROWS => vec![skinny::launch(self.gpu, kind, args)],
+            _ if args.norm == 0 => vec![gemm::launch(self.gpu, kind, args)],
+            _ => {
+                let norm = elementwise::rms_norm(args.rows, elementwise::RmsNormArgs {
+                    x: args.x,
+                    norm: args.norm,
+                    normed: self.buffers.normed,
+                    k: args.k,
+                    x_stride: args.x_stride,
+                    eps: args.eps,
+                    reserved: 0,
+                });
+                (args.x, args.x_stride, args.norm) = (self.buffers.normed, args.k, 0);
+                vec![norm, gemm::launch(self.gpu, kind, args)]
+            }
+        }
+    }
+
+    /// Which product a stage is; `None` for embed and attention.
+    fn linear_args(&self, pass: Pass, stage: Stage, layer: usize) -> Option<(LinearStage, LinearArgs)> {
+        let (model, buffers) = (self.model, self.buffers);
+        let (q_width, kv_width) = (model.q_width(), model.kv_width());
+        let common = LinearArgs {
+            partial: buffers.partial,
+            arrivals: buffers.arrivals,
+            rows: pass.rows(),
+            tokens: pass.tokens,
+            head_dim: model.head_dim,
+            q_width,
+            kv_width,
+            splits: 1,
+            eps: model.norm_eps as f32,
+            ..LinearArgs::default()
+        };
+        let add = |x: Address, k: u32, w0: Address| LinearArgs {
+            x,
+            w0,
+            y: buffers.residual,
+            k,
+            n: model.hidden,
+            x_stride: k,
+            ..common
+        };
+        let normed = |norm: Address, n: u32| LinearArgs {
+            x: buffers.residual,
+            norm,
+            k: model.hidden,
+            n,
+            x_stride: model.hidden,
+            ..common
+        };
+        let weights = self.weights.layers.get(layer).copied().unwrap_or_default();
+        Some(match stage {
+            Stage::Embed | Stage::Attention => return None,
+            Stage::Qkv => (LinearStage::Qkv, LinearArgs {
+                w0: weights.q,
+                w1: weights.k,
+                w2: weights.v,
+                y: buffers.q,
+                keys: self.cache.keys[layer],
+                values: self.cache.values[layer],
+                capacity: self.cache.capacity,
+                turns: buffers.turns,
+                start: buffers.start,
+                ..normed(weights.attention_norm, q_width + 2 * kv_width)
+            }),
+            Stage::OutProj => (LinearStage::Residual, add(buffers.attended, q_width, weights.o)),
+            Stage::GateUp => (LinearStage::GateUp, LinearArgs {
+                w0: weights.gate,
+                w1: weights.up,
+                y: buffers.gated,
+                ..normed(weights.ffn_norm, model.ffn)
+            }),
+            Stage::Down => (LinearStage::Residual, add(buffers.gated, model.ffn, weights.down)),
+            // The last token of each sequence alone.
+            Stage::LmHead => (LinearStage::LmHead, LinearArgs {
+                x: buffers.residual + 2 * u64::from(pass.tokens - 1) * u64::from(model.hidden),
+                x_stride: pass.tokens * model.hidden,
+                rows: pass.batch,
+                tokens: 1,
+                w0: self.weights.head,
+                logits: buffers.logits,
+                chosen: buffers.chosen,
+                best: buffers.best,
+                ..normed(self.weights.final_norm, model.vocab)
+            }),
+        })
+    }
+}

@@ -1,0 +1,180 @@
+//! The numerators of every rate: what the kernels execute and move against the ledger of `src/workload.rs`.
+
+use std::collections::BTreeMap;
+
+use llmroof::backend::cuda::driver::Gpu;
+use llmroof::backend::cuda::step::Pass;
+use llmroof::backend::cuda::suite::Suite;
+use llmroof::backend::weights::RandomWeights;
+use llmroof::backend::Residency;
+use llmroof::model::{DType, ModelSpec};
+use llmroof::workload::{Cost, Phase, Stage, Workload};
+use ptx_interpreter::Profile;
+
+use crate::gpu::{InterpretedGpu, a100, h100};
+
+/// What a stage executed and moved, summed over its layers.
+#[derive(Debug, Default, PartialEq)]
+pub struct Counted {
+    /// Multiply-adds of the matrix instructions, times two, whose factors are both real.
+    pub flops: u64,
+    /// All that the matrix instructions did, padding and masked pairs included.
+    pub executed: u64,
+    /// Distinct bytes of weights.
+    pub weights: u64,
+    /// Distinct bytes of keys and values, read or written.
+    pub kv: u64,
+    /// Distinct bytes of activations, read and written.
+    pub activations: u64,
+    /// Distinct bytes of all else: positions, rotary turns, partial sums, counters, logits of a check.
+    pub other: u64,
+    /// Distinct bytes of matrices, and the bytes of them that warps asked for.
+    pub matrices: u64,
+    /// See `matrices`.
+    pub matrices_asked: u64,
+    /// Bytes of keys and values that warps asked for or wrote.
+    pub kv_asked: u64,
+    /// Shared-memory passes over the least there could be.
+    pub shared_passes: (u64, u64),
+    /// Bytes of local memory.
+    pub local: u64,
+}
+
+impl Counted {
+    fn add(&mut self, profile: &Profile) {
+        self.executed += profile.matrix.executed;
+        // A masked pair is scored before it is dropped; what counts is what goes into the output.
+        self.flops += match profile.matrix_by_mark.get("values") {
+            Some(values) => 2 * values.effective,
+            None => profile.matrix.effective,
+        };
+        for traffic in &profile.traffic {
+            let unique = traffic.unique_read + traffic.unique_written;
+            let asked = traffic.read_by_warps + traffic.written;
+            match traffic.name.split(' ').next() {
+                Some("weights") => {
+                    assert_eq!(traffic.written, 0, "{} is read only", traffic.name);
+                    self.weights += unique;
+                    // Every block recomputes the norm: its few weights come from the caches.
+                    if !traffic.name.contains("Norm") {
+                        self.matrices += unique;
+                        self.matrices_asked += asked;
+                    }
+                }
+                Some("keys" | "values") => {
+                    self.kv += unique;
+                    self.kv_asked += asked;
+                }
+                Some("residual" | "q" | "attended" | "gated") => self.activations += unique,
+                _ => self.other += unique,
+            }
+        }
+        self.shared_passes.0 += profile.shared_passes;
+        self.shared_passes.1 += profile.shared_passes_least;
+        self.local += profile.local_bytes;
+    }
+}
+
+/// Runs a prompt that fills `context - tokens` positions, then the pass, and counts the pass by stage.
+pub fn count(gpu: Gpu, model: &ModelSpec, pass: Pass) -> BTreeMap<Stage, Counted> {
+    let mut suite = Suite::new(InterpretedGpu::new(gpu));
+    let residency =
+        Residency { model: model.clone(), layers: model.layers, activations: DType::Bf16, copies: 1 };
+    suite.load(&residency, &RandomWeights::new(11, model)).unwrap();
+    suite.begin(pass.batch, pass.context).unwrap();
+    // Distinct tokens, so that every row of the embedding is another one.
+    let mut next = 0;
+    let mut tokens = |count: u32| -> Vec<Vec<u32>> {
+        let mut sequence = || {
+            next += count;
+            (next - count..next).collect()
+        };
+        (0..pass.batch).map(|_| sequence()).collect()
+    };
+    if pass.context > pass.tokens {
+        suite.forward(&tokens(pass.context - pass.tokens), false).unwrap();
+    }
+    let fed = suite.feed(&tokens(pass.tokens), false).unwrap();
+    assert_eq!(fed, pass);
+    let mut counted = BTreeMap::<Stage, Counted>::new();
+    for stage in suite.launches(pass).unwrap() {
+        for launch in &stage.launches {
+            use llmroof::backend::cuda::driver::Driver;
+            suite.driver_mut().profiles.clear();
+            suite.driver_mut().launch(launch).unwrap();
+            counted.entry(stage.stage).or_default().add(&suite.driver().profiles[0].1);
+        }
+    }
+    counted
+}
+
+/// A model of odd sizes; vocabulary large enough for distinct tokens.
+pub fn odd_model(head_dim: u32, heads: u32, kv_heads: u32) -> ModelSpec {
+    ModelSpec {
+        name: format!("odd, {heads}/{kv_heads} heads of {head_dim}"),
+        hidden: 264,
+        ffn: 392,
+        layers: 2,
+        heads,
+        kv_heads,
+        head_dim,
+        vocab: 1003,
+        tied_embeddings: false,
+        rope_theta: 10_000.0,
+        rope_scaling: None,
+        norm_eps: 1e-5,
+        max_position: 4096,
+        source: "made up".into(),
+    }
+}
+
+fn check(gpu: Gpu, model: &ModelSpec, pass: Pass) {
+    let phase = if pass.tokens == 1 { Phase::Decode } else { Phase::Prefill };
+    let work = Workload {
+        phase,
+        tokens: pass.tokens,
+        context: pass.context,
+        ..Workload::prefill(model, pass.batch, pass.context)
+    };
+    for (stage, counted) in count(gpu, model, pass) {
+        let place = format!("{} {stage} of {}: {pass:?}", phase.name(), model.name);
+        let cost: Cost = work.cost(stage);
+        assert_eq!(counted.flops as f64, cost.flops.0, "FLOPs, {place}");
+        assert_eq!(counted.weights as f64, cost.weight_bytes.0, "weight bytes, {place}");
+        assert_eq!(counted.kv as f64, cost.kv_bytes.0, "KV bytes, {place}");
+        assert_eq!(counted.activations as f64, cost.activation_bytes.0, "activation bytes, {place}");
+        assert_eq!(counted.local, 0, "local memory, {place}");
+    }
+}
+
+#[test]
+fn decode_moves_and_computes_what_the_ledger_says() {
+    let model = odd_model(128, 6, 2);
+    check(a100(), &model, Pass { batch: 1, tokens: 1, context: 1 });
+    check(h100(), &model, Pass { batch: 1, tokens: 1, context: 77 });
+    check(a100(), &model, Pass { batch: 8, tokens: 1, context: 20 });
+    check(h100(), &odd_model(64, 4, 1), Pass { batch: 33, tokens: 1, context: 18 });
+    check(a100(), &odd_model(64, 4, 4), Pass { batch: 70, tokens: 1, context: 3 });
+}
+
+#[test]
+fn prefill_moves_and_computes_what_the_ledger_says() {
+    check(a100(), &odd_model(128, 6, 2), Pass { batch: 1, tokens: 130, context: 130 });
+    check(h100(), &odd_model(64, 4, 1), Pass { batch: 3, tokens: 45, context: 45 });
+    // A prompt in pieces, and one that is short enough for the products of few rows.
+    check(a100(), &odd_model(64, 6, 2), Pass { batch: 1, tokens: 70, context: 135 });
+    check(a100(), &odd_model(64, 6, 2), Pass { batch: 2, tokens: 9, context: 9 });
+}
+
+#[test]
+fn decode_reads_every_weight_once() {
+    for gpu in [a100(), h100()] {
+        for batch in [1, 8, 16] {
+            let model = odd_model(128, 4, 1);
+            for (stage, counted) in count(gpu.clone(), &model, Pass { batch, tokens: 1, context: 9 }) {
+                let factor = counted.matrices_asked as f64 / counted.matrices.max(1) as f64;
+                assert!(factor <= 1.02, "{stage} at batch {batch} asks for weights {factor} times");
+            }
+        }
+    }
+}
