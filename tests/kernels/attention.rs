@@ -179,7 +179,12 @@ impl Case<'_> {
             assert_eq!(traffic.sectors * 32, traffic.read_by_warps);
         }
         if self.context() > 64 {
-            assert!(profile.in_flight >= 8192, "{}: {} bytes of one warp under way", launch.kernel, profile.in_flight);
+            assert!(
+                profile.in_flight >= 8192,
+                "{}: {} bytes of one warp under way",
+                launch.kernel,
+                profile.in_flight
+            );
         }
         let (again, _) = self.check(gpu, &buffers, &launch);
         assert_eq!(out, again, "the same launch twice");
