@@ -28,7 +28,10 @@ fn compressed(package: &Path, folder: &str, out: &Path) -> io::Result<String> {
         let mut encoder = ZlibEncoder::new(Vec::new(), Compression::best());
         encoder.write_all(&fs::read(package.join(folder).join(&name))?)?;
         fs::write(out.join(&name), encoder.finish()?)?;
-        let line = format!("    ({name:?}, include_bytes!(concat!(env!(\"OUT_DIR\"), {:?}))),\n", format!("/{name}"));
+        let line = format!(
+            "    ({name:?}, include_bytes!(concat!(env!(\"OUT_DIR\"), {:?}))),\n",
+            format!("/{name}")
+        );
         code += &line;
     }
     Ok(code + "];\n")

@@ -25,47 +25,50 @@ template <u32 D, u32 WARPS, u32 QUERIES> struct Shape {
     };
 };
 
-// The weighted sum of values of a part of the positions, to be divided by `sum`; weights are 2^(score - most).
-template <u32 count> struct Partial {
-    float most, sum, out[count];
+__device__ __forceinline__ float4 as_floats(uint4 v) {
+    return make_float4(__uint_as_float(v.x), __uint_as_float(v.y), __uint_as_float(v.z), __uint_as_float(v.w));
+}
 
-    __device__ __forceinline__ Partial() : most(NO_SCORE), sum(0.0f) {
-#pragma unroll
-        for (u32 i = 0; i < count; i++) {
-            out[i] = 0.0f;
-        }
+// Eight outputs of one query over a part of the positions: values weighted by 2^(score - most), to be divided by the
+// sum of the weights.
+struct Piece {
+    float most = NO_SCORE, sum = 0.0f;
+    float4 low = make_float4(0.0f, 0.0f, 0.0f, 0.0f), high = low;
+
+    __device__ __forceinline__ void add(float2 state, float4 other_low, float4 other_high) {
+        float both = fmaxf(most, state.x);
+        float mine = exp2_fast(most - both), its = exp2_fast(state.x - both);
+        most = both;
+        sum = sum * mine + state.y * its;
+        low = mixed(low, mine, other_low, its);
+        high = mixed(high, mine, other_high, its);
     }
 
-    __device__ __forceinline__ void add(float other_most, float other_sum, const float4 other[count / 4]) {
-        float both = fmaxf(most, other_most);
-        float mine = exp2_fast(most - both), its = exp2_fast(other_most - both);
-        most = both;
-        sum = sum * mine + other_sum * its;
-#pragma unroll
-        for (u32 i = 0; i < count / 4; i++) {
-            out[4 * i] = out[4 * i] * mine + other[i].x * its;
-            out[4 * i + 1] = out[4 * i + 1] * mine + other[i].y * its;
-            out[4 * i + 2] = out[4 * i + 2] * mine + other[i].z * its;
-            out[4 * i + 3] = out[4 * i + 3] * mine + other[i].w * its;
-        }
+    static __device__ __forceinline__ float4 mixed(float4 a, float by_a, float4 b, float by_b) {
+        return make_float4(a.x * by_a + b.x * by_b, a.y * by_a + b.y * by_b,
+                           a.z * by_a + b.z * by_b, a.w * by_a + b.w * by_b);
+    }
+
+    __device__ __forceinline__ void store(u16 *to) const {
+        float by = reciprocal_fast(sum);
+        store16(to, make_uint4(to_bf16x2(low.x * by, low.y * by), to_bf16x2(low.z * by, low.w * by),
+                               to_bf16x2(high.x * by, high.y * by), to_bf16x2(high.z * by, high.w * by)));
     }
 };
 
-// Partials in shared memory, [source][query].
+// Sums of several sources, warps or splits, in rows [source][query].
 template <class S> struct Shared {
     __align__(16) float out[S::warps * S::queries * S::row];
     float2 state[S::warps * S::queries];  // most, sum
 
     __device__ __forceinline__ float4 *at(u32 row, u32 element) { return (float4 *)(out + row * S::row + element); }
 
-    // Eight outputs of one query, over all sources in their order.
-    __device__ __forceinline__ Partial<8> merged(u32 sources, u32 queries, u32 query, u32 element) {
-        Partial<8> all;
+    // Over all sources in their order.
+    __device__ __forceinline__ Piece merged(u32 sources, u32 queries, u32 query, u32 element) {
+        Piece all;
         for (u32 source = 0; source < sources; source++) {
             u32 row = source * queries + query;
-            const float4 *other = at(row, element);
-            float4 values[2] = {other[0], other[1]};
-            all.add(state[row].x, state[row].y, values);
+            all.add(state[row], at(row, element)[0], at(row, element)[1]);
         }
         return all;
     }
@@ -85,8 +88,8 @@ template <class S> struct Place {
         queries = min(group - in_group, S::queries);
     }
 
-    // The context is known on the device alone; the launch only chose how many splits there are.
-    __device__ __forceinline__ void share(const Attention &p) {
+    // Only the device knows the context; the launch chose no more than how many splits there are.
+    __device__ __forceinline__ void find_positions(const Attention &p) {
         u32 context = p.start[sequence] + 1;
         u32 chunks = (context + S::chunk - 1) / S::chunk;
         u32 each = chunks / p.splits, more = chunks - each * p.splits, split = blockIdx.x;
@@ -215,7 +218,7 @@ template <class S> struct Sums {
         }
     }
 
-    __device__ __forceinline__ void share(Shared<S> &shared, u32 first_row, u32 queries) {
+    __device__ __forceinline__ void publish(Shared<S> &shared, u32 first_row, u32 queries) {
         u32 g = threadIdx.x % 32 / 4, t = threadIdx.x % 4;
 #pragma unroll
         for (u32 i = 0; i < 2 * S::tiles; i++) {
@@ -260,7 +263,7 @@ template <class S> __device__ __forceinline__ void read_cache(const Attention &p
         }
     }
 
-    place.share(p);
+    place.find_positions(p);
     constexpr u32 stride = S::warps * S::chunk;
     u32 first = place.first + warp * S::chunk;
     u64 line = ((u64)place.sequence * p.kv_heads + place.kv_head) * p.capacity + first;
@@ -298,14 +301,8 @@ template <class S> __device__ __forceinline__ void read_cache(const Attention &p
         values_at += stride * S::head_dim;
         values.load(values_at, position + stride + 2 * t, place.limit);
     }
-    sums.share(shared, warp * place.queries, place.queries);
+    sums.publish(shared, warp * place.queries, place.queries);
     __syncthreads();
-}
-
-__device__ __forceinline__ void store_out(u16 *to, const Partial<8> &all) {
-    float scale = reciprocal_fast(all.sum);
-    store16(to, make_uint4(to_bf16x2(all.out[0] * scale, all.out[1] * scale), to_bf16x2(all.out[2] * scale, all.out[3] * scale),
-                           to_bf16x2(all.out[4] * scale, all.out[5] * scale), to_bf16x2(all.out[6] * scale, all.out[7] * scale)));
 }
 
 template <class S> __device__ __forceinline__ void attend(const Attention &p) {
@@ -315,25 +312,25 @@ template <class S> __device__ __forceinline__ void attend(const Attention &p) {
     wait_for_inputs();
     read_cache(p, place, shared);
 
-    // From here on a piece is eight outputs of one query.
-    u32 pieces = place.queries * (S::head_dim / 8);
+    constexpr u32 per_query = S::head_dim / 8;
+    u32 pieces = place.queries * per_query;
     // Workspace: outputs [split][sequence][head][head_dim], then states [split][sequence][head][most, sum].
     u64 rows = (u64)p.sequences * p.heads;
     float2 *states = (float2 *)(p.partial + p.splits * rows * S::head_dim);
     for (u32 i = threadIdx.x; i < pieces; i += S::threads) {
-        u32 query = i / (S::head_dim / 8), element = i % (S::head_dim / 8) * 8;
-        Partial<8> all = shared.merged(S::warps, place.queries, query, element);
+        u32 query = i / per_query, element = i % per_query * 8;
+        Piece all = shared.merged(S::warps, place.queries, query, element);
         u64 row = place.row(p, query);
         if (p.splits == 1) {
-            store_out(p.out + row * S::head_dim + element, all);
-        } else {
-            row += blockIdx.x * rows;
-            float4 *to = (float4 *)(p.partial + row * S::head_dim + element);
-            to[0] = make_float4(all.out[0], all.out[1], all.out[2], all.out[3]);
-            to[1] = make_float4(all.out[4], all.out[5], all.out[6], all.out[7]);
-            if (element == 0) {
-                states[row] = make_float2(all.most, all.sum);
-            }
+            all.store(p.out + row * S::head_dim + element);
+            continue;
+        }
+        row += blockIdx.x * rows;
+        float4 *to = (float4 *)(p.partial + row * S::head_dim + element);
+        to[0] = all.low;
+        to[1] = all.high;
+        if (element == 0) {
+            states[row] = make_float2(all.most, all.sum);
         }
     }
     if (p.splits == 1 || !last_to_arrive(p.arrivals + blockIdx.z * gridDim.y + blockIdx.y, p.splits)) {
@@ -343,27 +340,36 @@ template <class S> __device__ __forceinline__ void attend(const Attention &p) {
     // As many threads as there are take a piece of some of the splits each.
     u32 parts = min(max(S::threads / pieces, 1), p.splits);
     for (u32 i = threadIdx.x; i < parts * pieces; i += S::threads) {
-        u32 part = i / pieces, query = (i - part * pieces) / (S::head_dim / 8), element = i % (S::head_dim / 8) * 8;
-        Partial<8> some;
-#pragma unroll 4
-        for (u32 split = part; split < p.splits; split += parts) {
-            u64 row = split * rows + place.row(p, query);
-            const float4 *from = (const float4 *)(p.partial + row * S::head_dim + element);
-            float4 values[2] = {from[0], from[1]};
-            some.add(states[row].x, states[row].y, values);
+        u32 part = i / pieces, query = (i - part * pieces) / per_query, element = i % per_query * 8;
+        Piece some;
+        for (u32 first = part; first < p.splits; first += 8 * parts) {
+            float2 state[8];
+            float4 low[8], high[8];
+#pragma unroll
+            for (u32 j = 0; j < 8; j++) {  // all loads before the first use
+                u32 split = first + j * parts;
+                u64 row = split * rows + place.row(p, query);
+                const float *from = p.partial + row * S::head_dim + element;
+                state[j] = split < p.splits ? states[row] : make_float2(NO_SCORE, 0.0f);
+                low[j] = as_floats(load16_once(from, split < p.splits));
+                high[j] = as_floats(load16_once(from + 4, split < p.splits));
+            }
+#pragma unroll
+            for (u32 j = 0; j < 8; j++) {
+                some.add(state[j], low[j], high[j]);
+            }
         }
         u32 row = part * place.queries + query;
-        shared.at(row, element)[0] = make_float4(some.out[0], some.out[1], some.out[2], some.out[3]);
-        shared.at(row, element)[1] = make_float4(some.out[4], some.out[5], some.out[6], some.out[7]);
+        shared.at(row, element)[0] = some.low;
+        shared.at(row, element)[1] = some.high;
         if (element == 0) {
             shared.state[row] = make_float2(some.most, some.sum);
         }
     }
     __syncthreads();
     for (u32 i = threadIdx.x; i < pieces; i += S::threads) {
-        u32 query = i / (S::head_dim / 8), element = i % (S::head_dim / 8) * 8;
-        store_out(p.out + place.row(p, query) * S::head_dim + element,
-                  shared.merged(parts, place.queries, query, element));
+        u32 query = i / per_query, element = i % per_query * 8;
+        shared.merged(parts, place.queries, query, element).store(p.out + place.row(p, query) * S::head_dim + element);
     }
 }
 

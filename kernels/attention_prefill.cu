@@ -77,15 +77,17 @@ template <class S> struct Rows {
         }
     }
 
-    // Scores become weights. The base only follows the greatest score when it must, which is rare but in a row's first
-    // positions: what is summed up so far then has to be rescaled. `attended` positions of these 64 are attended by row 0, one more by
-    // each further one; rows from `valid` on do not exist and attend none.
-    __device__ __forceinline__ void soften(float scores[S::tiles][S::positions / 8][4], float scale, int attended, u32 valid) {
+    // Scores become weights. The base follows the greatest score only when it must, which is rare but for a row's
+    // first positions: what is summed up so far then has to be rescaled. Row 0 attends `attended` of these 64
+    // positions, every further row one more; rows from `valid` on do not exist and attend none.
+    __device__ __forceinline__ void soften(float scores[S::tiles][S::positions / 8][4], float scale, int attended,
+                                           u32 valid) {
         u32 g = threadIdx.x % 32 / 4, t = threadIdx.x % 4;
         if (attended < (int)S::positions || valid < S::warp_rows) {
 #pragma unroll
             for (u32 i = 0; i < S::tiles * S::positions / 2; i++) {
-                u32 tile = i / (S::positions / 2), n = i / 4 % (S::positions / 8), half = i % 4 / 2, odd = i % 2;
+                u32 tile = i / (S::positions / 2), n = i / 4 % (S::positions / 8);
+                u32 half = i % 4 / 2, odd = i % 2;
                 u32 row = 16 * tile + 8 * half + g;
                 if ((int)(8 * n + 2 * t + odd) >= attended + (int)row || row >= valid) {
                     scores[tile][n][i % 4] = MASKED;
@@ -179,7 +181,8 @@ template <class S> struct Rows {
 #pragma unroll
         for (u32 i = 0; i < S::warp_rows * S::columns / 32; i++, row += 32 / S::columns) {
             if (row < valid) {
-                store16(to + row * stride + column * 8, *(const uint4 *)(shared + row * S::line + (column ^ row % 8) * 16));
+                const uint4 *piece = (const uint4 *)(shared + row * S::line + (column ^ row % 8) * 16);
+                store16(to + row * stride + column * 8, *piece);
             }
         }
     }
@@ -242,18 +245,22 @@ template <class S> __device__ __forceinline__ void attend(const Attention &p) {
     mine.store(memory + warp_row * S::line, p.out + offset + warp_row * stride, stride, valid);
 }
 
-extern "C" __global__ void __launch_bounds__(128, 3) attention_prefill_64_rows_64(const __grid_constant__ Attention p) {
+extern "C" __global__ void __launch_bounds__(128, 3)
+attention_prefill_64_rows_64(const __grid_constant__ Attention p) {
     attend<Shape<64, 1>>(p);
 }
 
-extern "C" __global__ void __launch_bounds__(128, 2) attention_prefill_64_rows_128(const __grid_constant__ Attention p) {
+extern "C" __global__ void __launch_bounds__(128, 2)
+attention_prefill_64_rows_128(const __grid_constant__ Attention p) {
     attend<Shape<64, 2>>(p);
 }
 
-extern "C" __global__ void __launch_bounds__(128, 2) attention_prefill_128_rows_64(const __grid_constant__ Attention p) {
+extern "C" __global__ void __launch_bounds__(128, 2)
+attention_prefill_128_rows_64(const __grid_constant__ Attention p) {
     attend<Shape<128, 1>>(p);
 }
 
-extern "C" __global__ void __launch_bounds__(128, 2) attention_prefill_128_rows_128(const __grid_constant__ Attention p) {
+extern "C" __global__ void __launch_bounds__(128, 2)
+attention_prefill_128_rows_128(const __grid_constant__ Attention p) {
     attend<Shape<128, 2>>(p);
 }

@@ -178,6 +178,14 @@ impl Case<'_> {
             assert_eq!(traffic.read_by_warps, self.cache_bytes() * u64::from(self.group().div_ceil(16)));
             assert_eq!(traffic.sectors * 32, traffic.read_by_warps);
         }
+        if self.context() > 64 {
+            assert!(
+                profile.in_flight >= 8192,
+                "{}: {} bytes of one warp under way",
+                launch.kernel,
+                profile.in_flight
+            );
+        }
         let (again, _) = self.check(gpu, &buffers, &launch);
         assert_eq!(out, again, "the same launch twice");
         (launch, out, profile)

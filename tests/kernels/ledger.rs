@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use llmroof::backend::Residency;
 use llmroof::backend::cuda::driver::{Driver, Gpu};
 use llmroof::backend::cuda::step::Pass;
 use llmroof::backend::cuda::suite::Suite;
 use llmroof::backend::weights::RandomWeights;
-use llmroof::backend::Residency;
 use llmroof::model::{DType, ModelSpec};
 use llmroof::workload::{Cost, Phase, Stage, Workload};
 use ptx_interpreter::Profile;

@@ -2,8 +2,6 @@
 
 #![allow(clippy::unwrap_used, dead_code)]
 
-#[path = "../support/gpu.rs"]
-mod gpu;
 mod attention;
 mod ceilings;
 mod elementwise;
@@ -11,6 +9,8 @@ mod fill;
 mod forward;
 mod gemm;
 mod gemv;
+#[path = "../support/gpu.rs"]
+mod gpu;
 mod ledger;
 mod linear;
 mod numbers;

@@ -28,6 +28,7 @@ pub fn wide(bits: &[u16]) -> Vec<f64> {
 pub fn relative_error(out: &[f64], reference: &[f64]) -> f64 {
     assert_eq!(out.len(), reference.len());
     let norm = |values: &mut dyn Iterator<Item = f64>| values.map(|x| x * x).sum::<f64>().sqrt();
-    let error = norm(&mut out.iter().zip(reference).map(|(a, b)| a - b)) / norm(&mut reference.iter().copied());
+    let error =
+        norm(&mut out.iter().zip(reference).map(|(a, b)| a - b)) / norm(&mut reference.iter().copied());
     if error.is_nan() { f64::INFINITY } else { error }
 }

@@ -3,9 +3,7 @@
 use llmroof::backend::cuda::driver::Gpu;
 use llmroof::backend::cuda::suite::Suite;
 use llmroof::backend::weights::WeightSource;
-use llmroof::backend::{
-    DeviceInfo, Execution, Probe, Probed, Residency, Session, Setup, StageOutput, Work,
-};
+use llmroof::backend::{DeviceInfo, Execution, Probe, Probed, Residency, Session, Setup, StageOutput, Work};
 use llmroof::error::{Failure, Result};
 use llmroof::model::{DType, ModelSpec};
 use llmroof::units::Bytes;

@@ -54,7 +54,8 @@ fn only_the_last_token_of_a_sequence_gets_logits() {
 fn the_lowest_of_equal_logits_is_chosen() {
     // Whole tiles on one block, and on two: logits of tiles in pieces are summed in other orders and may differ.
     for vocab in [333, 1001] {
-        let case = Case { distinct_logits: 7, ..Case::new(Stage::LmHead, model(64, 8, 1, 1, 16, vocab), 20, 1) };
+        let case =
+            Case { distinct_logits: 7, ..Case::new(Stage::LmHead, model(64, 8, 1, 1, 16, vocab), 20, 1) };
         let chosen = case.check(a100(), KERNELS).chosen;
         assert!(chosen.iter().all(|&index| index < 7), "{chosen:?}");
     }

@@ -20,7 +20,10 @@ use ptx_interpreter::Profile;
 use crate::gpu::{InterpretedGpu, a100, h100};
 use crate::numbers::normals;
 
+/// Long enough for every pipeline to fill; the simple kernels need none.
 const K: u32 = 4096;
+const K_OF_TILES: u32 = 512;
+const K_OF_REFERENCE: u32 = 64;
 const HEAD_DIM: u32 = 128;
 
 /// One kernel on one GPU.
@@ -60,7 +63,8 @@ fn run_all(gpu: fn() -> Gpu) -> BTreeMap<&'static str, Row> {
         for (count, family) in [(8, 0), (16, 1), (32, 1), (64, 1), (256, 2)] {
             let mut machine = InterpretedGpu::new(gpu());
             let normed = family < 2 && stage != LinearStage::Residual;
-            let args = linear(&mut machine, stage, count, normed);
+            let k = if family < 2 { K } else { K_OF_TILES };
+            let args = linear(&mut machine, stage, count, k, normed);
             let on = machine.gpu().clone();
             match family {
                 0 => with_workspace(&mut machine, args, gemv::workspace(&on, stage, &args), |args| {
@@ -69,14 +73,20 @@ fn run_all(gpu: fn() -> Gpu) -> BTreeMap<&'static str, Row> {
                 1 => with_workspace(&mut machine, args, skinny::workspace(&on, stage, &args), |args| {
                     vec![skinny::launch(&on, stage, args)]
                 }),
-                _ => with_workspace(&mut machine, args, Workspace { arrivals: 4096, partial_bytes: 0 }, |args| {
-                    let plans = gemm::Tile::ALL.map(|tile| gemm::Plan { tile, splits: 1 });
-                    plans.map(|plan| plan.launch(stage, args)).into()
-                }),
+                _ => with_workspace(
+                    &mut machine,
+                    args,
+                    Workspace { arrivals: 4096, partial_bytes: 0 },
+                    |args| {
+                        let plans = gemm::Tile::ALL.map(|tile| gemm::Plan { tile, splits: 1 });
+                        plans.map(|plan| plan.launch(stage, args)).into()
+                    },
+                ),
             }
             .into_iter()
             .for_each(|launch| run(&mut machine, launch));
             if family == 0 {
+                let args = linear(&mut machine, stage, count, K_OF_REFERENCE, normed);
                 let launches = match stage {
                     LinearStage::Qkv => vec![reference::qkv(&args)],
                     LinearStage::Residual => vec![reference::residual(&args)],
@@ -89,7 +99,9 @@ fn run_all(gpu: fn() -> Gpu) -> BTreeMap<&'static str, Row> {
     }
     for head_dim in [64, 128] {
         // Groups of 4 and of 16 query heads; prompts of few and of many tiles.
-        for (heads, kv_heads, tokens, context) in [(4, 1, 1, 3000), (16, 1, 1, 3000), (8, 2, 256, 256), (64, 8, 576, 576)] {
+        for (heads, kv_heads, tokens, context) in
+            [(4, 1, 1, 3000), (16, 1, 1, 3000), (8, 2, 256, 256), (64, 8, 520, 520)]
+        {
             let mut machine = InterpretedGpu::new(gpu());
             let args = attended(&mut machine, head_dim, heads, kv_heads, tokens, context);
             let launch = match tokens {
@@ -97,7 +109,8 @@ fn run_all(gpu: fn() -> Gpu) -> BTreeMap<&'static str, Row> {
                 _ => attention::prefill(machine.gpu(), args, head_dim, context),
             };
             run(&mut machine, launch);
-            if tokens == 1 {
+            if heads == 4 {
+                let args = attended(&mut machine, head_dim, heads, kv_heads, 1, 20);
                 run(&mut machine, reference::attention(&args, head_dim));
             }
         }
@@ -111,7 +124,8 @@ fn run_all(gpu: fn() -> Gpu) -> BTreeMap<&'static str, Row> {
     run(&mut machine, elementwise::embed(4, embed));
     let norm = machine.upload(&normals(2, K as usize, 1.0), "norm");
     let normed = machine.machine.allocate(u64::from(4 * K) * 2, "normed");
-    let args = elementwise::RmsNormArgs { x: residual, norm, normed, k: K, x_stride: K, eps: 1e-5, reserved: 0 };
+    let args =
+        elementwise::RmsNormArgs { x: residual, norm, normed, k: K, x_stride: K, eps: 1e-5, reserved: 0 };
     run(&mut machine, elementwise::rms_norm(4, args));
     let bytes = ceilings::cache_footprint(&on);
     let from = machine.machine.allocate(bytes, "from");
@@ -143,7 +157,7 @@ fn with_workspace(
 }
 
 /// A linear stage of `rows` tokens, one per sequence.
-fn linear(machine: &mut InterpretedGpu, stage: LinearStage, rows: u32, normed: bool) -> LinearArgs {
+fn linear(machine: &mut InterpretedGpu, stage: LinearStage, rows: u32, k: u32, normed: bool) -> LinearArgs {
     let (q_width, kv_width) = (512, 128);
     let n = match stage {
         LinearStage::Qkv => q_width + 2 * kv_width,
@@ -151,7 +165,7 @@ fn linear(machine: &mut InterpretedGpu, stage: LinearStage, rows: u32, normed: b
         _ => 512,
     };
     let mut matrix = |name: &str, rows: u32| {
-        machine.upload(&normals(u64::from(rows), (rows * K) as usize, 1.0 / f64::from(K).sqrt()), name)
+        machine.upload(&normals(u64::from(rows), (rows * k) as usize, 1.0 / f64::from(k).sqrt()), name)
     };
     let (w0, w1, w2) = match stage {
         LinearStage::Qkv => (matrix("w0", q_width), matrix("w1", kv_width), matrix("w2", kv_width)),
@@ -160,8 +174,8 @@ fn linear(machine: &mut InterpretedGpu, stage: LinearStage, rows: u32, normed: b
     };
     let out = |machine: &mut InterpretedGpu| machine.upload(&normals(9, (rows * 512) as usize, 1.0), "y");
     LinearArgs {
-        x: machine.upload(&normals(7, (rows * K) as usize, 1.0), "x"),
-        norm: if normed { machine.upload(&normals(8, K as usize, 1.0), "norm") } else { 0 },
+        x: machine.upload(&normals(7, (rows * k) as usize, 1.0), "x"),
+        norm: if normed { machine.upload(&normals(8, k as usize, 1.0), "norm") } else { 0 },
         w0,
         w1,
         w2,
@@ -174,9 +188,9 @@ fn linear(machine: &mut InterpretedGpu, stage: LinearStage, rows: u32, normed: b
         best: machine.upload(&vec![0u64; rows as usize], "best"),
         logits: machine.allocate(u64::from(rows * n) * 4, "logits").unwrap(),
         rows,
-        k: K,
+        k,
         n,
-        x_stride: K,
+        x_stride: k,
         tokens: 1,
         head_dim: HEAD_DIM,
         q_width,
@@ -188,7 +202,14 @@ fn linear(machine: &mut InterpretedGpu, stage: LinearStage, rows: u32, normed: b
     }
 }
 
-fn attended(machine: &mut InterpretedGpu, head_dim: u32, heads: u32, kv_heads: u32, tokens: u32, context: u32) -> AttentionArgs {
+fn attended(
+    machine: &mut InterpretedGpu,
+    head_dim: u32,
+    heads: u32,
+    kv_heads: u32,
+    tokens: u32,
+    context: u32,
+) -> AttentionArgs {
     let mut filled = |name: &str, rows: u32| {
         machine.upload(&normals(u64::from(rows), (rows * head_dim) as usize, 1.0), name)
     };
@@ -226,7 +247,10 @@ fn resources() -> BTreeMap<(String, String), (u32, u32)> {
         .map(|record| {
             let record = record.unwrap();
             let number = |at: usize| record[at].parse().unwrap();
-            ((record[kernel].to_owned(), record[architecture].to_owned()), (number(registers), number(shared)))
+            (
+                (record[kernel].to_owned(), record[architecture].to_owned()),
+                (number(registers), number(shared)),
+            )
         })
         .collect()
 }
@@ -260,16 +284,37 @@ fn about(kernel: &str) -> [&'static str; 3] {
     let computes = if kernel.starts_with("gemm") { computes.trim_start_matches("norm, ") } else { computes };
     let [tile, moves] = match kernel {
         k if k.starts_with("gemv") => ["16 weight rows x 1-8 tokens, all of k", "weights once; x from L1/L2"],
-        k if k.starts_with("skinny") && k.ends_with("16") => ["128 weight rows x 16 tokens, a share of k", "weights once; x from L2 for each 128 rows"],
-        k if k.starts_with("skinny") && k.ends_with("32") => ["128 weight rows x 32 tokens, a share of k", "weights once; x from L2 for each 128 rows"],
-        k if k.starts_with("skinny") => ["128 weight rows x 64 tokens, a share of k", "weights once; x from L2 for each 128 rows"],
-        k if k.starts_with("gemm") && k.ends_with("256") => ["128 tokens x 256 weight rows", "weights tokens/128 times, x n/256 times"],
-        k if k.starts_with("gemm") && k.ends_with("128") => ["128 tokens x 128 weight rows", "weights tokens/128 times, x n/128 times"],
-        k if k.starts_with("gemm") => ["128 tokens x 64 weight rows", "weights tokens/128 times, x n/64 times"],
-        k if k.starts_with("attention_decode") && k.ends_with("_8") => ["up to 8 query heads of a KV head, a share of the positions", "keys and values once"],
-        k if k.starts_with("attention_decode") => ["up to 16 query heads of a KV head, a share of the positions", "keys and values once for each 16 query heads"],
-        k if k.starts_with("attention_prefill") && k.ends_with("rows_64") => ["64 tokens of a query head", "keys and values once for each tile and query head"],
-        k if k.starts_with("attention_prefill") => ["128 tokens of a query head", "keys and values once for each tile and query head"],
+        k if k.starts_with("skinny") && k.ends_with("16") => {
+            ["128 weight rows x 16 tokens, a share of k", "weights once; x from L2 for each 128 rows"]
+        }
+        k if k.starts_with("skinny") && k.ends_with("32") => {
+            ["128 weight rows x 32 tokens, a share of k", "weights once; x from L2 for each 128 rows"]
+        }
+        k if k.starts_with("skinny") => {
+            ["128 weight rows x 64 tokens, a share of k", "weights once; x from L2 for each 128 rows"]
+        }
+        k if k.starts_with("gemm") && k.ends_with("256") => {
+            ["128 tokens x 256 weight rows", "weights tokens/128 times, x n/256 times"]
+        }
+        k if k.starts_with("gemm") && k.ends_with("128") => {
+            ["128 tokens x 128 weight rows", "weights tokens/128 times, x n/128 times"]
+        }
+        k if k.starts_with("gemm") => {
+            ["128 tokens x 64 weight rows", "weights tokens/128 times, x n/64 times"]
+        }
+        k if k.starts_with("attention_decode") && k.ends_with("_8") => {
+            ["up to 8 query heads of a KV head, a share of the positions", "keys and values once"]
+        }
+        k if k.starts_with("attention_decode") => [
+            "up to 16 query heads of a KV head, a share of the positions",
+            "keys and values once for each 16 query heads",
+        ],
+        k if k.starts_with("attention_prefill") && k.ends_with("rows_64") => {
+            ["64 tokens of a query head", "keys and values once for each tile and query head"]
+        }
+        k if k.starts_with("attention_prefill") => {
+            ["128 tokens of a query head", "keys and values once for each tile and query head"]
+        }
         "embed" => ["4096 elements of a row", "rows in, rows out"],
         "rms_norm" => ["a row", "x, weight; normed"],
         "read_memory" | "copy_memory" | "read_cache" => ["32 KB at a time", "what it is asked for"],
@@ -309,7 +354,10 @@ fn the_table_of_the_readme_is_true() {
             "| `{kernel}` | {computes} | {tile} | {moves} | {} | {} | {} | {} | {} | {} | {} |",
             row.launch.threads,
             pair(a.registers.to_string(), h.registers.to_string()),
-            pair(format!("{:.1}", f64::from(a.shared) / 1024.0), format!("{:.1}", f64::from(h.shared) / 1024.0)),
+            pair(
+                format!("{:.1}", f64::from(a.shared) / 1024.0),
+                format!("{:.1}", f64::from(h.shared) / 1024.0)
+            ),
             pair(format!("{} ({})", a.blocks, a.warps), format!("{} ({})", h.blocks, h.warps)),
             pair((flying[0] / 1024).to_string(), (flying[1] / 1024).to_string()),
             again(row.read_again(&STREAMED)),
@@ -324,7 +372,9 @@ fn the_table_of_the_readme_is_true() {
             assert!(flying[0] >= 16 << 10, "{kernel}: {} bytes in flight on sm_80", flying[0]);
             assert!(flying[1] >= 32 << 10, "{kernel}: {} bytes in flight on sm_90", flying[1]);
             assert!(row.read_again(&STREAMED).unwrap() <= 1.02, "{kernel} reads again");
-            for traffic in row.profile.traffic.iter().filter(|t| STREAMED.contains(&t.name.as_str()) && t.read > 0) {
+            for traffic in
+                row.profile.traffic.iter().filter(|t| STREAMED.contains(&t.name.as_str()) && t.read > 0)
+            {
                 assert!(traffic.widths.keys().eq([&16]), "{kernel}: {traffic:?}");
             }
         }
@@ -344,6 +394,9 @@ fn the_table_of_the_readme_is_true() {
     if env::var_os("LLMROOF_WRITE_TABLE").is_some() {
         fs::write(&path, format!("{before}{begin}{table}{end}{after}")).unwrap();
     } else {
-        assert!(kept == table, "kernels/README.md: run LLMROOF_WRITE_TABLE=1 cargo test --test kernels table");
+        assert!(
+            kept == table,
+            "kernels/README.md: run LLMROOF_WRITE_TABLE=1 cargo test --test kernels table"
+        );
     }
 }

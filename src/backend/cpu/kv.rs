@@ -3,8 +3,8 @@
 use super::activation::Activation;
 use super::buffer::Buffer;
 use super::dot::PANEL;
-use crate::error::Result;
 use crate::backend::rope::frequency;
+use crate::error::Result;
 use crate::model::ModelSpec;
 
 /// Positions of a block.

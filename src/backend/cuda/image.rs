@@ -29,10 +29,11 @@ impl Image {
         let mut text = String::new();
         match ZlibDecoder::new(self.compressed).read_to_string(&mut text) {
             Ok(_) => Ok(text),
-            Err(error) => {
-                Err(Failure::device(format!("the kernels in this binary are damaged: {}: {error}", self.source))
-                    .hint("install it again"))
-            }
+            Err(error) => Err(Failure::device(format!(
+                "the kernels in this binary are damaged: {}: {error}",
+                self.source
+            ))
+            .hint("install it again")),
         }
     }
 
@@ -60,7 +61,9 @@ pub fn images() -> impl Iterator<Item = Image> {
 
 /// The image of a source for a GPU: that of the newest target it runs.
 pub fn image(source: &str, capability: (u32, u32)) -> Option<Image> {
-    images().filter(|image| image.source == source && image.runs_on(capability)).max_by_key(|image| image.target)
+    images()
+        .filter(|image| image.source == source && image.runs_on(capability))
+        .max_by_key(|image| image.target)
 }
 
 #[cfg(test)]

@@ -75,11 +75,10 @@ impl Step<'_> {
 
     /// Scratch memory that the launches of a pass share.
     pub fn workspace(gpu: &Gpu, model: &ModelSpec, pass: Pass) -> Workspace {
-        let (weights, cache) = (Weights { layers: vec![LayerWeights::default()], ..Weights::default() }, Cache {
-            keys: vec![0],
-            values: vec![0],
-            capacity: pass.context,
-        });
+        let (weights, cache) = (
+            Weights { layers: vec![LayerWeights::default()], ..Weights::default() },
+            Cache { keys: vec![0], values: vec![0], capacity: pass.context },
+        );
         let step = Step { gpu, model, weights: &weights, cache: &cache, buffers: &Buffers::default() };
         let attended = attention::workspace(gpu, &step.attention_args(pass, 0), model.head_dim, pass.context);
         Stage::ALL
@@ -97,13 +96,16 @@ impl Step<'_> {
 
     fn embed(&self, pass: Pass) -> Launch {
         let buffers = self.buffers;
-        elementwise::embed(pass.rows(), elementwise::EmbedArgs {
-            table: self.weights.embedding,
-            tokens: buffers.tokens,
-            residual: buffers.residual,
-            k: self.model.hidden,
-            reserved: 0,
-        })
+        elementwise::embed(
+            pass.rows(),
+            elementwise::EmbedArgs {
+                table: self.weights.embedding,
+                tokens: buffers.tokens,
+                residual: buffers.residual,
+                k: self.model.hidden,
+                reserved: 0,
+            },
+        )
     }
 
     fn attention(&self, pass: Pass, layer: usize) -> Launch {
@@ -144,15 +146,18 @@ impl Step<'_> {
             ..=skinny::MOST_ROWS => vec![skinny::launch(self.gpu, kind, args)],
             _ if args.norm == 0 => vec![gemm::launch(self.gpu, kind, args)],
             _ => {
-                let norm = elementwise::rms_norm(args.rows, elementwise::RmsNormArgs {
-                    x: args.x,
-                    norm: args.norm,
-                    normed: self.buffers.normed,
-                    k: args.k,
-                    x_stride: args.x_stride,
-                    eps: args.eps,
-                    reserved: 0,
-                });
+                let norm = elementwise::rms_norm(
+                    args.rows,
+                    elementwise::RmsNormArgs {
+                        x: args.x,
+                        norm: args.norm,
+                        normed: self.buffers.normed,
+                        k: args.k,
+                        x_stride: args.x_stride,
+                        eps: args.eps,
+                        reserved: 0,
+                    },
+                );
                 (args.x, args.x_stride, args.norm) = (self.buffers.normed, args.k, 0);
                 vec![norm, gemm::launch(self.gpu, kind, args)]
             }
@@ -195,38 +200,47 @@ impl Step<'_> {
         let weights = self.weights.layers.get(layer).copied().unwrap_or_default();
         Some(match stage {
             Stage::Embed | Stage::Attention => return None,
-            Stage::Qkv => (LinearStage::Qkv, LinearArgs {
-                w0: weights.q,
-                w1: weights.k,
-                w2: weights.v,
-                y: buffers.q,
-                keys: self.cache.keys[layer],
-                values: self.cache.values[layer],
-                capacity: self.cache.capacity,
-                turns: buffers.turns,
-                start: buffers.start,
-                ..normed(weights.attention_norm, q_width + 2 * kv_width)
-            }),
+            Stage::Qkv => (
+                LinearStage::Qkv,
+                LinearArgs {
+                    w0: weights.q,
+                    w1: weights.k,
+                    w2: weights.v,
+                    y: buffers.q,
+                    keys: self.cache.keys[layer],
+                    values: self.cache.values[layer],
+                    capacity: self.cache.capacity,
+                    turns: buffers.turns,
+                    start: buffers.start,
+                    ..normed(weights.attention_norm, q_width + 2 * kv_width)
+                },
+            ),
             Stage::OutProj => (LinearStage::Residual, add(buffers.attended, q_width, weights.o)),
-            Stage::GateUp => (LinearStage::GateUp, LinearArgs {
-                w0: weights.gate,
-                w1: weights.up,
-                y: buffers.gated,
-                ..normed(weights.ffn_norm, model.ffn)
-            }),
+            Stage::GateUp => (
+                LinearStage::GateUp,
+                LinearArgs {
+                    w0: weights.gate,
+                    w1: weights.up,
+                    y: buffers.gated,
+                    ..normed(weights.ffn_norm, model.ffn)
+                },
+            ),
             Stage::Down => (LinearStage::Residual, add(buffers.gated, model.ffn, weights.down)),
             // The last token of each sequence alone.
-            Stage::LmHead => (LinearStage::LmHead, LinearArgs {
-                x: buffers.residual + 2 * u64::from(pass.tokens - 1) * u64::from(model.hidden),
-                x_stride: pass.tokens * model.hidden,
-                rows: pass.batch,
-                tokens: 1,
-                w0: self.weights.head,
-                logits: buffers.logits,
-                chosen: buffers.chosen,
-                best: buffers.best,
-                ..normed(self.weights.final_norm, model.vocab)
-            }),
+            Stage::LmHead => (
+                LinearStage::LmHead,
+                LinearArgs {
+                    x: buffers.residual + 2 * u64::from(pass.tokens - 1) * u64::from(model.hidden),
+                    x_stride: pass.tokens * model.hidden,
+                    rows: pass.batch,
+                    tokens: 1,
+                    w0: self.weights.head,
+                    logits: buffers.logits,
+                    chosen: buffers.chosen,
+                    best: buffers.best,
+                    ..normed(self.weights.final_norm, model.vocab)
+                },
+            ),
         })
     }
 }

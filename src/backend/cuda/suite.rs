@@ -175,9 +175,8 @@ impl<D: Driver> Suite<D> {
         let workspace = Step::<'_>::workspace(driver.gpu(), model, pass);
         let held = &mut sequences.of_pass;
         let rows = u64::from(pass.rows());
-        let mut activations = |driver: &mut D, width: u32, what: &str| {
-            held.allocate(driver, 2 * rows * u64::from(width), what)
-        };
+        let mut activations =
+            |driver: &mut D, width: u32, what: &str| held.allocate(driver, 2 * rows * u64::from(width), what);
         sequences.buffers = Buffers {
             residual: activations(driver, model.hidden, "residual")?,
             normed: activations(driver, model.hidden, "normed")?,
@@ -186,7 +185,9 @@ impl<D: Driver> Suite<D> {
             gated: activations(driver, model.ffn, "gated")?,
             tokens: held.allocate(driver, 4 * rows, "tokens")?,
             logits: match logits {
-                true => held.allocate(driver, 4 * u64::from(pass.batch) * u64::from(model.vocab), "logits")?,
+                true => {
+                    held.allocate(driver, 4 * u64::from(pass.batch) * u64::from(model.vocab), "logits")?
+                }
                 false => 0,
             },
             partial: held.allocate(driver, workspace.partial_bytes, "partial sums")?,

@@ -236,7 +236,8 @@ impl Touched {
     /// Distinct bytes read and written.
     pub fn unique(&self) -> (u64, u64) {
         let count = |bits: &OnceLock<Words>| {
-            bits.get().map_or(0, |words| words.iter().map(|word| u64::from(word.load(Relaxed).count_ones())).sum())
+            bits.get()
+                .map_or(0, |words| words.iter().map(|word| u64::from(word.load(Relaxed).count_ones())).sum())
         };
         (count(&self.read), count(&self.written))
     }
@@ -268,7 +269,10 @@ impl Memory {
 
     /// Gives an allocation back: whether one starts there.
     pub fn free(&mut self, address: u64) -> bool {
-        let found = self.allocations.iter_mut().find(|allocation| allocation.base == address && allocation.data.is_some());
+        let found = self
+            .allocations
+            .iter_mut()
+            .find(|allocation| allocation.base == address && allocation.data.is_some());
         let Some(allocation) = found else {
             return false;
         };
@@ -281,7 +285,11 @@ impl Memory {
     pub fn find(&self, address: u64, bytes: u64) -> Checked<usize> {
         let index = self.allocations.partition_point(|allocation| allocation.base <= address);
         let Some(allocation) = index.checked_sub(1).map(|index| &self.allocations[index]) else {
-            return trouble(FaultKind::OutOfBounds, None, format!("{bytes} bytes at {address:#x}, below every allocation"));
+            return trouble(
+                FaultKind::OutOfBounds,
+                None,
+                format!("{bytes} bytes at {address:#x}, below every allocation"),
+            );
         };
         let offset = address - allocation.base;
         if allocation.data.is_some() && offset.saturating_add(bytes) <= allocation.bytes {

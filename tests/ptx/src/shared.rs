@@ -110,9 +110,15 @@ impl Shared {
         } else if write {
             format!("{verb} shared byte {at}, which thread {thread} wrote with no barrier between")
         } else if other & WARPS != 0 {
-            format!("{verb} shared byte {at}, which warps {:#x} (as bits) read with no barrier between", cell.readers)
+            format!(
+                "{verb} shared byte {at}, which warps {:#x} (as bits) read with no barrier between",
+                cell.readers
+            )
         } else if other & LANES != 0 {
-            format!("{verb} shared byte {at}, which lanes of warp {} read with no barrier between", thread / 32)
+            format!(
+                "{verb} shared byte {at}, which lanes of warp {} read with no barrier between",
+                thread / 32
+            )
         } else {
             format!("{verb} shared byte {at}, which thread {thread} read with no barrier between")
         };
@@ -188,7 +194,13 @@ impl Shared {
             }
         }
         let atomic = if who.atomic { ATOMIC } else { 0 };
-        Ok(Cell { written: self.time, read: 0, readers: 0, writer: who.thread | flags | atomic, reader: NOBODY })
+        Ok(Cell {
+            written: self.time,
+            read: 0,
+            readers: 0,
+            writer: who.thread | flags | atomic,
+            reader: NOBODY,
+        })
     }
 
     /// Applies a check to the cells of a range.
@@ -202,7 +214,10 @@ impl Shared {
         let end = at + length;
         // Most often the words of a wide access have one history.
         if let (Some(&[a, b, c, d]), true) = (self.cells.get(at / 4..end / 4), length == 16)
-            && a == b && c == d && a == c && a.writer & SPLIT == 0
+            && a == b
+            && c == d
+            && a == c
+            && a.writer & SPLIT == 0
         {
             let cell = check(self, a, at)?;
             self.cells[at / 4..end / 4].fill(cell);

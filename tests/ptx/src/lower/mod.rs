@@ -103,7 +103,9 @@ pub fn lower(entry: &Entry, marks: &Marks) -> Result<Kernel, Fault> {
     for op in &mut kernel.ops {
         match &mut op.code {
             Code::Branch { target } => *target = starts[*target as usize],
-            Code::BranchIndexed { targets, .. } => targets.iter_mut().for_each(|at| *at = starts[*at as usize]),
+            Code::BranchIndexed { targets, .. } => {
+                targets.iter_mut().for_each(|at| *at = starts[*at as usize])
+            }
             _ => {}
         }
     }
@@ -143,7 +145,15 @@ impl<'a> Lower<'a> {
             let copy = self.scratch(Class::Pred);
             let keep = Code::Map { run: moves::copy(Class::Pred).run, to: copy, from: [guard.slot; 4] };
             let always = Guard { slot: ALWAYS, flip: 0 };
-            self.kernel.ops.push(Op { code: keep, guard: always, line, weight: 0, flops: 0, renames: false, uses: (0, 0) });
+            self.kernel.ops.push(Op {
+                code: keep,
+                guard: always,
+                line,
+                weight: 0,
+                flops: 0,
+                renames: false,
+                uses: (0, 0),
+            });
             guard.slot = copy;
         }
         for (index, Pending { code, flops, renames, uses }) in pending.drain(..).enumerate() {
@@ -170,10 +180,9 @@ impl<'a> Lower<'a> {
             "cp" => self.async_copy(opcode),
             "mma" | "ldmatrix" | "stmatrix" | "movmatrix" => self.matrix(opcode),
             "shfl" | "vote" | "redux" | "activemask" => self.warp(opcode),
-            "bra" | "brx" | "ret" | "exit" | "trap" | "bar" | "barrier" | "membar" | "fence" | "griddepcontrol"
-            | "nanosleep" | "prefetch" | "prefetchu" | "createpolicy" | "isspacep" | "discard" | "applypriority" => {
-                self.control(opcode)
-            }
+            "bra" | "brx" | "ret" | "exit" | "trap" | "bar" | "barrier" | "membar" | "fence"
+            | "griddepcontrol" | "nanosleep" | "prefetch" | "prefetchu" | "createpolicy" | "isspacep"
+            | "discard" | "applypriority" => self.control(opcode),
             _ => self.arithmetic(opcode),
         }
     }
@@ -339,7 +348,10 @@ impl<'a> Lower<'a> {
                 self.kernel.globals.push((slot, key.0, offset));
                 Ok(slot)
             }
-            Space::Param => Ok(self.constant(class, PARAM_WINDOW.wrapping_add(variable.offset).wrapping_add_signed(offset))),
+            Space::Param => {
+                Ok(self
+                    .constant(class, PARAM_WINDOW.wrapping_add(variable.offset).wrapping_add_signed(offset)))
+            }
             _ => Ok(self.constant(class, variable.offset.wrapping_add_signed(offset))),
         }
     }
