@@ -10,6 +10,9 @@
 // weights (2 KB each) under way, the next tile's while it sums up this one: 48 to 64 KB a block. Registers allow two
 // blocks per multiprocessor, so at least 48 KB are in flight where tiles are few and 96 KB elsewhere. An A100 needs
 // some 16 KB per multiprocessor to saturate its memory, an H200 32 KB.
+//
+// Tokens and norm go with the weights, but to shared memory: loads that a warp needs at once would stand in line
+// behind those that it needs later. What a lane reads of the tokens it copied itself.
 #include "stages.cuh"
 
 constexpr u32 WARPS = 8;
@@ -19,12 +22,13 @@ constexpr u32 STRIDE = WARPS * SLICE;         // from a warp's slice to its next
 constexpr u32 ROUND = DEPTH * STRIDE;         // k of all slices under way in a block
 constexpr u32 TOKENS = 8;
 constexpr u32 TOKEN_STRIDE = WARPS * 16 + 8;  // sums of one token; storing 8 bytes per lane meets no bank twice
+constexpr u32 X_BYTES = TOKENS * SLICE * 2;   // of a slice: 16 bytes of each lane for either chunk
 
-// What a lane loads next of the two halves of a tile, and the elements left from there to the end of the row; none
-// where there is no row.
-struct Rows {
-    const u16 *a, *b;
-    int left_a, left_b;
+// What a lane loads next: of the two halves of a tile, of its token, of the norm. `left` are the elements from there
+// to the end of the rows; none where there is no row.
+struct Next {
+    const u16 *a, *b, *x, *norm;
+    int left_a, left_b, left_x, left;
 };
 
 // The weights of one slice: [chunk].
@@ -32,24 +36,43 @@ struct Slice {
     uint4 a[2], b[2];
 };
 
-template <Stage stage>
-__device__ __forceinline__ Rows rows_of(const Linear &p, u32 tile, u32 tiles, u32 row, u32 first) {
-    Rows rows;
+template <Stage stage> __device__ __forceinline__ Next next_of(const Linear &p, u32 tile, u32 tiles, u32 first) {
+    Next next;
+    u32 lane = threadIdx.x % 32, g = lane / 4, at = first + lane % 4 * 8;
     bool valid_a, valid_b, there = tile < tiles;
     tile = there ? tile : 0;
-    rows.a = weight_row<stage>(p, tile, 0, row, &valid_a) + first;
-    rows.b = weight_row<stage>(p, tile, 1, row, &valid_b) + first;
-    rows.left_a = there && valid_a ? (int)(p.k - first) : 0;
+    next.a = weight_row<stage>(p, tile, 0, g, &valid_a) + at;
+    next.b = weight_row<stage>(p, tile, 1, g, &valid_b) + at;
+    next.x = p.x + (u64)g * p.x_stride + at;
+    next.norm = p.norm + first + lane * 8;  // lanes 0 to 7 copy
+    int left = there ? (int)(p.k - at) : 0;
+    next.left_a = valid_a ? left : 0;
     // Where one test would do, there is only one.
-    rows.left_b = stage == QKV || stage == GATE_UP ? rows.left_a : there && valid_b ? (int)(p.k - first) : 0;
-    return rows;
+    next.left_b = stage == QKV || stage == GATE_UP ? next.left_a : valid_b ? left : 0;
+    next.left_x = g < p.rows ? left : 0;
+    next.left = there ? (int)(p.k - first - lane * 8) : 0;
+    return next;
 }
 
-__device__ __forceinline__ void load(Slice &slice, const Rows &rows, int at) {
+__device__ __forceinline__ void load_weights(Slice &slice, const Next &next, int at) {
 #pragma unroll
     for (int i = 0; i < 2; i++) {
-        slice.a[i] = load16_streamed(rows.a + at + 32 * i, at + 32 * i < rows.left_a);
-        slice.b[i] = load16_streamed(rows.b + at + 32 * i, at + 32 * i < rows.left_b);
+        slice.a[i] = load16_streamed(next.a + at + 32 * i, at + 32 * i < next.left_a);
+        slice.b[i] = load16_streamed(next.b + at + 32 * i, at + 32 * i < next.left_b);
+    }
+}
+
+__device__ __forceinline__ void copy_x(u32 to, const Next &next, int at) {
+#pragma unroll
+    for (int i = 0; i < 2; i++) {
+        u32 own = to + i * 512 + threadIdx.x % 32 * 16;
+        copy16_async_cached(own, next.x + at + 32 * i, at + 32 * i < next.left_x ? 16 : 0);
+    }
+}
+
+__device__ __forceinline__ void copy_norm(u32 to, const Next &next, int at) {
+    if (threadIdx.x % 32 < 8) {
+        copy16_async_cached(to + X_BYTES + threadIdx.x % 32 * 16, next.norm + at, at < next.left ? 16 : 0);
     }
 }
 
@@ -64,52 +87,65 @@ __device__ __forceinline__ float add_squares(float sum, u32 pair) {
 
 template <Stage stage> __device__ __forceinline__ void product(const Linear &p) {
     constexpr bool normed = stage != RESIDUAL;
+    constexpr u32 slice_bytes = X_BYTES + (normed ? SLICE * 2 : 0);
+    __shared__ __align__(16) u8 slices[WARPS][DEPTH][slice_bytes];  // tokens and norm
     // Two of each, so that one barrier per tile is enough.
     __shared__ __align__(16) float sums[2][TOKENS][TOKEN_STRIDE];  // [][token][warp x row of the tile]
     __shared__ float squares[2][TOKENS][WARPS + 1];
     u32 warp = threadIdx.x / 32, lane = threadIdx.x % 32, g = lane / 4, t = lane % 4;
-    u32 first = warp * SLICE + t * 8;
     u32 tiles = tiles_of<stage>(p);
     u32 rounds = (p.k + ROUND - 1) / ROUND;
 
     let_next_start();
     Slice ahead[DEPTH];
-    Rows rows = rows_of<stage>(p, blockIdx.x, tiles, g, first);
+    u32 own_slices = shared_address(slices[warp]);
+    Next next = next_of<stage>(p, blockIdx.x, tiles, warp * SLICE);
 #pragma unroll
     for (u32 i = 0; i < DEPTH; i++) {
-        load(ahead[i], rows, i * STRIDE);
+        load_weights(ahead[i], next, i * STRIDE);
+        if (normed) {
+            copy_norm(own_slices + i * slice_bytes, next, i * STRIDE);
+        }
     }
     wait_for_inputs();
+#pragma unroll
+    for (u32 i = 0; i < DEPTH; i++) {
+        copy_x(own_slices + i * slice_bytes, next, i * STRIDE);
+        copy_commit();
+    }
 
     u64 best = 0;
     u32 parity = 0;
     for (u32 tile = blockIdx.x; tile < tiles; tile += gridDim.x) {
-        const u16 *x = p.x + (u64)g * p.x_stride + first;
-        const u16 *norm = p.norm + first;
-        int left = (int)(p.k - first);
         float a[4] = {}, b[4] = {};  // [0], [1]: token g, rows 2t, 2t+1 of the halves; the others are of no token
         float square = 0;
         for (u32 round = rounds; round > 0; round--) {
             if (round > 1) {
-                rows.a += ROUND;
-                rows.b += ROUND;
-                rows.left_a -= ROUND;
-                rows.left_b -= ROUND;
+                next.a += ROUND;
+                next.b += ROUND;
+                next.x += ROUND;
+                next.norm += ROUND;
+                next.left_a -= ROUND;
+                next.left_b -= ROUND;
+                next.left_x -= ROUND;
+                next.left -= ROUND;
             } else {
                 u32 following = tile + gridDim.x;
-                asm volatile("" : "+r"(following));  // else the rows are worked out, and kept, a whole tile early
-                rows = rows_of<stage>(p, following, tiles, g, first);
+                asm volatile("" : "+r"(following));  // else all this is worked out, and kept, a whole tile early
+                next = next_of<stage>(p, following, tiles, warp * SLICE);
             }
 #pragma unroll
             for (u32 i = 0; i < DEPTH; i++) {
+                u32 slice = own_slices + i * slice_bytes;
+                copy_wait<DEPTH - 1>();
+                __syncwarp();
 #pragma unroll
                 for (u32 j = 0; j < 2; j++) {
-                    int at = i * STRIDE + j * 32;
-                    uint4 v = load16(x + at, at < left && g < p.rows);
+                    uint4 v = load16_shared(slice + j * 512 + lane * 16);
                     if (normed) {
                         square = add_squares(add_squares(square, v.x), v.y);
                         square = add_squares(add_squares(square, v.z), v.w);
-                        v = multiplied(v, load16(norm + at, at < left));
+                        v = multiplied(v, load16_shared(slice + X_BYTES + j * 64 + t * 16));
                     }
                     u32 low[4] = {v.x, 0, v.y, 0}, high[4] = {v.z, 0, v.w, 0};
                     mma_bf16(a, low, ahead[i].a[j].x, ahead[i].a[j].y);
@@ -117,12 +153,14 @@ template <Stage stage> __device__ __forceinline__ void product(const Linear &p) 
                     mma_bf16(a, high, ahead[i].a[j].z, ahead[i].a[j].w);
                     mma_bf16(b, high, ahead[i].b[j].z, ahead[i].b[j].w);
                 }
-                load(ahead[i], rows, i * STRIDE);
                 __syncwarp();
+                load_weights(ahead[i], next, i * STRIDE);
+                copy_x(slice, next, i * STRIDE);
+                if (normed) {
+                    copy_norm(slice, next, i * STRIDE);
+                }
+                copy_commit();
             }
-            x += ROUND;
-            norm += ROUND;
-            left -= ROUND;
         }
         float2 *mine = (float2 *)&sums[parity][g][warp * 16 + 2 * t];
         mine[0] = make_float2(a[0], a[1]);

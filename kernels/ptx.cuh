@@ -89,16 +89,6 @@ __device__ __forceinline__ uint4 load16(const void *from) {
     return v;
 }
 
-// The same where `valid`; elsewhere zeros, and no access.
-__device__ __forceinline__ uint4 load16(const void *from, bool valid) {
-    uint4 v;
-    asm volatile("{ .reg .pred valid; setp.ne.u32 valid, %5, 0; "
-                 "mov.u32 %0, 0; mov.u32 %1, 0; mov.u32 %2, 0; mov.u32 %3, 0; "
-                 "@valid ld.global.v4.u32 {%0, %1, %2, %3}, [%4]; }"
-                 : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w) : "l"(from), "r"((u32)valid) : "memory");
-    return v;
-}
-
 __device__ __forceinline__ void store16(void *to, uint4 v) {
     asm volatile("st.global.v4.u32 [%0], {%1, %2, %3, %4};"
                  :: "l"(to), "r"(v.x), "r"(v.y), "r"(v.z), "r"(v.w) : "memory");
@@ -111,9 +101,22 @@ __device__ __forceinline__ u32 shared_address(const void *pointer) {
     return (u32)__cvta_generic_to_shared(pointer);
 }
 
+__device__ __forceinline__ uint4 load16_shared(u32 shared) {
+    uint4 v;
+    asm volatile("ld.shared.v4.u32 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w) : "r"(shared) : "memory");
+    return v;
+}
+
 // Copies 16 bytes to shared memory in the background; with `bytes` = 0 it writes zeros and reads nothing.
 __device__ __forceinline__ void copy16_async(u32 to_shared, const void *from, u32 bytes = 16) {
     asm volatile("cp.async.cg.shared.global.L2::128B [%0], [%1], 16, %2;"
+                 :: "r"(to_shared), "l"(from), "r"(bytes) : "memory");
+}
+
+// The same by way of L1, for what this multiprocessor reads again.
+__device__ __forceinline__ void copy16_async_cached(u32 to_shared, const void *from, u32 bytes = 16) {
+    asm volatile("cp.async.ca.shared.global.L2::128B [%0], [%1], 16, %2;"
                  :: "r"(to_shared), "l"(from), "r"(bytes) : "memory");
 }
 
