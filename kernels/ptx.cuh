@@ -71,17 +71,6 @@ __device__ __forceinline__ uint4 load16_streamed(const void *from) {
     return v;
 }
 
-// The same where `valid`; elsewhere zeros, and no access. Unlike `nc` loads the assembler keeps it in its place
-// before or after a `__syncwarp`, which is how loads are held ahead of their use.
-__device__ __forceinline__ uint4 load16_streamed(const void *from, bool valid) {
-    uint4 v;
-    asm volatile("{ .reg .pred valid; setp.ne.u32 valid, %5, 0; "
-                 "mov.u32 %0, 0; mov.u32 %1, 0; mov.u32 %2, 0; mov.u32 %3, 0; "
-                 "@valid ld.global.L1::no_allocate.L2::128B.v4.u32 {%0, %1, %2, %3}, [%4]; }"
-                 : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w) : "l"(from), "r"((u32)valid) : "memory");
-    return v;
-}
-
 __device__ __forceinline__ uint4 load16(const void *from) {
     uint4 v;
     asm volatile("ld.global.v4.u32 {%0, %1, %2, %3}, [%4];"
@@ -106,6 +95,17 @@ __device__ __forceinline__ uint4 load16_shared(u32 shared) {
     asm volatile("ld.shared.v4.u32 {%0, %1, %2, %3}, [%4];"
                  : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w) : "r"(shared) : "memory");
     return v;
+}
+
+__device__ __forceinline__ u32 load4_shared(u32 shared) {
+    u32 v;
+    asm volatile("ld.shared.u32 %0, [%1];" : "=r"(v) : "r"(shared) : "memory");
+    return v;
+}
+
+__device__ __forceinline__ void store16_shared(u32 shared, uint4 v) {
+    asm volatile("st.shared.v4.u32 [%0], {%1, %2, %3, %4};"
+                 :: "r"(shared), "r"(v.x), "r"(v.y), "r"(v.z), "r"(v.w) : "memory");
 }
 
 // Copies 16 bytes to shared memory in the background; with `bytes` = 0 it writes zeros and reads nothing.
