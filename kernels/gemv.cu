@@ -1,55 +1,106 @@
-// Linear stages of 1 to 8 token rows, bound by the bandwidth at which weights arrive. Tensor cores multiply straight
-// from registers: the tokens are the rows of the first operand, the eight weight rows of half a tile the columns of
-// the second.
+// Linear stages of 1 to 8 token rows, bound by the bandwidth at which weights arrive: tensor cores with the tokens as
+// the rows of the first operand and the eight weight rows of half a tile as the columns of the second.
 //
-// The order of k is free as long as both operands agree on it, so the 16 bytes that a lane loads of a row are
+// The order of k is free as long as both operands agree on it, so the 16 bytes that a lane takes of a row are
 // fragments of two instructions as they are: lane (g, t) has k 8t .. 8t+7 of a chunk of 32, where the instructions
 // take them for 2t, 2t+1, 2t+8, 2t+9 of two chunks of 16. Two chunks side by side make whole lines of 128 bytes.
 //
-// The warps of a block share the k of a tile, and a block takes tile after tile. Each warp keeps DEPTH slices of
-// weights (2 KB each) under way, the next tile's while it sums up this one: 48 to 64 KB a block. Registers allow two
-// blocks per multiprocessor, so at least 48 KB are in flight where tiles are few and 96 KB elsewhere. An A100 needs
-// some 16 KB per multiprocessor to saturate its memory, an H200 32 KB.
+// The warps of a block share the k of a tile, and a block takes tile after tile. Each warp has a ring of its own in
+// shared memory, of slices of 64 of k: 2 KB of weights with their part of the tokens and the norm. What a lane reads
+// of the weights it copied itself, so no block waits for its slowest warp before the tile's end, and the next tile's
+// slices are under way while this one is summed up. (Loads to registers would need as many of them as bytes in
+// flight, and ptxas has one counter for all of a loop's loads: a warp would wait for the last to use the first.)
+//
+// In flight are 48 KB of weights and more in each block with one token, 32 KB with up to eight; two blocks are
+// resident per multiprocessor where shared memory allows. An A100 needs some 16 KB per multiprocessor to saturate its
+// memory, an H200 32 KB.
 #include "stages.cuh"
 
 constexpr u32 WARPS = 8;
-constexpr u32 DEPTH = 4;                      // slices under way in each warp
-constexpr u32 SLICE = 64;                     // k of a warp's loads: two of 16 bytes per lane and row
+constexpr u32 SLICE = 64;                     // k of a slice
 constexpr u32 STRIDE = WARPS * SLICE;         // from a warp's slice to its next
-constexpr u32 ROUND = DEPTH * STRIDE;         // k of all slices under way in a block
-constexpr u32 TOKENS = 8;
 constexpr u32 TOKEN_STRIDE = WARPS * 16 + 8;  // sums of one token; storing 8 bytes per lane meets no bank twice
 
-// What a lane loads next of the two halves of a tile, and the elements left from there to the end of the row; none
-// where there is no row.
-struct Rows {
-    const u16 *a, *b;
-    int left_a, left_b;
+// A slice in shared memory, for stages with and without norm, T = 1 or 8 tokens. The same figures are in
+// src/backend/cuda/gemv.rs.
+template <bool normed, u32 T> struct Ring {
+    static constexpr u32 depth = T == 1 ? 4 : 3;
+    static constexpr u32 x = 4 * 512;                          // after the weights: [half][chunk][lane] 16 bytes
+    static constexpr u32 norm = x + (T == 1 ? 256 : 2 * 512);  // [chunk][lane] 16 bytes; one token: 128 bytes, zeros
+    static constexpr u32 bytes = norm + (normed ? 128 : 0);
 };
 
-// The weights of one slice: [chunk].
-struct Slice {
-    uint4 a[2], b[2];
+// What a lane copies next. `left` are the elements from there to the end of a row; none where there is no row.
+struct Next {
+    const u16 *a, *b;  // of the two halves of a tile
+    const u16 *x;      // of its token; of the only token in lanes 0 to 7
+    const u16 *norm;   // in lanes 0 to 7
+    int left_a, left_b, left_x, left;
+    u32 tile;
+    u32 slices;  // of the tile from here on
 };
 
-template <Stage stage>
-__device__ __forceinline__ Rows rows_of(const Linear &p, u32 tile, u32 tiles, u32 row, u32 first) {
-    Rows rows;
-    bool valid_a, valid_b, there = tile < tiles;
-    tile = there ? tile : 0;
-    rows.a = weight_row<stage>(p, tile, 0, row, &valid_a) + first;
-    rows.b = weight_row<stage>(p, tile, 1, row, &valid_b) + first;
-    rows.left_a = there && valid_a ? (int)(p.k - first) : 0;
-    // Where one test would do, there is only one.
-    rows.left_b = stage == QKV || stage == GATE_UP ? rows.left_a : there && valid_b ? (int)(p.k - first) : 0;
-    return rows;
+template <Stage stage, u32 T>
+__device__ __forceinline__ void take_tile(const Linear &p, Next &next, u32 tile, u32 tiles, u32 slices) {
+    next.tile = tile;
+    next.slices = slices;
+    if (tile >= tiles) {
+        return;
+    }
+    u32 lane = threadIdx.x % 32, g = lane / 4;
+    u32 first = threadIdx.x / 32 * SLICE, at = first + lane % 4 * 8, in_line = first + lane * 8;
+    bool valid_a, valid_b;
+    next.a = weight_row<stage>(p, tile, 0, g, &valid_a) + at;
+    next.b = weight_row<stage>(p, tile, 1, g, &valid_b) + at;
+    next.left_a = valid_a ? (int)(p.k - at) : 0;
+    next.left_b = valid_b ? (int)(p.k - at) : 0;
+    next.x = T == 1 ? p.x + in_line : p.x + (u64)g * p.x_stride + at;
+    next.left_x = T == 1 ? (int)(p.k - in_line) : g < p.rows ? (int)(p.k - at) : 0;
+    next.norm = p.norm + in_line;
+    next.left = (int)(p.k - in_line);
 }
 
-__device__ __forceinline__ void load(Slice &slice, const Rows &rows, int at) {
+__device__ __forceinline__ void copy_weights(u32 slice, const Next &next) {
+    u32 to = slice + threadIdx.x % 32 * 16;
 #pragma unroll
     for (int i = 0; i < 2; i++) {
-        slice.a[i] = load16_streamed(rows.a + at + 32 * i, at + 32 * i < rows.left_a);
-        slice.b[i] = load16_streamed(rows.b + at + 32 * i, at + 32 * i < rows.left_b);
+        copy16_async(to + i * 512, next.a + i * 32, i * 32 < next.left_a ? 16 : 0);
+        copy16_async(to + i * 512 + 1024, next.b + i * 32, i * 32 < next.left_b ? 16 : 0);
+    }
+}
+
+// Tokens and norm, which other blocks on this multiprocessor read as well.
+template <bool normed, u32 T> __device__ __forceinline__ void copy_inputs(u32 slice, const Next &next) {
+    using Ring = Ring<normed, T>;
+    u32 lane = threadIdx.x % 32;
+    if (T > 1) {
+#pragma unroll
+        for (int i = 0; i < 2; i++) {
+            copy16_async_cached(slice + Ring::x + i * 512 + lane * 16, next.x + i * 32, i * 32 < next.left_x ? 16 : 0);
+        }
+    }
+    if (lane < 8) {
+        if (T == 1) {
+            copy16_async_cached(slice + Ring::x + lane * 16, next.x, 0 < next.left_x ? 16 : 0);
+        }
+        if (normed) {
+            copy16_async_cached(slice + Ring::norm + lane * 16, next.norm, 0 < next.left ? 16 : 0);
+        }
+    }
+}
+
+template <Stage stage, u32 T>
+__device__ __forceinline__ void advance(const Linear &p, Next &next, u32 tiles, u32 slices) {
+    next.a += STRIDE;
+    next.b += STRIDE;
+    next.x += STRIDE;
+    next.norm += STRIDE;
+    next.left_a -= STRIDE;
+    next.left_b -= STRIDE;
+    next.left_x -= STRIDE;
+    next.left -= STRIDE;
+    if (--next.slices == 0) {
+        take_tile<stage, T>(p, next, next.tile + gridDim.x, tiles, slices);
     }
 }
 
@@ -62,76 +113,107 @@ __device__ __forceinline__ float add_squares(float sum, u32 pair) {
     return fmaf(bf16_high(pair), bf16_high(pair), sum);
 }
 
-template <Stage stage> __device__ __forceinline__ void product(const Linear &p) {
+// Of one warp: a[0], a[1] and b[0], b[1] are token g times rows 2t, 2t+1 of the halves, the others of no token.
+struct Sums {
+    float a[4], b[4];
+    float square;  // lane (g, t): of its part of token g; of the only token
+};
+
+template <bool normed, u32 T> __device__ __forceinline__ void multiply(Sums &sums, u32 slice) {
+    using Ring = Ring<normed, T>;
+    u32 lane = threadIdx.x % 32;
+    // Where there is no token, zeros are read: such as were copied, or those behind the only token, from the chunk
+    // that is not in the same banks.
+    u32 x = slice + Ring::x + (T == 1 ? lane % 4 * 16 + (lane < 4 ? 0 : 192) : lane * 16);
+    if (normed && T == 1) {
+        sums.square = add_squares(sums.square, load4_shared(slice + Ring::x + lane * 4));
+    }
+#pragma unroll
+    for (u32 i = 0; i < 2; i++) {
+        uint4 v = load16_shared(T == 1 ? x ^ i * 64 : x + i * 512);
+        if (normed) {
+            if (T > 1) {
+                sums.square = add_squares(add_squares(sums.square, v.x), v.y);
+                sums.square = add_squares(add_squares(sums.square, v.z), v.w);
+            }
+            v = multiplied(v, load16_shared(slice + Ring::norm + i * 64 + lane % 4 * 16));
+        }
+        uint4 a = load16_shared(slice + i * 512 + lane * 16);
+        uint4 b = load16_shared(slice + i * 512 + 1024 + lane * 16);
+        u32 low[4] = {v.x, 0, v.y, 0}, high[4] = {v.z, 0, v.w, 0};
+        mma_bf16(sums.a, low, a.x, a.y);
+        mma_bf16(sums.b, low, b.x, b.y);
+        mma_bf16(sums.a, high, a.z, a.w);
+        mma_bf16(sums.b, high, b.z, b.w);
+    }
+}
+
+template <Stage stage, u32 T> __device__ __forceinline__ void product(const Linear &p) {
     constexpr bool normed = stage != RESIDUAL;
-    // Two of each, so that one barrier per tile is enough.
-    __shared__ __align__(16) float sums[2][TOKENS][TOKEN_STRIDE];  // [][token][warp x row of the tile]
-    __shared__ float squares[2][TOKENS][WARPS + 1];
+    using Ring = Ring<normed, T>;
+    extern __shared__ __align__(128) u8 rings[];             // [warp][slice]
+    __shared__ __align__(16) float of_warps[T][TOKEN_STRIDE];  // sums: [token][warp x row of the tile]
+    __shared__ float squares[T][WARPS + 1];
     u32 warp = threadIdx.x / 32, lane = threadIdx.x % 32, g = lane / 4, t = lane % 4;
-    u32 first = warp * SLICE + t * 8;
+    u32 ring = shared_address(rings) + warp * Ring::depth * Ring::bytes;
     u32 tiles = tiles_of<stage>(p);
-    u32 rounds = (p.k + ROUND - 1) / ROUND;
+    u32 all_slices = (p.k + SLICE - 1) / SLICE;
+    u32 slices = (all_slices + WARPS - 1 - warp) / WARPS;  // of each tile, this warp's
 
     let_next_start();
-    Slice ahead[DEPTH];
-    Rows rows = rows_of<stage>(p, blockIdx.x, tiles, g, first);
+    Next next;
+    take_tile<stage, T>(p, next, slices ? blockIdx.x : tiles, tiles, slices);
+    Next inputs = next;
 #pragma unroll
-    for (u32 i = 0; i < DEPTH; i++) {
-        load(ahead[i], rows, i * STRIDE);
+    for (u32 i = 0; i < Ring::depth; i++) {
+        if (T == 1 && lane < 8) {
+            store16_shared(ring + i * Ring::bytes + Ring::x + 128 + lane * 16, make_uint4(0, 0, 0, 0));
+        }
+        if (next.tile < tiles) {
+            copy_weights(ring + i * Ring::bytes, next);
+            advance<stage, T>(p, next, tiles, slices);
+        }
     }
     wait_for_inputs();
+#pragma unroll
+    for (u32 i = 0; i < Ring::depth; i++) {
+        if (inputs.tile < tiles) {
+            copy_inputs<normed, T>(ring + i * Ring::bytes, inputs);
+            advance<stage, T>(p, inputs, tiles, slices);
+        }
+        copy_commit();
+    }
 
     u64 best = 0;
-    u32 parity = 0;
+    u32 slice = ring;
     for (u32 tile = blockIdx.x; tile < tiles; tile += gridDim.x) {
-        const u16 *x = p.x + (u64)g * p.x_stride + first;
-        const u16 *norm = p.norm + first;
-        int left = (int)(p.k - first);
-        float a[4] = {}, b[4] = {};  // [0], [1]: token g, rows 2t, 2t+1 of the halves; the others are of no token
-        float square = 0;
-        for (u32 round = rounds; round > 0; round--) {
-            if (round > 1) {
-                rows.a += ROUND;
-                rows.b += ROUND;
-                rows.left_a -= ROUND;
-                rows.left_b -= ROUND;
-            } else {
-                u32 following = tile + gridDim.x;
-                asm volatile("" : "+r"(following));  // else the rows are worked out, and kept, a whole tile early
-                rows = rows_of<stage>(p, following, tiles, g, first);
+        Sums sums = {};
+        for (u32 i = 0; i < slices; i++) {
+            copy_wait<Ring::depth - 1>();
+            __syncwarp();
+            multiply<normed, T>(sums, slice);
+            __syncwarp();
+            if (next.tile < tiles) {
+                copy_weights(slice, next);
+                copy_inputs<normed, T>(slice, next);
+                advance<stage, T>(p, next, tiles, slices);
             }
-#pragma unroll
-            for (u32 i = 0; i < DEPTH; i++) {
-#pragma unroll
-                for (u32 j = 0; j < 2; j++) {
-                    int at = i * STRIDE + j * 32;
-                    uint4 v = load16(x + at, at < left && g < p.rows);
-                    if (normed) {
-                        square = add_squares(add_squares(square, v.x), v.y);
-                        square = add_squares(add_squares(square, v.z), v.w);
-                        v = multiplied(v, load16(norm + at, at < left));
-                    }
-                    u32 low[4] = {v.x, 0, v.y, 0}, high[4] = {v.z, 0, v.w, 0};
-                    mma_bf16(a, low, ahead[i].a[j].x, ahead[i].a[j].y);
-                    mma_bf16(b, low, ahead[i].b[j].x, ahead[i].b[j].y);
-                    mma_bf16(a, high, ahead[i].a[j].z, ahead[i].a[j].w);
-                    mma_bf16(b, high, ahead[i].b[j].z, ahead[i].b[j].w);
-                }
-                load(ahead[i], rows, i * STRIDE);
-                __syncwarp();
-            }
-            x += ROUND;
-            norm += ROUND;
-            left -= ROUND;
+            copy_commit();
+            slice = slice + Ring::bytes == ring + Ring::depth * Ring::bytes ? ring : slice + Ring::bytes;
         }
-        float2 *mine = (float2 *)&sums[parity][g][warp * 16 + 2 * t];
-        mine[0] = make_float2(a[0], a[1]);
-        mine[4] = make_float2(b[0], b[1]);
+        __syncthreads();
+        if (g < T) {
+            float2 *mine = (float2 *)&of_warps[g][warp * 16 + 2 * t];
+            mine[0] = make_float2(sums.a[0], sums.a[1]);
+            mine[4] = make_float2(sums.b[0], sums.b[1]);
+        }
         if (normed) {
-            square += __shfl_xor_sync(0xffffffff, square, 1);
-            square += __shfl_xor_sync(0xffffffff, square, 2);
-            if (t == 0) {
-                squares[parity][g][warp] = square;
+#pragma unroll
+            for (u32 i = 1; i < (T == 1 ? 32 : 4); i *= 2) {
+                sums.square += __shfl_xor_sync(0xffffffff, sums.square, i);
+            }
+            if (t == 0 && g < T) {
+                squares[g][warp] = sums.square;
             }
         }
         __syncthreads();
@@ -140,28 +222,27 @@ template <Stage stage> __device__ __forceinline__ void product(const Linear &p) 
             float sum = 0;
 #pragma unroll
             for (u32 i = 0; i < WARPS / 2; i++) {
-                sum += sums[parity][warp][i * 32 + lane];
+                sum += of_warps[warp][i * 32 + lane];
             }
             sum += __shfl_xor_sync(0xffffffff, sum, 16);
             if (normed) {
-                float of_all = squares[parity][warp][lane % WARPS];
+                float square = squares[warp][lane % WARPS];
 #pragma unroll
                 for (u32 i = 1; i < WARPS; i *= 2) {
-                    of_all += __shfl_xor_sync(0xffffffff, of_all, i);
+                    square += __shfl_xor_sync(0xffffffff, square, i);
                 }
-                sum *= rsqrt_fast(of_all * reciprocal_fast((float)p.k) + p.eps);
+                sum *= rsqrt_fast(square * reciprocal_fast((float)p.k) + p.eps);
             }
-            float rows_a[8], rows_b[8];
+            float a[8], b[8];
 #pragma unroll
             for (u32 i = 0; i < 8; i++) {
-                rows_a[i] = __shfl_sync(0xffffffff, sum, i);
-                rows_b[i] = __shfl_sync(0xffffffff, sum, i + 8);
+                a[i] = __shfl_sync(0xffffffff, sum, i);
+                b[i] = __shfl_sync(0xffffffff, sum, i + 8);
             }
             if (lane == 0) {
-                finish<stage>(p, tile, warp, rows_a, rows_b, &best);
+                finish<stage>(p, tile, warp, a, b, &best);
             }
         }
-        parity ^= 1;
     }
     if (stage == LM_HEAD) {
         if (warp < p.rows && lane == 0) {
@@ -173,12 +254,16 @@ template <Stage stage> __device__ __forceinline__ void product(const Linear &p) 
     }
 }
 
-#define GEMV(name, stage)                                                                                \
+#define GEMV(name, stage, tokens)                                                                        \
     extern "C" __global__ void __launch_bounds__(WARPS * 32, 2) name(const __grid_constant__ Linear p) { \
-        product<stage>(p);                                                                               \
+        product<stage, tokens>(p);                                                                       \
     }
 
-GEMV(gemv_qkv, QKV)
-GEMV(gemv_residual, RESIDUAL)
-GEMV(gemv_gate_up, GATE_UP)
-GEMV(gemv_lm_head, LM_HEAD)
+GEMV(gemv_qkv_1, QKV, 1)
+GEMV(gemv_qkv_8, QKV, 8)
+GEMV(gemv_residual_1, RESIDUAL, 1)
+GEMV(gemv_residual_8, RESIDUAL, 8)
+GEMV(gemv_gate_up_1, GATE_UP, 1)
+GEMV(gemv_gate_up_8, GATE_UP, 8)
+GEMV(gemv_lm_head_1, LM_HEAD, 1)
+GEMV(gemv_lm_head_8, LM_HEAD, 8)

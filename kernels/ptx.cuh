@@ -71,31 +71,10 @@ __device__ __forceinline__ uint4 load16_streamed(const void *from) {
     return v;
 }
 
-// The same where `valid`; elsewhere zeros, and no access. Unlike `nc` loads the assembler keeps it in its place
-// before or after a `__syncwarp`, which is how loads are held ahead of their use.
-__device__ __forceinline__ uint4 load16_streamed(const void *from, bool valid) {
-    uint4 v;
-    asm volatile("{ .reg .pred valid; setp.ne.u32 valid, %5, 0; "
-                 "mov.u32 %0, 0; mov.u32 %1, 0; mov.u32 %2, 0; mov.u32 %3, 0; "
-                 "@valid ld.global.L1::no_allocate.L2::128B.v4.u32 {%0, %1, %2, %3}, [%4]; }"
-                 : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w) : "l"(from), "r"((u32)valid) : "memory");
-    return v;
-}
-
 __device__ __forceinline__ uint4 load16(const void *from) {
     uint4 v;
     asm volatile("ld.global.v4.u32 {%0, %1, %2, %3}, [%4];"
                  : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w) : "l"(from) : "memory");
-    return v;
-}
-
-// The same where `valid`; elsewhere zeros, and no access.
-__device__ __forceinline__ uint4 load16(const void *from, bool valid) {
-    uint4 v;
-    asm volatile("{ .reg .pred valid; setp.ne.u32 valid, %5, 0; "
-                 "mov.u32 %0, 0; mov.u32 %1, 0; mov.u32 %2, 0; mov.u32 %3, 0; "
-                 "@valid ld.global.v4.u32 {%0, %1, %2, %3}, [%4]; }"
-                 : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w) : "l"(from), "r"((u32)valid) : "memory");
     return v;
 }
 
@@ -121,9 +100,33 @@ __device__ __forceinline__ u32 shared_address(const void *pointer) {
     return (u32)__cvta_generic_to_shared(pointer);
 }
 
+__device__ __forceinline__ uint4 load16_shared(u32 shared) {
+    uint4 v;
+    asm volatile("ld.shared.v4.u32 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w) : "r"(shared) : "memory");
+    return v;
+}
+
+__device__ __forceinline__ u32 load4_shared(u32 shared) {
+    u32 v;
+    asm volatile("ld.shared.u32 %0, [%1];" : "=r"(v) : "r"(shared) : "memory");
+    return v;
+}
+
+__device__ __forceinline__ void store16_shared(u32 shared, uint4 v) {
+    asm volatile("st.shared.v4.u32 [%0], {%1, %2, %3, %4};"
+                 :: "r"(shared), "r"(v.x), "r"(v.y), "r"(v.z), "r"(v.w) : "memory");
+}
+
 // Copies 16 bytes to shared memory in the background; with `bytes` = 0 it writes zeros and reads nothing.
 __device__ __forceinline__ void copy16_async(u32 to_shared, const void *from, u32 bytes = 16) {
     asm volatile("cp.async.cg.shared.global.L2::128B [%0], [%1], 16, %2;"
+                 :: "r"(to_shared), "l"(from), "r"(bytes) : "memory");
+}
+
+// The same by way of L1, for what this multiprocessor reads again.
+__device__ __forceinline__ void copy16_async_cached(u32 to_shared, const void *from, u32 bytes = 16) {
+    asm volatile("cp.async.ca.shared.global.L2::128B [%0], [%1], 16, %2;"
                  :: "r"(to_shared), "l"(from), "r"(bytes) : "memory");
 }
 

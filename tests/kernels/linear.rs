@@ -48,7 +48,7 @@ pub fn model(hidden: u32, ffn: u32, heads: u32, kv_heads: u32, head_dim: u32, vo
     }
 }
 
-/// What a run left: values of each token row, and what it did.
+/// What a run chose (of the head), and what it did.
 #[derive(Debug)]
 pub struct Outcome {
     pub chosen: Vec<u32>,
@@ -71,7 +71,6 @@ impl Case {
         for (row, (values, expected)) in first.iter().zip(&expected).enumerate() {
             let error = relative_error(values, expected);
             assert!(error < 1e-2, "{self:?}: row {row} is off by {error}");
-            println!("error {error}");
         }
         assert_eq!(first, run.values(), "{self:?}: another run, other values");
 

@@ -36,22 +36,34 @@ impl LinearStage {
 pub const MOST_ROWS: u32 = 8;
 
 const THREADS: u32 = 256;
-/// Blocks that a multiprocessor's registers have room for: 128 for each of 512 threads.
+/// Blocks on a multiprocessor: more would only make a tile's slices fewer than the ring holds.
 const RESIDENT: u32 = 2;
+/// Shared memory of a block besides the rings: the kernel's own, and what the driver keeps.
+const RESERVED_SHARED: u32 = 4736 + 1024;
 
 /// One linear stage of up to [`MOST_ROWS`] token rows. Needs `norm` for every stage but [`LinearStage::Residual`].
 pub fn launch(gpu: &Gpu, stage: LinearStage, args: LinearArgs) -> Launch {
     debug_assert!((1..=MOST_ROWS).contains(&args.rows) && args.k > 0 && args.k.is_multiple_of(8));
     debug_assert!((stage == LinearStage::Residual) == (args.norm == 0));
-    let kernel = match stage {
-        LinearStage::Qkv => "gemv_qkv",
-        LinearStage::Residual => "gemv_residual",
-        LinearStage::GateUp => "gemv_gate_up",
-        LinearStage::LmHead => "gemv_lm_head",
+    let one = args.rows == 1;
+    let kernel = match (stage, one) {
+        (LinearStage::Qkv, true) => "gemv_qkv_1",
+        (LinearStage::Qkv, false) => "gemv_qkv_8",
+        (LinearStage::Residual, true) => "gemv_residual_1",
+        (LinearStage::Residual, false) => "gemv_residual_8",
+        (LinearStage::GateUp, true) => "gemv_gate_up_1",
+        (LinearStage::GateUp, false) => "gemv_gate_up_8",
+        (LinearStage::LmHead, true) => "gemv_lm_head_1",
+        (LinearStage::LmHead, false) => "gemv_lm_head_8",
     };
+    // `Ring` of the kernel: slices of weights, tokens and norm.
+    let (depth, tokens) = if one { (4, 256) } else { (3, 1024) };
+    let norm = if stage == LinearStage::Residual { 0 } else { 128 };
+    let shared = THREADS / 32 * depth * (2048 + tokens + norm);
     // Blocks that stay take tile after tile, with the next tile's weights on their way before one is done.
-    let blocks = stage.tiles(&args).min(RESIDENT * gpu.multiprocessors);
-    Launch::new("gemv", kernel, [blocks, 1, 1], THREADS, 0, &args).early()
+    let room = gpu.shared_per_multiprocessor / (shared + RESERVED_SHARED);
+    let blocks = stage.tiles(&args).min(gpu.multiprocessors * room.clamp(1, RESIDENT));
+    Launch::new("gemv", kernel, [blocks, 1, 1], THREADS, shared, &args).early()
 }
 
 /// What [`launch`] needs besides its inputs and outputs.
