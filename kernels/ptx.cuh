@@ -186,12 +186,16 @@ __device__ __forceinline__ void let_next_start() {
 #endif
 }
 
+// Orders what this thread did before and does after, as seen by the whole device. (__threadfence() is the sequentially
+// consistent fence, which costs more and is not needed.)
+__device__ __forceinline__ void fence_device() { asm volatile("fence.acq_rel.gpu;" ::: "memory"); }
+
 // Whether this block is the last of `blocks` to arrive at `counter`, which is zero before the first arrives and
 // again after the last: what all of them wrote to global memory before is then visible to this one. Every thread
 // of the block takes part.
 __device__ __forceinline__ bool last_to_arrive(u32 *counter, u32 blocks) {
     __shared__ u32 arrived;
-    __threadfence();
+    fence_device();
     __syncthreads();
     if (threadIdx.x == 0) {
         asm volatile("atom.acq_rel.gpu.global.inc.u32 %0, [%1], %2;"
@@ -200,7 +204,7 @@ __device__ __forceinline__ bool last_to_arrive(u32 *counter, u32 blocks) {
     __syncthreads();
     bool last = arrived == blocks - 1;
     if (last) {
-        __threadfence();
+        fence_device();
     }
     return last;
 }

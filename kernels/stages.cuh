@@ -97,6 +97,16 @@ __device__ __forceinline__ u64 ranked(float value, u32 index) {
     return (u64)bits << 32 | (u32)~index;
 }
 
+// Turns the pair (a, b) of a head by `turns` (2^-64 of a turn for each position) times `position`. Multiplying in 64
+// bits drops the whole turns and keeps the fraction exactly.
+__device__ __forceinline__ void rotate(u64 turns, u32 position, float a, float b, float *low, float *high) {
+    int fraction = (int)(u32)((turns * position) >> 32);
+    float sin, cos;
+    sin_cos_fast((float)fraction * 1.4629180792671596e-9f, &sin, &cos);  // 2 pi / 2^32
+    *low = a * cos - b * sin;
+    *high = b * cos + a * sin;
+}
+
 // Stores the products of one tile with one token row: a[i] and b[i] are those of rows i of the two halves, scaled
 // by the norm already. For LM_HEAD `best` grows to the rank of the best logit. All accesses are 16 bytes wide but
 // the logits', which exist for verification.
@@ -109,16 +119,16 @@ __device__ __forceinline__ void finish(const Linear &p, u32 tile, u32 token, con
         u32 position = p.start[sequence] + (token - sequence * p.tokens);
         u32 element = row_a % p.head_dim;
         float low[8], high[8];
+        if (row_a < p.q_width + p.kv_width) {
 #pragma unroll
-        for (u32 i = 0; i < 8; i++) {
-            if (row_a < p.q_width + p.kv_width) {
-                // Multiplying in 64 bits drops the whole turns and keeps the fraction exactly.
-                int fraction = (int)(u32)((p.turns[element + i] * position) >> 32);
-                float sin, cos;
-                sin_cos_fast((float)fraction * 1.4629180792671596e-9f, &sin, &cos);  // 2 pi / 2^32
-                low[i] = a[i] * cos - b[i] * sin;
-                high[i] = b[i] * cos + a[i] * sin;
-            } else {
+            for (u32 i = 0; i < 8; i += 2) {
+                uint4 two = load16(p.turns + element + i);
+                rotate((u64)two.y << 32 | two.x, position, a[i], b[i], &low[i], &high[i]);
+                rotate((u64)two.w << 32 | two.z, position, a[i + 1], b[i + 1], &low[i + 1], &high[i + 1]);
+            }
+        } else {
+#pragma unroll
+            for (u32 i = 0; i < 8; i++) {
                 low[i] = a[i];
                 high[i] = b[i];
             }
