@@ -348,11 +348,8 @@ template <Stage stage, u32 warps, u32 k_step, u32 stages> __device__ __forceinli
     } else {
         finish_all<stage>(p, staged, first_token + token, first_tile + row / 16);
     }
-    if (stage == LM_HEAD && last_to_arrive(p.arrivals, gridDim.x)) {
-        for (u32 i = threadIdx.x; i < p.rows; i += T::THREADS) {
-            p.chosen[i] = ~(u32)p.best[i];
-            p.best[i] = 0;
-        }
+    if (stage == LM_HEAD) {
+        choose(p, p.arrivals);
     }
 }
 

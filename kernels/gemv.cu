@@ -108,11 +108,6 @@ __device__ __forceinline__ uint4 multiplied(uint4 x, uint4 by) {
     return make_uint4(mul_bf16x2(x.x, by.x), mul_bf16x2(x.y, by.y), mul_bf16x2(x.z, by.z), mul_bf16x2(x.w, by.w));
 }
 
-__device__ __forceinline__ float add_squares(float sum, u32 pair) {
-    sum = fmaf(bf16_low(pair), bf16_low(pair), sum);
-    return fmaf(bf16_high(pair), bf16_high(pair), sum);
-}
-
 // Of one warp: a[0], a[1] and b[0], b[1] are token g times rows 2t, 2t+1 of the halves, the others of no token.
 struct Sums {
     float a[4], b[4];
@@ -248,9 +243,7 @@ template <Stage stage, u32 T> __device__ __forceinline__ void product(const Line
         if (warp < p.rows && lane == 0) {
             atomicMax(&p.best[warp], best);
         }
-        if (last_to_arrive(p.arrivals, gridDim.x) && threadIdx.x < p.rows) {
-            p.chosen[threadIdx.x] = ~(u32)atomicExch(&p.best[threadIdx.x], 0ull);
-        }
+        choose(p, p.arrivals);
     }
 }
 

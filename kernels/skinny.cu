@@ -73,11 +73,6 @@ template <u32 N> __device__ __forceinline__ void copy_tokens(const Linear &p, u3
     }
 }
 
-__device__ __forceinline__ float add_squares(float sum, u32 pair) {
-    sum = fmaf(bf16_low(pair), bf16_low(pair), sum);
-    return fmaf(bf16_high(pair), bf16_high(pair), sum);
-}
-
 // Of one warp: products [m][n][], m the two tiles of its rows, n eight tokens each, as mma leaves them, and squares
 // of its quarter of k. Lane (g, t) has those of tokens 8 n + g, and of every fourth pair of k.
 template <u32 N> struct Sums {
@@ -327,9 +322,7 @@ template <Stage stage, u32 N> __device__ __forceinline__ void product(const Line
             u32 token = threadIdx.x;
             atomicMax(&p.best[token], max(max(of_warp[0][token], of_warp[1][token]), max(of_warp[2][token], of_warp[3][token])));
         }
-        if (last_to_arrive(p.arrivals + tiles, count) && threadIdx.x < p.rows) {
-            p.chosen[threadIdx.x] = ~(u32)atomicExch(&p.best[threadIdx.x], 0ull);
-        }
+        choose(p, p.arrivals + tiles);
     }
 }
 

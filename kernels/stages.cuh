@@ -97,6 +97,21 @@ __device__ __forceinline__ u64 ranked(float value, u32 index) {
     return (u64)bits << 32 | (u32)~index;
 }
 
+// The last block of an LM_HEAD, all having raised `best`, writes what was chosen and zeroes `best` again.
+__device__ __forceinline__ void choose(const Linear &p, u32 *arrivals) {
+    if (last_to_arrive(arrivals, gridDim.x)) {
+        for (u32 row = threadIdx.x; row < p.rows; row += blockDim.x) {
+            p.chosen[row] = ~(u32)atomicExch(&p.best[row], 0ull);
+        }
+    }
+}
+
+// A pair's squares added to the sum that an RMS norm needs.
+__device__ __forceinline__ float add_squares(float sum, u32 pair) {
+    sum = fmaf(bf16_low(pair), bf16_low(pair), sum);
+    return fmaf(bf16_high(pair), bf16_high(pair), sum);
+}
+
 // Turns the pair (a, b) of a head by `turns` (2^-64 of a turn for each position) times `position`. Multiplying in 64
 // bits drops the whole turns and keeps the fraction exactly.
 __device__ __forceinline__ void rotate(u64 turns, u32 position, float a, float b, float *low, float *high) {
