@@ -2,27 +2,26 @@
 //!
 //! It knows the instructions that the suite's kernels use and stops with the line on anything else.
 
+mod banks;
+mod control;
+mod convert;
+mod exec;
+mod layout;
+mod lower;
+mod machine;
+mod memory;
+mod numbers;
+mod op;
+mod parse;
+mod profile;
+mod registers;
+mod shared;
+mod trouble;
+
 use std::collections::BTreeMap;
 use std::fmt;
 
-/// A parsed PTX text.
-#[derive(Debug)]
-pub struct Module {}
-
-impl Module {
-    /// Parses a whole PTX file.
-    ///
-    /// # Errors
-    /// The first line that is not known, with its number.
-    pub fn parse(_ptx: &str) -> Result<Module, Fault> {
-        unimplemented!()
-    }
-
-    /// Names of the entry points, in the order of the file.
-    pub fn kernels(&self) -> Vec<&str> {
-        unimplemented!()
-    }
-}
+pub use machine::{Machine, Module};
 
 /// How a kernel is launched.
 #[derive(Debug, Clone, Copy)]
@@ -36,59 +35,10 @@ pub struct Launch<'a> {
     /// Dynamic shared memory in bytes.
     pub shared: u32,
     /// Whether it may start before earlier kernels have ended: until `griddepcontrol.wait` a thread must not read
-    /// what they wrote, nor write anything.
+    /// what they wrote, nor write anything. Without effect for PTX of targets before sm_90, where it is not possible.
     pub early: bool,
     /// All parameters, laid out as the entry's parameter list says (one struct by value: its bytes).
     pub parameters: &'a [u8],
-}
-
-/// A GPU's memory and what executes kernels on it.
-#[derive(Debug)]
-pub struct Machine {}
-
-impl Machine {
-    /// A machine that runs blocks on this many host threads.
-    pub fn new(_workers: usize) -> Self {
-        unimplemented!()
-    }
-
-    /// Allocates; 256-byte aligned, contents undefined, with an unmapped gap behind it. `name` is used in messages
-    /// and in [`Profile::traffic`].
-    pub fn allocate(&mut self, _bytes: u64, _name: &str) -> u64 {
-        unimplemented!()
-    }
-
-    /// Gives an allocation back; its addresses are invalid from then on.
-    ///
-    /// # Errors
-    /// No allocation starts there.
-    pub fn free(&mut self, _address: u64) -> Result<(), Fault> {
-        unimplemented!()
-    }
-
-    /// Copies from the host.
-    ///
-    /// # Errors
-    /// Not inside one allocation.
-    pub fn write(&mut self, _to: u64, _data: &[u8]) -> Result<(), Fault> {
-        unimplemented!()
-    }
-
-    /// Copies to the host.
-    ///
-    /// # Errors
-    /// Not inside one allocation, or bytes that nothing wrote.
-    pub fn read(&self, _from: u64, _into: &mut [u8]) -> Result<(), Fault> {
-        unimplemented!()
-    }
-
-    /// Runs a kernel to its end.
-    ///
-    /// # Errors
-    /// The first fault, with the kernel, block, thread and PTX line.
-    pub fn launch(&mut self, _module: &Module, _launch: &Launch) -> Result<Profile, Fault> {
-        unimplemented!()
-    }
 }
 
 /// Why a text was not parsed or a kernel was stopped.
