@@ -271,6 +271,7 @@ fn places([x, y, z]: [u32; 3]) -> Vec<(u32, u32, u32)> {
 fn an_endless_loop_is_stopped() {
     let text = |step| format!("\tmov.u32 %r1, 0;\nLOOP:\n\tadd.u32 %r1, %r1, {step};\n\tsetp.lt.u32 %p1, %r1, 10;\n\t@%p1 bra LOOP;\n\tst.global.u32 [%out], %r1;");
     let mut lab = Lab::new();
+    lab.machine.set_budget(10_000);
     let out = lab.room("out", 4);
     lab.run(&kernel(&["out"], &text(1)), 1, 32, &[out]).unwrap();
     let fault = lab.run(&kernel(&["out"], &text(0)), 1, 32, &[out]).unwrap_err();

@@ -22,9 +22,9 @@ fn off_by_one() {
     lab.run(&copy(load, store), 1, 64, &[out, input]).unwrap();
     for (load, store, at, name) in [
         ("ld.global.u32 %r1, [%l1+4];", store, "ld.global", "in"),
-        ("ld.global.u32 %r1, [%l1-4];", store, "ld.global", "in"),
+        ("ld.global.u32 %r1, [%l1+-4];", store, "ld.global", "in"),
         (load, "st.global.u32 [%l2+4], %r1;", "st.global", "out"),
-        (load, "st.global.u32 [%l2-4], %r1;", "st.global", "out"),
+        (load, "st.global.u32 [%l2+-4], %r1;", "st.global", "out"),
         (load, "red.global.add.u32 [%l2+4], %r1;", "red.global", "out"),
         (load, "st.global.u8 [%l2+256], %r1;", "st.global", "out"),
         ("ld.u32 %r1, [%l1+4];", store, "ld.u32", "in"),
@@ -326,7 +326,7 @@ fn an_early_launch_must_wait_for_its_inputs() {
 #[test]
 fn launches_that_do_not_fit() {
     let text = |directive: &str, dynamic: bool| {
-        let body = if dynamic { "\tmov.u32 %r1, dynamic;\n\tst.shared.u32 [%r1], 1;" } else { "" };
+        let body = if dynamic { "\tmov.u32 %r1, dynamic;\n\tsetp.eq.u32 %p1, %t, 0;\n\t@%p1 st.shared.u32 [%r1], 1;" } else { "" };
         let text = entry("k", &["out"], body).replacen("\n{", &format!("\n{directive}\n{{"), 1);
         module("sm_80", &format!(".extern .shared .align 16 .b8 dynamic[];\n{text}"))
     };

@@ -6,6 +6,7 @@ mod async_copy;
 mod atomics;
 mod control;
 mod counters;
+mod cuda;
 mod faults;
 mod convert;
 mod float;

@@ -238,7 +238,7 @@ fn module_variables_have_their_initial_values() {
 .global .align 4 .f32 half = 0f3F000000;
 .global .align 1 .b8 letters[5] = {{104, 101, 108, 108, 111}};
 .global .align 8 .u64 counter;
-.const .align 4 .f32 third[2] = {{0f3EAAAAAB, 0f3F2AAAAB}};
+.global .align 4 .f32 third[2] = {{0f3EAAAAAB, 0f3F2AAAAB}};
 {}",
             entry(
                 "k",
@@ -250,7 +250,7 @@ fn module_variables_have_their_initial_values() {
 	st.global.f32 [%out+16], %f1;
 	ld.global.u8 %r5, [letters+4];
 	st.global.u32 [%out+20], %r5;
-	ld.const.f32 %f2, [third+4];
+	ld.global.f32 %f2, [third+4];
 	st.global.f32 [%out+24], %f2;
 	mov.u64 %l2, counter;
 	atom.global.add.u64 %l3, [%l2], 1;
