@@ -26,6 +26,18 @@ pub fn passes(words: &[u32]) -> u64 {
     u64::from(count.iter().copied().max().unwrap_or(0))
 }
 
+/// Whether the lanes of a group, at most 32 / words of them, each touch words of their own in banks of their own.
+#[inline]
+fn apart(addresses: &[u64], mask: u32, width: u32) -> bool {
+    let shift = width.max(4).trailing_zeros();
+    let slots = addresses.len() as u64 - 1;
+    let mut bits = 0u32;
+    for (lane, address) in addresses.iter().enumerate() {
+        bits |= (mask >> lane & 1) << (address >> shift & slots);
+    }
+    bits.count_ones() == mask.count_ones()
+}
+
 /// Passes of one warp instruction, and how many there would be without conflicts. Accesses of up to 4 bytes are made
 /// at once, those of 8 bytes by half warps, those of 16 bytes by quarters.
 pub fn warp_passes(addresses: &[u64; 32], mask: u32, width: u32) -> (u64, u64) {
@@ -37,20 +49,26 @@ pub fn warp_passes(addresses: &[u64; 32], mask: u32, width: u32) -> (u64, u64) {
     let (mut total, mut least) = (0, 0);
     let mut words = [0; 64];
     for group in (0..32).step_by(lanes_at_once) {
+        let here = (mask >> group) & (!0 >> (32 - lanes_at_once));
+        if here == 0 {
+            continue;
+        }
+        least += 1;
+        if apart(&addresses[group..group + lanes_at_once], here, width) {
+            total += 1;
+            continue;
+        }
         let mut count = 0;
-        for lane in group..group + lanes_at_once {
+        for (lane, address) in addresses.iter().enumerate().skip(group).take(lanes_at_once) {
             if mask >> lane & 1 != 0 {
-                let first = (addresses[lane] / 4) as u32;
+                let first = (address / 4) as u32;
                 for word in 0..width.div_ceil(4) {
                     words[count] = first + word;
                     count += 1;
                 }
             }
         }
-        if count > 0 {
-            total += passes(&words[..count]);
-            least += 1;
-        }
+        total += passes(&words[..count]);
     }
     (total, least)
 }

@@ -71,6 +71,8 @@ pub enum FaultKind {
     Endless,
     /// A launch that does not fit the kernel.
     Launch,
+    /// The kernel executed `trap`.
+    Trap,
 }
 
 impl fmt::Display for Fault {
@@ -102,6 +104,10 @@ pub struct Profile {
     pub shared_passes_least: u64,
     /// Bytes of local memory read and written.
     pub local_bytes: u64,
+    /// The most bytes that loads of one warp from global memory are under way with at any time. Loads into registers
+    /// are, until an instruction reads or overwrites one of these; they end in order. (A `mov` between registers reads
+    /// nothing: compilers leave it out.) Asynchronous copies are until they are waited for.
+    pub in_flight: u64,
 }
 
 /// FLOPs of matrix instructions, two for each multiply-add.

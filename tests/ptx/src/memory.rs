@@ -24,7 +24,8 @@ unsafe impl Sync for Words {}
 
 impl Words {
     fn layout(count: usize) -> Layout {
-        Layout::from_size_align(count.max(1) * 8, 256).expect("an allocation of less than 2^63 bytes")
+        // A greater alignment than malloc's own would be zeroed by hand, and every page touched.
+        Layout::from_size_align(count.max(1) * 8, 16).expect("an allocation of less than 2^63 bytes")
     }
 
     /// This many zeros.

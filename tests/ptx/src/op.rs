@@ -20,6 +20,10 @@ pub struct Op {
     pub weight: u8,
     /// Floating-point operations per thread.
     pub flops: u8,
+    /// Only gives values another name: `mov` between registers, which a device's compiler leaves out.
+    pub renames: bool,
+    /// Registers that it reads and writes, as a range of [`Kernel::uses`].
+    pub uses: (u32, u32),
 }
 
 /// A register by class and slot.
@@ -213,6 +217,32 @@ pub enum Code {
 }
 
 impl Code {
+    /// Registers that it reads or writes; a map's are known where it is made.
+    pub fn uses(&self) -> Vec<Slot> {
+        let word = |slot: &u32| Slot { class: Class::Word, slot: *slot };
+        match self {
+            Code::Convert(conversion) => vec![conversion.to, conversion.from],
+            Code::Load(access) | Code::Store(access) => {
+                access.registers.iter().copied().chain([access.address.base]).collect()
+            }
+            Code::Atomic(atomic) => {
+                [atomic.address.base, atomic.value].into_iter().chain(atomic.to).chain(atomic.swap).collect()
+            }
+            Code::AsyncCopy(copy) => {
+                [copy.to.base, copy.from.base].into_iter().chain(copy.source_bytes.as_ref().map(word)).collect()
+            }
+            Code::Mma(mma) => [&mma.d, &mma.a, &mma.b, &mma.c].into_iter().flatten().map(word).collect(),
+            Code::MatrixAccess(access) => access.registers.iter().map(word).chain([access.address.base]).collect(),
+            Code::MoveMatrix { to, from } | Code::Redux { to, from, .. } => vec![word(to), word(from)],
+            Code::Shuffle { to, from, lane, clamp, members, .. } => [to, from, lane, clamp, members].map(word).to_vec(),
+            Code::Vote { how: Vote::Ballot, to, .. } | Code::ActiveMask { to } => vec![word(to)],
+            Code::Clock { to } => vec![*to],
+            Code::IsSpace { from, .. } => vec![Slot { class: Class::Wide, slot: *from }],
+            Code::BranchIndexed { index, .. } => vec![word(index)],
+            _ => Vec::new(),
+        }
+    }
+
     /// Whether the lanes of a warp, or the warps of a block, meet here.
     pub fn meets(&self) -> bool {
         matches!(
@@ -281,4 +311,6 @@ pub struct Kernel {
     /// Static shared memory, padded to where dynamic shared memory begins.
     pub shared_bytes: u64,
     pub local_bytes: u64,
+    /// See [`Op::uses`]; the destination of an operation that renames comes first.
+    pub uses: Vec<Slot>,
 }

@@ -28,6 +28,7 @@ pub struct Counters {
     pub shared_passes: u64,
     pub shared_passes_least: u64,
     pub local_bytes: u64,
+    pub in_flight: u64,
 }
 
 impl Counters {
@@ -57,6 +58,7 @@ pub fn profile(workers: &[Counters], marks: &[String], memory: &Memory, touched:
         profile.shared_passes += worker.shared_passes;
         profile.shared_passes_least += worker.shared_passes_least;
         profile.local_bytes += worker.local_bytes;
+        profile.in_flight = profile.in_flight.max(worker.in_flight);
         for (mark, work) in marks.iter().zip(&worker.by_mark) {
             if work.executed > 0 {
                 add(profile.matrix_by_mark.entry(mark.clone()).or_default(), *work);

@@ -200,11 +200,19 @@ impl Shared {
         check: impl Fn(&Shared, Cell, usize) -> Checked<Cell>,
     ) -> Checked {
         let end = at + length;
+        // Most often the words of a wide access have one history.
+        if let (Some(&[a, b, c, d]), true) = (self.cells.get(at / 4..end / 4), length == 16)
+            && a == b && c == d && a == c && a.writer & SPLIT == 0
+        {
+            let cell = check(self, a, at)?;
+            self.cells[at / 4..end / 4].fill(cell);
+            return Ok(());
+        }
         let mut byte = at;
         while byte < end {
             let word = byte / 4;
             let cell = self.cells[word];
-            let whole = byte % 4 == 0 && end - byte >= 4;
+            let whole = byte.is_multiple_of(4) && end - byte >= 4;
             if cell.writer & SPLIT == 0 && whole {
                 self.cells[word] = check(self, cell, byte)?;
                 byte += 4;

@@ -12,6 +12,8 @@ struct Pending {
     mask: u32,
     bytes: u32,
     to: [u32; 32],
+    /// Bytes that each lane reads.
+    reads: [u32; 32],
     /// Group of each lane, counted from its first one.
     group: [u32; 32],
 }
@@ -49,7 +51,9 @@ impl Worker<'_> {
         }
         let reads = lanes(mask).filter(|&lane| lengths[lane] > 0).fold(0, |bits, lane| bits | 1 << lane);
         let found = self.touch_global(warp, &from, reads, &lengths, copy.bytes, true, false)?;
-        let mut pending = Pending { mask, bytes: copy.bytes, to: [0; 32], group: warp.copies.committed };
+        let mut pending = Pending { mask, bytes: copy.bytes, to: [0; 32], reads: lengths, group: warp.copies.committed };
+        let bytes = lanes(reads).map(|lane| u64::from(lengths[lane])).sum();
+        self.counters.in_flight = self.counters.in_flight.max(warp.flight.copy(bytes));
         for lane in lanes(mask) {
             let who = Who { thread: (warp.index * 32 + lane) as u16, together: false, atomic: false };
             let at = self.shared.write_pending(who, to[lane], copy.bytes)?;
@@ -85,6 +89,7 @@ impl Worker<'_> {
                 });
                 if done {
                     copy.mask &= !(1 << lane);
+                    warp.flight.copied(u64::from(copy.reads[lane]));
                     self.shared.arrive(copy.to[lane] as usize, copy.bytes)?;
                 }
             }

@@ -106,6 +106,8 @@ impl Worker<'_> {
     pub(super) fn load_global(&mut self, warp: &mut Warp, access: &Access, addresses: &[u64; 32], mask: u32) -> Checked {
         let width = access.width();
         let found = self.touch_global(warp, addresses, mask, &[width; 32], width, true, false)?;
+        let in_flight = warp.flight.load(&access.registers, u64::from(width * mask.count_ones()));
+        self.counters.in_flight = self.counters.in_flight.max(in_flight);
         for lane in lanes(mask) {
             let allocation = &self.shape.memory.allocations[found[lane] as usize];
             let offset = addresses[lane] - allocation.base;

@@ -9,32 +9,31 @@ use crate::registers::fast;
 use crate::shared::Who;
 use crate::trouble::{Checked, lanes};
 
-/// Factors of a product: 16 rows and 8 columns; of the 32 columns and rows of `k` those in use.
-struct Factors<T> {
-    a: [[T; 32]; 16],
-    b: [[T; 8]; 32],
+/// Factors of a product of 16 rows, 8 columns and `K` products for each.
+struct Factors<T, const K: usize> {
+    a: [[T; K]; 16],
+    b: [[T; 8]; K],
 }
 
-impl<T: Copy + Default + PartialEq> Factors<T> {
-    /// Spreads registers: those of `a` hold, for lane `4 g + t`, row `g` and then `g + 8` of the columns from `t`
-    /// elements on, those of `b` rows and column `g` likewise.
-    fn of(warp: &Warp, mma: &Mma, each: usize, value: impl Fn(Element, u32, usize) -> T) -> Self {
-        let mut factors = Factors { a: [[T::default(); 32]; 16], b: [[T::default(); 8]; 32] };
+impl<T: Copy + Default + PartialEq, const K: usize> Factors<T, K> {
+    /// Spreads registers: those of `a` hold, for lane `4 g + t`, row `g` and then `g + 8` of the columns from `EACH t`
+    /// on, those of `b` rows and column `g` likewise.
+    #[inline(always)]
+    fn of<const EACH: usize>(warp: &Warp, mma: &Mma, value: impl Fn(Element, u32, usize) -> T) -> Self {
+        let mut factors = Factors { a: [[T::default(); K]; 16], b: [[T::default(); 8]; K] };
         let words = &warp.registers.words;
         for (index, &slot) in mma.a.iter().enumerate() {
-            for lane in 0..32 {
-                let row = lane / 4 + 8 * (index % 2);
-                let column = each * (lane % 4) + 4 * each * (index / 2);
-                for i in 0..each {
-                    factors.a[row][column + i] = value(mma.a_type, words[slot as usize][lane], i);
+            let (start, first) = (4 * EACH * (index / 2), 8 * (index % 2));
+            for (lane, &word) in words[slot as usize].iter().enumerate() {
+                for i in 0..EACH {
+                    factors.a[first + lane / 4][start + EACH * (lane % 4) + i] = value(mma.a_type, word, i);
                 }
             }
         }
         for (index, &slot) in mma.b.iter().enumerate() {
-            for lane in 0..32 {
-                let row = each * (lane % 4) + 4 * each * index;
-                for i in 0..each {
-                    factors.b[row + i][lane / 4] = value(mma.b_type, words[slot as usize][lane], i);
+            for (lane, &word) in words[slot as usize].iter().enumerate() {
+                for i in 0..EACH {
+                    factors.b[4 * EACH * index + EACH * (lane % 4) + i][lane / 4] = value(mma.b_type, word, i);
                 }
             }
         }
@@ -42,112 +41,117 @@ impl<T: Copy + Default + PartialEq> Factors<T> {
     }
 
     /// Products whose two factors are both not zero.
-    fn effective(&self, k: usize) -> u64 {
+    #[inline(always)]
+    fn effective(&self) -> u64 {
         let zero = T::default();
-        (0..k)
-            .map(|k| {
-                let rows = self.a.iter().filter(|row| row[k] != zero).count();
-                let columns = self.b[k].iter().filter(|value| **value != zero).count();
-                (rows * columns) as u64
-            })
-            .sum()
+        let nonzero = |value: &T| usize::from(*value != zero);
+        let whole = |row: &[T]| row.iter().fold(true, |whole, value| whole & (*value != zero));
+        // Most often there is none.
+        if self.a.iter().fold(true, |all, row| all & whole(row)) && self.b.iter().fold(true, |all, row| all & whole(row)) {
+            return 16 * 8 * K as u64;
+        }
+        let products = |k: usize| {
+            let rows: usize = self.a.iter().map(|row| nonzero(&row[k])).sum();
+            rows * self.b[k].iter().map(nonzero).sum::<usize>()
+        };
+        (0..K).map(|k| products(k) as u64).sum()
     }
 }
 
+/// Which element of the result a lane holds in its accumulator of this index.
+fn place(lane: usize, index: usize) -> (usize, usize) {
+    (lane / 4 + 8 * (index / 2), 2 * (lane % 4) + index % 2)
+}
+
+/// The accumulators of a product of floats, and how many of its products count.
 #[inline(always)]
-fn sums(factors: &Factors<f32>, k: usize) -> [[f64; 8]; 16] {
-    let mut out = [[0.0; 8]; 16];
-    for (row, sums) in factors.a.iter().zip(&mut out) {
-        for (a, b) in row[..k].iter().zip(&factors.b) {
+fn float_product<const K: usize>(warp: &Warp, mma: &Mma) -> ([[u32; 32]; 4], u64) {
+    let factors: Factors<f32, K> = if mma.a_type == Element::Bf16 {
+        Factors::of::<2>(warp, mma, |_, word, i| bf16((word >> (16 * i)) as u16))
+    } else {
+        Factors::of::<2>(warp, mma, |_, word, i| f16((word >> (16 * i)) as u16))
+    };
+    let mut sums = [[0.0f64; 8]; 16];
+    for (row, sums) in factors.a.iter().zip(&mut sums) {
+        for (a, b) in row.iter().zip(&factors.b) {
             for (sum, b) in sums.iter_mut().zip(b) {
                 *sum += f64::from(*a) * f64::from(*b);
             }
         }
     }
-    out
+    let words = &warp.registers.words;
+    let mut out = [[0; 32]; 4];
+    for (index, out) in out.iter_mut().enumerate() {
+        let c = &words[mma.c[if mma.half { index / 2 } else { index }] as usize];
+        for (lane, out) in out.iter_mut().enumerate() {
+            let (row, column) = place(lane, index);
+            let sum = sums[row][column];
+            *out = if mma.half {
+                let c = f64::from(f16((c[lane] >> (16 * (index % 2))) as u16));
+                u32::from(to_f16(sticky_sum(sum, c), Rounding::Nearest))
+            } else {
+                ((sum + f64::from(f32::from_bits(c[lane]))) as f32).to_bits()
+            };
+        }
+    }
+    (out, factors.effective())
 }
 
-/// [`sums`] with 256-bit vectors where the host has them; products are exact, so the sums are the same.
-fn best_sums(factors: &Factors<f32>, k: usize) -> [[f64; 8]; 16] {
+/// [`float_product`] with 256-bit vectors where the host has them; the sums are the same, products being exact.
+fn best_float_product<const K: usize>(warp: &Warp, mma: &Mma) -> ([[u32; 32]; 4], u64) {
     #[cfg(target_arch = "x86_64")]
     {
         #[target_feature(enable = "avx2,fma")]
-        fn vector(factors: &Factors<f32>, k: usize) -> [[f64; 8]; 16] {
-            sums(factors, k)
+        fn vector<const K: usize>(warp: &Warp, mma: &Mma) -> ([[u32; 32]; 4], u64) {
+            float_product::<K>(warp, mma)
         }
         if fast() {
             // SAFETY: `fast` has found both features.
-            return unsafe { vector(factors, k) };
+            return unsafe { vector::<K>(warp, mma) };
         }
     }
-    sums(factors, k)
+    float_product::<K>(warp, mma)
+}
+
+fn integer_product<const K: usize>(warp: &Warp, mma: &Mma) -> ([[u32; 32]; 4], u64) {
+    let factors: Factors<i32, K> = Factors::of::<4>(warp, mma, |element, word, i| {
+        let byte = (word >> (8 * i)) as u8;
+        if element == Element::S8 { i32::from(byte as i8) } else { i32::from(byte) }
+    });
+    let mut out = [[0; 32]; 4];
+    for (index, out) in out.iter_mut().enumerate() {
+        for (lane, out) in out.iter_mut().enumerate() {
+            let (row, column) = place(lane, index);
+            let c = warp.registers.words[mma.c[index] as usize][lane] as i32;
+            let add = |sum: i32, k: usize| sum.wrapping_add(factors.a[row][k] * factors.b[k][column]);
+            *out = (0..K).fold(c, add) as u32;
+        }
+    }
+    (out, factors.effective())
 }
 
 impl Worker<'_> {
     pub(super) fn mma(&mut self, warp: &mut Warp, mma: &Mma) {
-        let effective = match mma.a_type {
-            Element::Bf16 | Element::F16 => Self::mma_float(warp, mma),
-            Element::S8 | Element::U8 => Self::mma_integer(warp, mma),
+        let float = matches!(mma.a_type, Element::Bf16 | Element::F16);
+        let (out, effective) = match (float, mma.k) {
+            (true, 8) => best_float_product::<8>(warp, mma),
+            (true, _) => best_float_product::<16>(warp, mma),
+            (false, 16) => integer_product::<16>(warp, mma),
+            (false, _) => integer_product::<32>(warp, mma),
         };
+        for (index, &slot) in mma.d.iter().enumerate() {
+            warp.registers.words[slot as usize] = if mma.half {
+                std::array::from_fn(|lane| out[2 * index][lane] | out[2 * index + 1][lane] << 16)
+            } else {
+                out[index]
+            };
+        }
         let executed = 2 * 16 * 8 * mma.k as u64;
         let mark = mma.mark.map(|mark| &mut self.counters.by_mark[mark]);
         for work in std::iter::once(&mut self.counters.matrix).chain(mark) {
             work.executed += executed;
             work.effective += 2 * effective;
         }
-    }
-
-    fn mma_float(warp: &mut Warp, mma: &Mma) -> u64 {
-        let bf = mma.a_type == Element::Bf16;
-        let factors = Factors::of(warp, mma, 2, |_, word, i| {
-            let bits = (word >> (16 * i)) as u16;
-            if bf { bf16(bits) } else { f16(bits) }
-        });
-        let sums = best_sums(&factors, mma.k);
-        let words = &mut warp.registers.words;
-        let mut out = [[0u32; 32]; 4];
-        for (index, out) in out.iter_mut().enumerate() {
-            for (lane, out) in out.iter_mut().enumerate() {
-                let sum = sums[lane / 4 + 8 * (index / 2)][2 * (lane % 4) + index % 2];
-                *out = if mma.half {
-                    let pair = words[mma.c[index / 2] as usize][lane];
-                    let c = f64::from(f16((pair >> (16 * (index % 2))) as u16));
-                    u32::from(to_f16(sticky_sum(sum, c), Rounding::Nearest))
-                } else {
-                    let c = f64::from(f32::from_bits(words[mma.c[index] as usize][lane]));
-                    ((sum + c) as f32).to_bits()
-                };
-            }
-        }
-        for (index, &slot) in mma.d.iter().enumerate() {
-            words[slot as usize] = if mma.half {
-                std::array::from_fn(|lane| out[2 * index][lane] | out[2 * index + 1][lane] << 16)
-            } else {
-                out[index]
-            };
-        }
-        factors.effective(mma.k)
-    }
-
-    fn mma_integer(warp: &mut Warp, mma: &Mma) -> u64 {
-        let factors = Factors::of(warp, mma, 4, |element, word, i| {
-            let byte = (word >> (8 * i)) as u8;
-            if element == Element::S8 { i32::from(byte as i8) } else { i32::from(byte) }
-        });
-        let words = &mut warp.registers.words;
-        let mut out = [[0u32; 32]; 4];
-        for (index, out) in out.iter_mut().enumerate() {
-            for (lane, out) in out.iter_mut().enumerate() {
-                let (row, column) = (lane / 4 + 8 * (index / 2), 2 * (lane % 4) + index % 2);
-                let c = words[mma.c[index] as usize][lane] as i32;
-                let add = |sum: i32, k: usize| sum.wrapping_add(factors.a[row][k] * factors.b[k][column]);
-                *out = (0..mma.k).fold(c, add) as u32;
-            }
-        }
-        for (out, &slot) in out.iter().zip(&mma.d) {
-            words[slot as usize] = *out;
-        }
-        factors.effective(mma.k)
     }
 
     pub(super) fn matrix_access(&mut self, warp: &mut Warp, access: &MatrixAccess) -> Checked {
@@ -168,12 +172,16 @@ impl Worker<'_> {
                     self.shared.read(who, addresses[lane], 16)?
                 };
             }
-            for lane in 0..32 {
+            let registers = &mut warp.registers.words[slot as usize];
+            for (lane, word) in registers.iter_mut().enumerate() {
+                if !access.transposed && !access.store {
+                    *word = self.shared.load(at[lane / 4] + 4 * (lane % 4), 4) as u32;
+                    continue;
+                }
                 for i in 0..2 {
                     let (row, column) = (lane / 4, 2 * (lane % 4) + i);
                     let (row, column) = if access.transposed { (column, row) } else { (row, column) };
                     let byte = at[row] + 2 * column;
-                    let word = &mut warp.registers.words[slot as usize][lane];
                     if access.store {
                         self.shared.store(byte, 2, u64::from(*word >> (16 * i)));
                     } else {

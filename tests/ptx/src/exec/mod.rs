@@ -3,16 +3,19 @@
 mod atomic;
 mod barrier;
 mod copy;
+mod flight;
+mod flow;
 mod global;
 mod matrix;
 mod memory;
+mod start;
 mod warp;
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use crate::layout::split;
 use crate::memory::{Memory, Touched};
-use crate::op::{Address, Code, Kernel, Special};
+use crate::op::{Address, Code, Kernel};
 use crate::profile::Counters;
 use crate::registers::{Class, Registers};
 use crate::shared::Shared;
@@ -20,6 +23,7 @@ use crate::trouble::{Checked, lanes, trouble};
 use crate::{Fault, FaultKind};
 use barrier::Barriers;
 use copy::Copies;
+use flight::Flight;
 
 /// Instructions that a warp executes before the next one gets its turn: waiting loops end even so.
 const TURN: u64 = 1 << 16;
@@ -73,6 +77,7 @@ pub struct Warp {
     state: State,
     steps: u64,
     copies: Copies,
+    flight: Flight,
     local: Vec<u8>,
     local_defined: Vec<bool>,
 }
@@ -131,32 +136,6 @@ impl<'a> Worker<'a> {
         }
     }
 
-    /// The warps of a block, before their first one.
-    pub fn warps(&self) -> Vec<Warp> {
-        let kernel = self.shape.kernel;
-        let threads: u32 = self.shape.block.iter().product();
-        let warps = threads.div_ceil(32) as usize;
-        let local = kernel.local_bytes as usize * 32;
-        (0..warps)
-            .map(|index| Warp {
-                index,
-                registers: Registers {
-                    preds: vec![0; kernel.preds as usize],
-                    words: vec![[0; 32]; kernel.words as usize],
-                    wides: vec![[0; 32]; kernel.wides as usize],
-                },
-                frames: Vec::new(),
-                alive: 0,
-                waited: 0,
-                state: State::Done,
-                steps: 0,
-                copies: Copies::default(),
-                local: vec![0; local],
-                local_defined: vec![false; local],
-            })
-            .collect()
-    }
-
     /// Runs a block to its end.
     pub fn run(&mut self, index: u64, warps: &mut [Warp]) -> Result<(), Fault> {
         let [x, y, _] = self.shape.grid.map(u64::from);
@@ -193,64 +172,6 @@ impl<'a> Worker<'a> {
             return trouble.map_err(|trouble| self.fault(stuck, at, &trouble));
         }
         Ok(())
-    }
-
-    fn start(&self, warp: &mut Warp) {
-        let kernel = self.shape.kernel;
-        let [x, y, z] = self.shape.block;
-        let threads = x * y * z;
-        let first = warp.index as u32 * 32;
-        let present = (threads - first).min(32);
-        let registers = &mut warp.registers;
-        registers.preds[0] = !0;
-        for &(slot, value) in &kernel.word_constants {
-            registers.words[slot as usize] = [value; 32];
-        }
-        for &(slot, value) in &kernel.wide_constants {
-            registers.wides[slot as usize] = [value; 32];
-        }
-        for &(slot, variable, offset) in &kernel.globals {
-            registers.wides[slot as usize] = [self.shape.globals[variable].wrapping_add_signed(offset); 32];
-        }
-        for &(slot, special) in &kernel.specials {
-            for lane in 0..32 {
-                let thread = first + lane;
-                registers.words[slot as usize][lane as usize] = match special {
-                    Special::ThreadX => thread % x,
-                    Special::ThreadY => thread / x % y,
-                    Special::ThreadZ => thread / x / y,
-                    Special::ThreadsX => x,
-                    Special::ThreadsY => y,
-                    Special::ThreadsZ => z,
-                    Special::BlockX => self.block[0],
-                    Special::BlockY => self.block[1],
-                    Special::BlockZ => self.block[2],
-                    Special::BlocksX => self.shape.grid[0],
-                    Special::BlocksY => self.shape.grid[1],
-                    Special::BlocksZ => self.shape.grid[2],
-                    Special::Lane => lane,
-                    Special::Warp => warp.index as u32,
-                    Special::Warps => threads.div_ceil(32),
-                    Special::Multiprocessor => (self.block_index % 132) as u32,
-                    Special::Multiprocessors => 132,
-                    Special::LanesEqual => 1 << lane,
-                    Special::LanesBelow => (1 << lane) - 1,
-                    Special::LanesUpTo => (2u32 << lane).wrapping_sub(1),
-                    Special::LanesAbove => !(2u32 << lane).wrapping_sub(1),
-                    Special::LanesFrom => !((1 << lane) - 1),
-                    Special::SharedDynamic => self.shape.shared,
-                    Special::SharedTotal => kernel.shared_bytes as u32 + self.shape.shared,
-                };
-            }
-        }
-        warp.alive = if present == 32 { !0 } else { (1 << present) - 1 };
-        warp.waited = 0;
-        warp.steps = 0;
-        warp.copies.clear();
-        warp.local_defined.fill(false);
-        warp.frames.clear();
-        warp.frames.push(Frame { at: 0, until: kernel.ops.len() as u32, mask: warp.alive });
-        warp.state = State::Runs;
     }
 
     fn fault(&self, warp: &Warp, at: u32, trouble: &crate::trouble::Trouble) -> Fault {
@@ -294,6 +215,9 @@ impl<'a> Worker<'a> {
                 self.counters.thread_instructions += executed * u64::from(op.weight);
                 self.counters.scalar_flops += executed * u64::from(op.flops);
                 warp.steps += 1;
+                if warp.flight.any() {
+                    warp.flight.step(op, &self.shape.kernel.uses);
+                }
                 let next = if let Code::Map { run, to, from } = &op.code {
                     run(&mut warp.registers, *to, from, mask);
                     Next::Step
@@ -405,83 +329,8 @@ impl<'a> Worker<'a> {
                 }
                 return Ok(Next::Jump);
             }
-            Code::Trap => return trouble(FaultKind::Endless, mask.trailing_zeros() as usize, "trap"),
+            Code::Trap => return trouble(FaultKind::Trap, mask.trailing_zeros() as usize, "the kernel stops itself"),
         }
         Ok(Next::Step)
-    }
-
-    fn branch(&mut self, warp: &mut Warp, target: u32, at: u32, running: u32, taken: u32) -> Next {
-        if taken == 0 {
-            return Next::Step;
-        }
-        let rest = running & !taken;
-        if rest == 0 {
-            if let Some(frame) = warp.frames.last_mut() {
-                frame.at = target;
-            }
-            return Next::Jump;
-        }
-        let quits = &self.shape.kernel.quits;
-        // Who ends goes first: the others may wait for all that are left.
-        let quits = |at: u32| quits.get(at as usize).is_none_or(|quits| *quits);
-        let rest_first = quits(at + 1) && !quits(target);
-        let ways = [(target, taken), (at + 1, rest)];
-        self.diverge(warp, at, if rest_first { ways } else { [ways[1], ways[0]] });
-        Next::Jump
-    }
-
-    /// Goes several ways, the last one first, until they meet.
-    fn diverge(&mut self, warp: &mut Warp, at: u32, ways: impl IntoIterator<Item = (u32, u32)>) {
-        let meet = self.shape.kernel.meets[at as usize];
-        if let Some(frame) = warp.frames.last_mut() {
-            frame.at = meet;
-            // A loop that lanes leave one by one would pile up frames that have nothing left to do.
-            if meet == frame.until {
-                warp.frames.pop();
-            }
-        }
-        for (target, mask) in ways {
-            if target != meet {
-                warp.frames.push(Frame { at: target, until: meet, mask });
-            }
-        }
-    }
-
-    fn branch_indexed(
-        &mut self,
-        warp: &mut Warp,
-        index: u32,
-        targets: &[u32],
-        at: u32,
-        running: u32,
-        mask: u32,
-    ) -> Checked {
-        let mut ways: Vec<(u32, u32)> = Vec::new();
-        let mut add = |target: u32, lanes: u32| match ways.iter_mut().find(|way| way.0 == target) {
-            Some(way) => way.1 |= lanes,
-            None => ways.push((target, lanes)),
-        };
-        for lane in lanes(mask) {
-            let index = warp.registers.words[index as usize][lane] as usize;
-            let Some(&target) = targets.get(index) else {
-                return trouble(FaultKind::OutOfBounds, lane, format!("branch target {index} of {}", targets.len()));
-            };
-            add(target, 1 << lane);
-        }
-        if running != mask {
-            add(at + 1, running & !mask);
-        }
-        self.diverge(warp, at, ways);
-        Ok(())
-    }
-
-    /// Every lane of the warp must be here.
-    fn all_lanes(warp: &Warp, mask: u32) -> Checked {
-        if mask == !0 {
-            return Ok(());
-        }
-        let missing = (!mask).trailing_zeros() as usize;
-        let why = if warp.alive >> missing & 1 == 0 { "has exited" } else { "is not" };
-        trouble(FaultKind::Divergence, missing, format!("all lanes must be here; this one {why} (here: {mask:#010x})"))
     }
 }

@@ -1,5 +1,7 @@
 //! `setp` and `set`.
 
+#![allow(clippy::double_comparisons, clippy::neg_cmp_op_on_partial_ord, clippy::redundant_locals)]
+
 use super::{Lower, moves};
 use crate::Fault;
 use crate::numbers::{bf16, f16, flush};
@@ -61,7 +63,6 @@ macro_rules! float {
     };
 }
 
-#[allow(clippy::neg_cmp_op_on_partial_ord, clippy::redundant_locals)]
 fn comparison(how: &str, kind: &str, ftz: bool) -> Option<Map> {
     if ftz {
         return if kind == "f32" { float!(how, f32, |x| flush(x)) } else { None };

@@ -94,6 +94,9 @@ impl Lower<'_> {
 
     fn barrier(&mut self, arrive: bool) -> Result<Code, Fault> {
         let operands = self.operands(if arrive { 2..=2 } else { 1..=2 })?;
+        if matches!(operands[0], Operand::Integer(id) if !(0..16).contains(&id)) {
+            return Err(self.unknown("barriers are 0 to 15"));
+        }
         let id = self.source(&operands[0], Class::Word)?;
         let count = match operands.get(1) {
             Some(operand) => Some(self.source(operand, Class::Word)?),

@@ -2,7 +2,6 @@
 
 use super::{CARRY, Lower, NEVER, moves};
 use crate::Fault;
-use crate::op::Code;
 use crate::registers::{Class, Map, map};
 
 /// 64-bit addition.
@@ -149,6 +148,11 @@ fn prmt(a: u32, b: u32, selector: u32) -> u32 {
     })
 }
 
+/// The selector of a `prmt` with a mode, for the lowest two bits of its last source.
+fn mode(digits: [u32; 4], selector: u32) -> u32 {
+    digits[selector as usize & 3]
+}
+
 /// Bits `start..start + count` as a number, with the sign of the highest of them if there is one to take.
 fn extract(value: u64, start: u32, count: u32, bits: u32, signed: bool) -> u64 {
     let (start, count) = (start & 0xff, count & 0xff);
@@ -176,6 +180,12 @@ fn bitwise(opcode: &str) -> Option<Map> {
     Some(match opcode {
         "lop3.b32" => map!(|a: u32, b: u32, c: u32, table: u32| -> u32 { lop3(a, b, c, table) }),
         "prmt.b32" => map!(|a: u32, b: u32, selector: u32| -> u32 { prmt(a, b, selector) }),
+        "prmt.b32.f4e" => map!(|a: u32, b: u32, c: u32| -> u32 { prmt(a, b, mode([0x3210, 0x4321, 0x5432, 0x6543], c)) }),
+        "prmt.b32.b4e" => map!(|a: u32, b: u32, c: u32| -> u32 { prmt(a, b, mode([0x5670, 0x6701, 0x7012, 0x0123], c)) }),
+        "prmt.b32.rc8" => map!(|a: u32, b: u32, c: u32| -> u32 { prmt(a, b, mode([0, 0x1111, 0x2222, 0x3333], c)) }),
+        "prmt.b32.ecl" => map!(|a: u32, b: u32, c: u32| -> u32 { prmt(a, b, mode([0x3210, 0x3211, 0x3222, 0x3333], c)) }),
+        "prmt.b32.ecr" => map!(|a: u32, b: u32, c: u32| -> u32 { prmt(a, b, mode([0, 0x1110, 0x2210, 0x3210], c)) }),
+        "prmt.b32.rc16" => map!(|a: u32, b: u32, c: u32| -> u32 { prmt(a, b, mode([0x1010, 0x3232, 0x1010, 0x3232], c)) }),
         "shf.l.wrap.b32" => map!(|a: u32, b: u32, n: u32| -> u32 { ((u64::from(a) | u64::from(b) << 32) << (n & 31) >> 32) as u32 }),
         "shf.r.wrap.b32" => map!(|a: u32, b: u32, n: u32| -> u32 { ((u64::from(a) | u64::from(b) << 32) >> (n & 31)) as u32 }),
         "shf.l.clamp.b32" => map!(|a: u32, b: u32, n: u32| -> u32 { ((u64::from(a) | u64::from(b) << 32) << n.min(32) >> 32) as u32 }),
@@ -264,7 +274,7 @@ impl Lower<'_> {
         if name.ends_with(".cc") {
             self.emit_map(carry, CARRY, &[a, b, old]);
         }
-        self.emit(Code::Map { run: value.run, to, from: [a, b, old, 0] });
+        self.emit_map(value, to, &[a, b, old]);
         Ok(true)
     }
 }

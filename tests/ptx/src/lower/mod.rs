@@ -35,6 +35,14 @@ const CARRY: u32 = 1;
 /// Slot of the predicate that is never true.
 const NEVER: u32 = 2;
 
+/// An operation of the instruction in hand.
+struct Pending {
+    code: Code,
+    flops: u8,
+    renames: bool,
+    uses: Vec<Slot>,
+}
+
 struct Lower<'a> {
     entry: &'a Entry,
     marks: &'a Marks,
@@ -44,7 +52,7 @@ struct Lower<'a> {
     specials: HashMap<Special, u32>,
     globals: HashMap<(usize, i64), u32>,
     /// Operations of the instruction in hand.
-    pending: Vec<(Code, u8)>,
+    pending: Vec<Pending>,
     instruction: &'a Instruction,
 }
 
@@ -70,6 +78,7 @@ pub fn lower(entry: &Entry, marks: &Marks) -> Result<Kernel, Fault> {
         exact_threads: entry.exact_threads,
         shared_bytes: entry.shared_bytes.next_multiple_of(entry.shared_align),
         local_bytes: entry.local_bytes,
+        uses: Vec::new(),
     };
     let mut lower = Lower {
         entry,
@@ -116,7 +125,8 @@ impl<'a> Lower<'a> {
     }
 
     fn emit(&mut self, code: Code) {
-        self.pending.push((code, 0));
+        let uses = code.uses();
+        self.pending.push(Pending { code, flops: 0, renames: false, uses });
     }
 
     fn instruction(&mut self) -> Result<(), Fault> {
@@ -132,12 +142,16 @@ impl<'a> Lower<'a> {
             // One of the operations may write the predicate that guards them all.
             let copy = self.scratch(Class::Pred);
             let keep = Code::Map { run: moves::copy(Class::Pred).run, to: copy, from: [guard.slot; 4] };
-            self.kernel.ops.push(Op { code: keep, guard: Guard { slot: ALWAYS, flip: 0 }, line, weight: 0, flops: 0 });
+            let always = Guard { slot: ALWAYS, flip: 0 };
+            self.kernel.ops.push(Op { code: keep, guard: always, line, weight: 0, flops: 0, renames: false, uses: (0, 0) });
             guard.slot = copy;
         }
-        for (index, (code, flops)) in pending.drain(..).enumerate() {
+        for (index, Pending { code, flops, renames, uses }) in pending.drain(..).enumerate() {
             let weight = u8::from(index + 1 == count);
-            self.kernel.ops.push(Op { code, guard, line, weight, flops });
+            let first = self.kernel.uses.len() as u32;
+            self.kernel.uses.extend(uses.iter().filter(|slot| slot.class != Class::Pred));
+            let uses = (first, self.kernel.uses.len() as u32);
+            self.kernel.ops.push(Op { code, guard, line, weight, flops, renames, uses });
         }
         Ok(())
     }
@@ -190,14 +204,20 @@ impl<'a> Lower<'a> {
             *slot = self.source(operand, *class)?;
         }
         let to = self.destination(&operands[0], map.to)?;
-        self.pending.push((Code::Map { run: map.run, to, from }, flops));
+        self.emit_with(map, to, from, flops, false);
         Ok(())
     }
 
     fn emit_map(&mut self, map: Map, to: u32, sources: &[u32]) {
         let mut from = [0; 4];
         from[..sources.len()].copy_from_slice(sources);
-        self.emit(Code::Map { run: map.run, to, from });
+        self.emit_with(map, to, from, 0, false);
+    }
+
+    fn emit_with(&mut self, map: Map, to: u32, from: [u32; 4], flops: u8, renames: bool) {
+        let sources = map.from.iter().zip(from).map(|(&class, slot)| Slot { class, slot });
+        let uses = std::iter::once(Slot { class: map.to, slot: to }).chain(sources).collect();
+        self.pending.push(Pending { code: Code::Map { run: map.run, to, from }, flops, renames, uses });
     }
 
     fn slot(&mut self, register: Register) -> u32 {
@@ -267,6 +287,12 @@ impl<'a> Lower<'a> {
             }
             Operand::Single(bits) if class == Class::Word => Ok(self.constant(class, u64::from(*bits))),
             Operand::Double(bits) if class == Class::Wide => Ok(self.constant(class, *bits)),
+            Operand::Decimal(value) if class == Class::Word && self.instruction.opcode.ends_with(".f32") => {
+                Ok(self.constant(class, u64::from((*value as f32).to_bits())))
+            }
+            Operand::Decimal(value) if class == Class::Wide && self.instruction.opcode.ends_with(".f64") => {
+                Ok(self.constant(class, value.to_bits()))
+            }
             Operand::Special(name) if class == Class::Word => {
                 let special = moves::special(name).ok_or_else(|| self.unknown(name))?;
                 Ok(self.special(special))

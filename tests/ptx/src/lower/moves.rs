@@ -77,7 +77,7 @@ impl Lower<'_> {
             (to, from) => {
                 let from = self.source(from, class)?;
                 let to = self.destination(to, class)?;
-                self.emit_map(copy(class), to, &[from]);
+                self.emit_with(copy(class), to, [from, 0, 0, 0], 0, true);
                 Ok(())
             }
         }
@@ -100,7 +100,7 @@ impl Lower<'_> {
             *slot = self.source(operand, part)?;
         }
         let to = self.destination(to, class)?;
-        self.emit(Code::Map { run: map.run, to, from });
+        self.emit_with(map, to, from, 0, true);
         Ok(())
     }
 
@@ -126,7 +126,7 @@ impl Lower<'_> {
         let from = self.source(from, class)?;
         for (map, operand) in maps.into_iter().zip(parts) {
             let to = self.destination(operand, part)?;
-            self.emit_map(map, to, &[from]);
+            self.emit_with(map, to, [from, 0, 0, 0], 0, true);
         }
         Ok(())
     }

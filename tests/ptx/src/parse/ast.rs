@@ -56,6 +56,8 @@ pub enum Operand {
     Integer(i128),
     Single(u32),
     Double(u64),
+    /// `1.0`: of the type that the instruction takes.
+    Decimal(f64),
     /// `%tid.x` and the like.
     Special(String),
     /// A variable, with an offset, or a label.

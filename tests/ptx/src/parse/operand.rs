@@ -10,6 +10,7 @@ enum Number {
     Integer(i128),
     Single(u32),
     Double(u64),
+    Decimal(f64),
 }
 
 fn number(word: &str) -> Option<Number> {
@@ -19,6 +20,9 @@ fn number(word: &str) -> Option<Number> {
     }
     if let Some(digits) = lower.strip_prefix("0d") {
         return (digits.len() == 16).then(|| u64::from_str_radix(digits, 16).ok().map(Number::Double))?;
+    }
+    if lower.contains('.') {
+        return lower.parse().ok().map(Number::Decimal);
     }
     let digits = lower.trim_end_matches('u');
     let value = if let Some(hex) = digits.strip_prefix("0x") {
@@ -40,6 +44,7 @@ impl Parser<'_> {
         let word = self.word()?;
         match number(word) {
             Some(Number::Integer(value)) => Ok(Number::Integer(if negative { -value } else { value })),
+            Some(Number::Decimal(value)) => Ok(Number::Decimal(if negative { -value } else { value })),
             Some(float) if !negative => Ok(float),
             _ => Err(unknown(line, &format!("number {word}"))),
         }
@@ -59,18 +64,14 @@ impl Parser<'_> {
             Number::Integer(value) => value as u64,
             Number::Single(bits) => u64::from(bits),
             Number::Double(bits) => bits,
+            Number::Decimal(_) => return Err(unknown(self.line(), "a decimal float as first value")),
         })
     }
 
     /// `+8`, `-8`, `+-8` or nothing.
     fn offset(&mut self) -> Result<i64, Fault> {
-        if self.take("+") {
-            self.number()
-        } else if self.peek().is_some_and(|token| token.is("-")) {
-            self.number()
-        } else {
-            Ok(0)
-        }
+        let signed = self.take("+") || self.peek().is_some_and(|token| token.is("-"));
+        if signed { self.number() } else { Ok(0) }
     }
 
     pub(super) fn operand(&mut self, scopes: &Scopes) -> Result<Operand, Fault> {
@@ -101,6 +102,7 @@ impl Parser<'_> {
                 Number::Integer(value) => Operand::Integer(value),
                 Number::Single(bits) => Operand::Single(bits),
                 Number::Double(bits) => Operand::Double(bits),
+                Number::Decimal(value) => Operand::Decimal(value),
             });
         }
         if token.kind != Kind::Word {
