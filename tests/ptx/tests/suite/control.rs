@@ -2,7 +2,7 @@
 
 use ptx_interpreter::FaultKind;
 
-use crate::lab::{Lab, eval, kernel};
+use crate::lab::{Lab, assert_fault, eval, kernel, line_of};
 
 /// Number of Collatz steps: loops of very different lengths with an if/else inside.
 #[test]
@@ -202,14 +202,28 @@ fn scopes_hide_names() {
     assert_eq!(got, [1051, 1052, 1003]);
 }
 
+/// What compilers say beside the instructions.
+#[test]
+fn notes_of_the_compiler_change_nothing() {
+    let got: Vec<u32> = eval(
+        ".pragma \"nounroll\";
+	.loc 1 20 1
+	/* a comment
+	   of two lines */ mov.u32 %d, 4; // bra NOWHERE;
+	.loc 1 13 5, function_name $L__info_string0, inlined_at 1 20 1
+	$L__BB0_1: add.u32 %d, %d, %a;",
+        &[[3u32]],
+    );
+    assert_eq!(got, [7]);
+}
+
 #[test]
 fn a_trap_stops_the_kernel() {
     let ptx = kernel(&["out"], "\tsetp.eq.u32 %p1, %i, 70;\n\t@%p1 trap;\n\tst.global.u32 [%out], 1;");
     let mut lab = Lab::new();
     let out = lab.room("out", 4);
     lab.run(&ptx, 1, 70, &[out]).unwrap();
-    let fault = lab.run(&ptx, 1, 71, &[out]).unwrap_err();
-    assert_eq!(fault.line, crate::lab::line_of(&ptx, "trap;"), "{fault}");
+    assert_fault(lab.run(&ptx, 1, 71, &[out]), FaultKind::Trap, &ptx, "@%p1 trap;", &["thread 70"]);
 }
 
 /// Every special register of every thread of a small grid.
@@ -276,7 +290,7 @@ fn an_endless_loop_is_stopped() {
     lab.run(&kernel(&["out"], &text(1)), 1, 32, &[out]).unwrap();
     let fault = lab.run(&kernel(&["out"], &text(0)), 1, 32, &[out]).unwrap_err();
     assert_eq!(fault.kind, FaultKind::Endless, "{fault}");
-    let lines = crate::lab::line_of(&kernel(&["out"], &text(0)), "LOOP:");
+    let lines = line_of(&kernel(&["out"], &text(0)), "LOOP:");
     assert!((lines..lines + 5).contains(&fault.line), "line {}: {fault}", fault.line);
     // One lane that waits for another of its warp, which waits at the join.
     let ptx = kernel(&["out"], "SPIN:\n\tld.volatile.global.u32 %r1, [%out];\n\tsetp.ne.u32 %p1, %r1, 77;\n\t@%p1 bra SPIN;");

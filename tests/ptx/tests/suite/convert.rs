@@ -179,7 +179,7 @@ fn floats_to_halves_at_the_edges() {
 
 #[test]
 fn floats_to_halves_towards_zero() {
-    let rows: Vec<[f32; 1]> = edges().into_iter().filter(|r| r[0].abs() < 60000.0).collect();
+    let rows: Vec<[f32; 1]> = edges().into_iter().filter(|r| r[0].is_finite()).collect();
     let got: Vec<u16> = eval("cvt.rz.bf16.f32 %d, %a;", &rows);
     let expected: Vec<_> = rows.iter().map(|r| BF16.truncated(r[0].into())).collect();
     assert_eq!(got, expected);

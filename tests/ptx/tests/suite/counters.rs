@@ -291,6 +291,42 @@ fn passes_of_ldmatrix() {
     }
 }
 
+#[test]
+fn bytes_in_flight() {
+    let load = |register: u32, at: u32| format!("ld.global.u32 %r{register}, [%l1+{at}]; ");
+    let both = load(2, 0) + &load(3, 512);
+    let quads: String = (0..4).map(|n| format!("ld.global.v4.u32 {{%r{n}0, %r{n}1, %r{n}2, %r{n}3}}, [%in+{}]; ", 16 * n)).collect();
+    let copy = |at: u32| format!("cp.async.cg.shared.global [%r1+{at}], [%l3+{at}], 16; cp.async.commit_group; ");
+    for (what, body, expected) in [
+        ("nothing", String::new(), 0),
+        ("a word of each lane", load(2, 0), 128),
+        ("two", both.clone(), 256),
+        ("four quads", quads, 4 * 512),
+        ("used before the next", load(2, 0) + "add.u32 %r9, %r2, 1; " + &load(3, 512), 128),
+        ("overwritten before the next", load(2, 0) + "add.u32 %r2, %t, 1; " + &load(2, 512), 128),
+        ("moved only", load(2, 0) + "mov.u32 %r9, %r2; " + &load(3, 512), 256),
+        // They end in order: with the first used, the second is under way; with the second used, none is.
+        ("the first used", both.clone() + "add.u32 %r9, %r2, 1; " + &load(4, 0) + &load(5, 0), 384),
+        ("the second used", both.clone() + "add.u32 %r9, %r3, 1; " + &load(4, 0) + &load(5, 0), 256),
+        ("by eight lanes", format!("setp.lt.u32 %p1, %lane, 8; @%p1 {}", load(2, 0)), 32),
+        ("copies", copy(0) + &copy(512) + &copy(1024), 3 * 512),
+        ("copies with a wait", copy(0) + &copy(512) + "cp.async.wait_group 1; " + &copy(1024), 2 * 512),
+        ("copies and a load", copy(0) + &load(2, 0), 512 + 128),
+        ("stores", "st.global.u32 [%l2], %t; st.global.u32 [%l2+512], %t;".to_string(), 0),
+    ] {
+        let start = "	.shared .align 16 .b8 store[2560];
+	mov.u32 %r1, store;
+	mad.lo.u32 %r1, %lane, 16, %r1;
+	mad.wide.u32 %l1, %t, 4, %in;
+	mad.wide.u32 %l2, %t, 4, %out;
+	mad.wide.u32 %l3, %lane, 16, %in;
+	setp.ge.u32 %p2, %t, 32;
+	@%p2 ret;";
+        // The most of any warp: the second one does nothing.
+        assert_eq!(profile(&kernel(POINTERS, &format!("{start}\n\t{body}")), 2, 64, 2560).in_flight, expected, "{what}");
+    }
+}
+
 /// A grid large enough that both host threads have work; the sum of its parts is exact.
 #[test]
 fn many_blocks_on_several_host_threads() {

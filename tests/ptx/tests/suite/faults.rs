@@ -255,6 +255,9 @@ fn lanes_missing_at_warp_wide_instructions() {
     // A lane that is not in its own mask.
     let bad = half_of_a_warp("", "shfl.sync.bfly.b32 %r3, %t, 2, 31, 0x55555555;");
     assert_fault(lab.run(&bad, 1, 32, &[out]), Divergence, &bad, "shfl.sync", &[]);
+    // A value from a lane that is not there.
+    let bad = half_of_a_warp("shfl.sync.bfly.b32 %r3, %t, 1, 31, 0x55555555;", "");
+    assert_fault(lab.run(&bad, 1, 32, &[out]), Divergence, &bad, "shfl.sync", &[]);
     // A predicate is a branch.
     let bad = half_of_a_warp("", "@%p1 shfl.sync.bfly.b32 %r3, %t, 2, 31, -1;");
     assert_fault(lab.run(&bad, 1, 32, &[out]), Divergence, &bad, "shfl.sync", &[]);

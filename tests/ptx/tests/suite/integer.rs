@@ -348,6 +348,19 @@ fn comparisons_of_other_widths() {
     assert_eq!((signed, unsigned), (vec![0, 1, 1], vec![1, 0, 1]));
 }
 
+/// PTX leaves the results open; the interpreter must not fall over them.
+#[test]
+fn divisions_without_a_result() {
+    for body in ["div.u32 %d, %a, %b;", "rem.u32 %d, %a, %b;", "div.s32 %d, %a, %b;", "rem.s32 %d, %a, %b;"] {
+        let got: Vec<u32> = eval(&format!("{body} mov.u32 %d, %a;"), &[[7u32, 0], [0x8000_0000, u32::MAX]]);
+        assert_eq!(got, [7, 0x8000_0000], "{body}");
+    }
+    for body in ["div.u64 %d, %a, %b;", "rem.u64 %d, %a, %b;", "div.s64 %d, %a, %b;", "rem.s64 %d, %a, %b;"] {
+        let got: Vec<u64> = eval(&format!("{body} mov.u64 %d, %a;"), &[[7u64, 0], [1 << 63, u64::MAX]]);
+        assert_eq!(got, [7, 1 << 63], "{body}");
+    }
+}
+
 #[test]
 fn predicates_are_values() {
     let rows: Vec<[u32; 2]> = vec![[0, 0], [0, 1], [1, 0], [1, 1]];

@@ -267,6 +267,21 @@ fn module_variables_have_their_initial_values() {
     assert_eq!(lab.read::<u32>(out, 8), [1, 0xffff_fffe, 3, 0, 0.5f32.to_bits(), 111, third, 0]);
 }
 
+/// They live as long as the module: a second launch finds what the first left.
+#[test]
+fn module_variables_persist() {
+    let text = entry("k", &["out"], "\tatom.global.add.u32 %r1, [counter], 1;\n\tst.global.u32 [%out], %r1;");
+    let module = parse(&module("sm_80", &format!(".global .align 4 .u32 counter = 5;\n{text}")));
+    let mut lab = Lab::new();
+    let out = lab.room("out", 4);
+    let parameters = out.to_le_bytes();
+    let launch = Launch { kernel: "k", grid: [1; 3], block: [1; 3], shared: 0, early: false, parameters: &parameters };
+    for expected in [5, 6, 7] {
+        lab.machine.launch(&module, &launch).unwrap();
+        assert_eq!(lab.read::<u32>(out, 1), [expected]);
+    }
+}
+
 /// A struct by value, read at offsets, by vectors, and through its address, as NVRTC does.
 #[test]
 fn parameters_of_a_struct() {
@@ -348,6 +363,29 @@ fn a_module_has_several_kernels() {
         lab.launch(&ptx, kernel, [1; 3], [1; 3], 0, &[out]).unwrap();
         assert_eq!(lab.read::<u32>(out, 1), [expected]);
     }
+}
+
+/// Offsets beyond 2^32; memory that nobody touches costs nothing.
+#[test]
+fn an_allocation_of_many_gigabytes() {
+    let ptx = kernel(
+        &["out"],
+        "	mul.wide.u32 %l1, %i, 0x10000000;
+	add.s64 %l1, %l1, %out;
+	st.global.u32 [%l1+0xFFFFFFC], %i;
+	ld.global.u32 %r1, [%l1+0xFFFFFFC];
+	add.u32 %r1, %r1, 100;
+	st.global.u32 [%l1], %r1;",
+    );
+    let mut lab = Lab::new();
+    let out = lab.room("out", 40 << 28);
+    let profile = lab.run(&ptx, 1, 40, &[out]).unwrap();
+    assert_eq!(crate::lab::traffic(&profile, "out").unique_written, 40 * 8);
+    for i in 0..40u32 {
+        let part = out + (u64::from(i) << 28);
+        assert_eq!((lab.read::<u32>(part, 1), lab.read::<u32>(part + (1 << 28) - 4, 1)), (vec![100 + i], vec![i]));
+    }
+    assert_fault(lab.run(&ptx, 1, 41, &[out]), FaultKind::OutOfBounds, &ptx, "st.global.u32 [%l1+0xFFFFFFC]", &["thread 40"]);
 }
 
 /// The host's own accesses.

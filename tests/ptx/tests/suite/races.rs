@@ -155,6 +155,100 @@ fn lanes_of_one_store_to_one_word() {
     assert_fault(run(&ptx).map(|_| unreachable!()), Race, &ptx, "@%p1 st.shared.u32", &["shared"]);
 }
 
+/// Many threads read a word; one of the readers writes it. That it has read last does not hide the others.
+#[test]
+fn a_write_after_reads_of_several_threads() {
+    let text = |between: &str| {
+        kernel(
+            &["out"],
+            &format!(
+                "	.shared .align 4 .b8 words[4];
+	setp.eq.u32 %p1, %t, 0;
+	@%p1 st.shared.u32 [words], 7;
+	bar.sync 0;
+	setp.eq.u32 %p2, %t, 5;
+	setp.eq.u32 %p3, %t, 40;
+	@%p2 ld.shared.u32 %r1, [words];
+	@%p3 ld.shared.u32 %r1, [words];
+	{between}
+	@%p3 st.shared.u32 [words], 8;
+	mad.wide.u32 %l1, %t, 4, %out;
+	st.global.u32 [%l1], %t;"
+            ),
+        )
+    };
+    run(&text("bar.sync 0;")).unwrap();
+    let ptx = text("");
+    assert_fault(run(&ptx).map(|_| unreachable!()), Race, &ptx, "@%p3 st.shared.u32", &["shared"]);
+    // Within one warp, where the same lane has read before and after the other.
+    let ptx = text("@%p2 ld.shared.u32 %r1, [words]; @%p3 ld.shared.u32 %r1, [words]; bar.warp.sync -1;").replace("%t, 40", "%t, 6");
+    run(&ptx).unwrap();
+    let ptx = ptx.replace(" bar.warp.sync -1;", "");
+    assert_fault(run(&ptx).map(|_| unreachable!()), Race, &ptx, "@%p3 st.shared.u32", &["shared"]);
+}
+
+/// Warps 0 and 1 meet at one barrier, 2 and 3 at another: that says nothing between 0 and 2.
+#[test]
+fn a_barrier_is_only_between_those_who_meet() {
+    let text = |partner: u32| {
+        kernel(
+            &["out"],
+            &format!(
+                "	.shared .align 4 .b8 words[512];
+	mov.u32 %r0, words;
+	mad.lo.u32 %r1, %t, 4, %r0;
+	st.shared.u32 [%r1], %t;
+	shr.u32 %r6, %t, 6;
+	add.u32 %r6, %r6, 1;
+	bar.sync %r6, 64;
+	and.b32 %r3, %t, {partner};
+	mad.lo.u32 %r4, %r3, 4, %r0;
+	ld.shared.u32 %r5, [%r4];
+	mad.wide.u32 %l1, %t, 4, %out;
+	st.global.u32 [%l1], %r5;"
+            ),
+        )
+    };
+    let mut lab = Lab::new();
+    let out = lab.room("out", 512);
+    lab.run(&text(0x5f), 1, 128, &[out]).unwrap();
+    assert_eq!(lab.read::<u32>(out, 128), (0..128).map(|t| t & 0x5f).collect::<Vec<_>>());
+    let ptx = text(0x3f);
+    assert_fault(lab.run(&ptx, 1, 128, &[out]), Race, &ptx, READ, &["shared"]);
+}
+
+/// Waiting for copies is not enough when nobody waits for the threads that wait.
+#[test]
+fn copies_of_another_warp() {
+    let text = |wait: &str, barrier: &str| {
+        kernel(
+            &["out"],
+            &format!(
+                "	.shared .align 16 .b8 words[256];
+	mov.u32 %r0, words;
+	mad.lo.u32 %r1, %t, 4, %r0;
+	mad.wide.u32 %l1, %t, 4, %out;
+	cp.async.ca.shared.global [%r1], [%l1], 4;
+	cp.async.commit_group;
+	{wait}
+	{barrier}
+	and.b32 %r3, %t, 31;
+	mad.lo.u32 %r4, %r3, 4, %r0;
+	ld.shared.u32 %r5, [%r4];
+	st.global.u32 [%l1], %r5;"
+            ),
+        )
+    };
+    let mut lab = Lab::new();
+    let out = lab.upload("out", &(0..64).collect::<Vec<u32>>());
+    let (wait, barrier) = ("cp.async.wait_group 0;", "bar.sync 0;");
+    lab.run(&text(wait, barrier), 1, 64, &[out]).unwrap();
+    assert_eq!(lab.read::<u32>(out, 64), (0..64).map(|t| t & 31).collect::<Vec<_>>());
+    for ptx in [text(wait, ""), text("", barrier), text("", "")] {
+        assert_fault(lab.run(&ptx, 1, 64, &[out]), Race, &ptx, READ, &["shared"]);
+    }
+}
+
 /// Different bytes of one word are different memory.
 #[test]
 fn neighbouring_bytes_are_apart() {

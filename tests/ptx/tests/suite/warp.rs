@@ -187,14 +187,45 @@ fn barriers_of_part_of_a_block() {
     assert_eq!(lab.read::<u32>(out, 128), (0..128u32).map(|t| (t ^ 32) * (t ^ 32)).collect::<Vec<_>>());
 }
 
+/// The first warp says that it is there and goes on; the second waits for it.
+#[test]
+fn arriving_without_waiting() {
+    let text = |arrive: &str| {
+        kernel(
+            &["out"],
+            &format!(
+                "	.shared .align 4 .b8 words[128];
+	mov.u32 %r1, words;
+	mad.lo.u32 %r2, %lane, 4, %r1;
+	setp.ge.u32 %p1, %t, 32;
+	@%p1 bra CONSUMER;
+	mul.lo.u32 %r3, %t, 3;
+	st.shared.u32 [%r2], %r3;
+	{arrive} 1, 64;
+	ret;
+CONSUMER:
+	bar.sync 1, 64;
+	ld.shared.u32 %r4, [%r2];
+	mad.wide.u32 %l1, %lane, 4, %out;
+	st.global.u32 [%l1], %r4;"
+            ),
+        )
+    };
+    for arrive in ["bar.arrive", "barrier.arrive", "bar.sync"] {
+        let mut lab = Lab::new();
+        let out = lab.room("out", 128);
+        lab.run(&text(arrive), 1, 64, &[out]).unwrap_or_else(|fault| panic!("{arrive}: {fault}"));
+        assert_eq!(lab.read::<u32>(out, 32), (0..32).map(|t| 3 * t).collect::<Vec<_>>());
+    }
+}
+
 /// Threads that have returned are not waited for.
 #[test]
 fn a_barrier_after_an_early_return() {
-    let ptx = kernel(
-        &["out"],
-        "	.shared .align 4 .b8 words[512];
+    for leave in ["ret", "exit", "bra END"] {
+        let text = "	.shared .align 4 .b8 words[512];
 	setp.ge.u32 %p1, %t, 100;
-	@%p1 ret;
+	@%p1 LEAVE;
 	mov.u32 %r1, words;
 	mad.lo.u32 %r2, %t, 4, %r1;
 	st.shared.u32 [%r2], %t;
@@ -203,10 +234,12 @@ fn a_barrier_after_an_early_return() {
 	mad.lo.u32 %r4, %r3, 4, %r1;
 	ld.shared.u32 %r5, [%r4];
 	mad.wide.u32 %l1, %t, 4, %out;
-	st.global.u32 [%l1], %r5;",
-    );
-    let mut lab = Lab::new();
-    let out = lab.room("out", 400);
-    lab.run(&ptx, 1, 128, &[out]).unwrap();
-    assert_eq!(lab.read::<u32>(out, 100), (0..100).rev().collect::<Vec<_>>());
+	st.global.u32 [%l1], %r5;
+END:";
+        let ptx = kernel(&["out"], &text.replace("LEAVE", leave));
+        let mut lab = Lab::new();
+        let out = lab.room("out", 400);
+        lab.run(&ptx, 1, 128, &[out]).unwrap_or_else(|fault| panic!("{leave}: {fault}"));
+        assert_eq!(lab.read::<u32>(out, 100), (0..100).rev().collect::<Vec<_>>());
+    }
 }
