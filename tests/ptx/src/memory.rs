@@ -107,9 +107,12 @@ pub struct Allocation {
 
 impl Allocation {
     /// Pointer to a byte.
+    #[inline]
     fn at(&self, offset: u64, bytes: u64) -> *mut u8 {
         assert!(offset + bytes <= self.bytes);
-        let data = self.data.as_ref().expect("`find` gives no allocation that was given back");
+        let Some(data) = &self.data else {
+            unreachable!("`find` gives no allocation that was given back");
+        };
         // SAFETY: inside of the words, by the assertion above; `Words` holds at least `self.bytes` bytes.
         unsafe { data.start.as_ptr().cast::<u8>().add(offset as usize) }
     }
@@ -126,6 +129,17 @@ impl Allocation {
                 4 => u64::from(AtomicU32::from_ptr(at.cast()).load(Relaxed)),
                 _ => AtomicU64::from_ptr(at.cast()).load(Relaxed),
             }
+        }
+    }
+
+    /// Words at an offset that is a multiple of four.
+    #[inline]
+    pub fn load_words(&self, offset: u64, count: usize, mut each: impl FnMut(usize, u32)) {
+        let at = self.at(offset, 4 * count as u64).cast::<u32>();
+        debug_assert!(offset.is_multiple_of(4));
+        for index in 0..count {
+            // SAFETY: as in `load`; `at` was checked for all of them.
+            each(index, unsafe { AtomicU32::from_ptr(at.add(index)).load(Relaxed) });
         }
     }
 
@@ -231,6 +245,12 @@ impl Touched {
     /// Bits of the bytes written.
     pub fn written(&self, allocation: &Allocation) -> &Words {
         self.written.get_or_init(|| Words::bits(allocation.bytes))
+    }
+
+    /// Whether any byte of a range was written.
+    pub fn wrote(&self, offset: u64, bytes: u64) -> bool {
+        let set = |bits: &Words| spans(offset, bytes).any(|(word, mask)| bits[word].load(Relaxed) & mask != 0);
+        self.written.get().is_some_and(set)
     }
 
     /// Distinct bytes read and written.

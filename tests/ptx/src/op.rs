@@ -1,6 +1,6 @@
 //! What kernels are lowered to: a dense list of operations on register slots.
 
-use crate::parse::ast::Space;
+use crate::parse::ast::{Room, Space};
 use crate::registers::{Class, MapFn};
 
 /// Lanes that execute: those where the predicate, xor `flip`, is set.
@@ -52,6 +52,8 @@ pub struct Access {
     pub registers: Vec<Slot>,
     /// Relaxed or stronger: does not race with others of its kind.
     pub strong: bool,
+    /// Through the read-only path (`.nc`): the launch must not write there.
+    pub read_only: bool,
 }
 
 impl Access {
@@ -310,6 +312,8 @@ pub struct Kernel {
     pub exact_threads: bool,
     /// Static shared memory, padded to where dynamic shared memory begins.
     pub shared_bytes: u64,
+    /// Places of shared variables; the last one is dynamic shared memory, its size that of the launch.
+    pub shared_rooms: Vec<Room>,
     pub local_bytes: u64,
     /// See [`Op::uses`]; the destination of an operation that renames comes first.
     pub uses: Vec<Slot>,

@@ -4,6 +4,7 @@
 //! now. Two accesses race if one is a write and neither is known to the other.
 
 use crate::FaultKind;
+use crate::parse::ast::Room;
 use crate::trouble::{Checked, trouble};
 
 const NOBODY: u16 = 0x8000;
@@ -13,6 +14,8 @@ const SPLIT: u16 = 0x1000;
 const THREAD: u16 = 0x03ff;
 /// Several lanes of a warp.
 const LANES: u16 = 0x4000;
+/// A warp as a whole (ldmatrix): none of its lanes goes on before all have read.
+const TOGETHER: u16 = 0x1000;
 /// Several warps.
 const WARPS: u16 = 0x2000;
 
@@ -47,6 +50,8 @@ pub struct Who {
 #[derive(Debug, Default)]
 pub struct Shared {
     pub data: Vec<u8>,
+    /// Where variables are; what lies between is out of bounds.
+    rooms: Vec<Room>,
     cells: Vec<Cell>,
     bytes: Vec<[Cell; 4]>,
     known: Vec<[u32; 32]>,
@@ -56,8 +61,13 @@ pub struct Shared {
 }
 
 impl Shared {
-    /// As a block finds it: nothing written.
-    pub fn reset(&mut self, bytes: usize, warps: usize) {
+    /// As a block finds it: nothing written. The last room has `dynamic` bytes.
+    pub fn reset(&mut self, rooms: &[Room], dynamic: u32, warps: usize) {
+        self.rooms = rooms.to_vec();
+        if let Some(last) = self.rooms.last_mut() {
+            last.bytes = u64::from(dynamic);
+        }
+        let bytes = self.rooms.last().map_or(0, |last| (last.start + last.bytes) as usize);
         self.data.clear();
         self.data.resize(bytes, 0);
         self.cells.clear();
@@ -111,8 +121,8 @@ impl Shared {
             format!("{verb} shared byte {at}, which thread {thread} wrote with no barrier between")
         } else if other & WARPS != 0 {
             format!("{verb} shared byte {at}, which warps {:#x} (as bits) read with no barrier between", cell.readers)
-        } else if other & LANES != 0 {
-            format!("{verb} shared byte {at}, which lanes of warp {} read with no barrier between", thread / 32)
+        } else if other & (LANES | TOGETHER) != 0 {
+            format!("{verb} shared byte {at}, which warp {} read with no barrier between", thread / 32)
         } else {
             format!("{verb} shared byte {at}, which thread {thread} read with no barrier between")
         };
@@ -140,7 +150,7 @@ impl Shared {
         if who.atomic {
             return Ok(cell);
         }
-        let me = if who.together { who.thread & !31 | LANES } else { who.thread };
+        let me = if who.together { who.thread & !31 | TOGETHER } else { who.thread };
         if cell.reader == NOBODY || cell.read <= self.settled {
             cell.readers = 1 << warp;
             cell.reader = me;
@@ -148,7 +158,8 @@ impl Shared {
             cell.readers |= 1 << warp;
         } else if cell.reader != me {
             let before = usize::from(cell.reader & THREAD) / 32;
-            if self.ordered(warp, before, cell.read) {
+            let met = before == warp && (who.together || cell.reader & TOGETHER != 0);
+            if met || self.ordered(warp, before, cell.read) {
                 cell.readers = 1 << warp;
                 cell.reader = me;
             } else if before == warp {
@@ -180,8 +191,10 @@ impl Shared {
             let fine = if cell.reader & WARPS != 0 {
                 (0..self.known.len()).all(|u| cell.readers >> u & 1 == 0 || self.ordered(warp, u, cell.read))
             } else {
+                let before = usize::from(cell.reader & THREAD) / 32;
                 cell.reader == who.thread && !who.together
-                    || self.ordered(warp, usize::from(cell.reader & THREAD) / 32, cell.read)
+                    || before == warp && cell.reader & TOGETHER != 0
+                    || self.ordered(warp, before, cell.read)
             };
             if !fine {
                 return self.race(who, "writes", at, &cell, false);
@@ -232,12 +245,23 @@ impl Shared {
         Ok(())
     }
 
+    #[cold]
+    fn outside<T>(&self, lane: usize, address: u64, width: u32) -> Checked<T> {
+        let near = self.rooms.iter().rev().find(|room| room.start <= address && room.bytes > 0);
+        let what = match near {
+            Some(Room { name, start, bytes }) => {
+                format!("{width} bytes at shared byte {address}, byte {} of `{name}`, which has {bytes} bytes", address - start)
+            }
+            None => format!("{width} bytes at shared byte {address}, before every variable"),
+        };
+        trouble(FaultKind::OutOfBounds, lane, what)
+    }
+
     fn bounds(&self, who: Who, address: u64, width: u32) -> Checked<usize> {
         let lane = usize::from(who.thread) % 32;
-        if address.saturating_add(u64::from(width)) > self.data.len() as u64 {
-            let size = self.data.len();
-            let what = format!("{width} bytes at shared byte {address}; the block has {size} bytes");
-            return trouble(FaultKind::OutOfBounds, lane, what);
+        let end = address.saturating_add(u64::from(width));
+        if !self.rooms.iter().any(|room| room.start <= address && end <= room.start + room.bytes) {
+            return self.outside(lane, address, width);
         }
         if !address.is_multiple_of(u64::from(width)) {
             return trouble(FaultKind::Misaligned, lane, format!("{width} bytes at shared byte {address}"));

@@ -4,7 +4,7 @@ use super::{Warp, Worker};
 use crate::FaultKind;
 use crate::memory::mark;
 use crate::op::{Access, Slot};
-use crate::registers::Registers;
+use crate::registers::{Class, Registers};
 use crate::trouble::{Checked, lanes, trouble};
 
 /// Reads one element into a register, extended to its width.
@@ -108,9 +108,22 @@ impl Worker<'_> {
         let found = self.touch_global(warp, addresses, mask, &[width; 32], width, true, false)?;
         let in_flight = warp.flight.load(&access.registers, u64::from(width * mask.count_ones()));
         self.counters.in_flight = self.counters.in_flight.max(in_flight);
+        let words = access.bytes == 4 && access.registers.iter().all(|slot| slot.class == Class::Word);
         for lane in lanes(mask) {
             let allocation = &self.shape.memory.allocations[found[lane] as usize];
             let offset = addresses[lane] - allocation.base;
+            if access.read_only && self.shape.touched[found[lane] as usize].wrote(offset, u64::from(width)) {
+                let name = &allocation.name;
+                let what = format!("reads byte {offset} of `{name}` as read-only (nc), which this launch wrote");
+                return trouble(FaultKind::Race, lane, what);
+            }
+            if words {
+                let lines = &mut warp.registers.words;
+                allocation.load_words(offset, access.registers.len(), |i, word| {
+                    lines[access.registers[i].slot as usize][lane] = word;
+                });
+                continue;
+            }
             for (i, slot) in access.registers.iter().enumerate() {
                 let raw = allocation.load(offset + u64::from(access.bytes) * i as u64, access.bytes);
                 put(&mut warp.registers, *slot, lane, raw, access);

@@ -142,8 +142,7 @@ impl<'a> Worker<'a> {
         self.block = [(index % x) as u32, (index / x % y) as u32, (index / x / y) as u32];
         self.block_index = index;
         let kernel = self.shape.kernel;
-        let shared_bytes = kernel.shared_bytes + u64::from(self.shape.shared);
-        self.shared.reset(shared_bytes as usize, warps.len());
+        self.shared.reset(&kernel.shared_rooms, self.shape.shared, warps.len());
         self.barriers = Barriers::default();
         for warp in warps.iter_mut() {
             self.start(warp);

@@ -17,7 +17,6 @@ fn is_cache_hint(part: &str) -> bool {
             | "cv"
             | "wb"
             | "wt"
-            | "nc"
             | "L1::evict_normal"
             | "L1::evict_unchanged"
             | "L1::evict_first"
@@ -71,8 +70,9 @@ impl Lower<'_> {
             signed: false,
             registers: Vec::new(),
             strong: false,
+            read_only: false,
         };
-        let (mut count, mut hinted, mut only_load) = (1, false, false);
+        let (mut count, mut hinted) = (1, false);
         for part in opcode.split('.').skip(1) {
             match part {
                 "v2" => count = 2,
@@ -81,7 +81,8 @@ impl Lower<'_> {
                 // Volatile only keeps the compiler from moving it: it orders nothing between threads.
                 "volatile" | "weak" | "cta" | "gpu" | "sys" => {}
                 "L2::cache_hint" => hinted = true,
-                _ if is_cache_hint(part) => only_load |= part == "nc",
+                "nc" if load => access.read_only = true,
+                _ if is_cache_hint(part) => {}
                 _ => {
                     if let Some(space) = space_of(part) {
                         access.space = space;
@@ -94,7 +95,7 @@ impl Lower<'_> {
                 }
             }
         }
-        if access.bytes == 0 || (only_load && !load) {
+        if access.bytes == 0 || (access.read_only && access.space != Space::Global) {
             return Err(self.unknown("not implemented"));
         }
         let operands = self.operands(if hinted { 3..=3 } else { 2..=2 })?;

@@ -76,7 +76,8 @@ pub fn lower(entry: &Entry, marks: &Marks) -> Result<Kernel, Fault> {
         parameter_bytes: entry.parameter_bytes,
         max_threads: entry.max_threads,
         exact_threads: entry.exact_threads,
-        shared_bytes: entry.shared_bytes.next_multiple_of(entry.shared_align),
+        shared_bytes: entry.shared_bytes,
+        shared_rooms: entry.shared_rooms.clone(),
         local_bytes: entry.local_bytes,
         uses: Vec::new(),
     };
@@ -192,6 +193,10 @@ impl<'a> Lower<'a> {
         let float = [".f32", ".f64", "f16", "f16x2"].iter().any(|kind| opcode.ends_with(kind));
         if float && self.instruction.operands.iter().any(|operand| matches!(operand, Operand::Integer(_))) {
             return Err(self.unknown("an integer where a float belongs"));
+        }
+        let table = self.instruction.operands.get(4);
+        if opcode == "lop3.b32" && !matches!(table, Some(Operand::Integer(table)) if (0..256).contains(table)) {
+            return Err(self.unknown("table"));
         }
         self.map(map, flops)
     }

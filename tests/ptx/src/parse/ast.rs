@@ -28,6 +28,14 @@ pub struct Variable {
     pub offset: u64,
 }
 
+/// A shared variable's place. There are gaps between variables, so that reaching beyond one shows.
+#[derive(Debug, Clone)]
+pub struct Room {
+    pub name: String,
+    pub start: u64,
+    pub bytes: u64,
+}
+
 /// A register of a kernel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Register {
@@ -96,8 +104,11 @@ pub struct Entry {
     /// Lists of `.branchtargets`.
     pub tables: HashMap<(usize, String), Vec<String>>,
     pub variables: HashMap<String, Variable>,
+    /// Static shared memory as it counts, without the gaps.
     pub shared_bytes: u64,
     pub shared_align: u64,
+    /// Shared variables, the dynamic one last.
+    pub shared_rooms: Vec<Room>,
     pub local_bytes: u64,
 }
 

@@ -1,8 +1,8 @@
 //! The body of a kernel: registers, scopes, labels and instructions.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
-use super::ast::{Entry, Instruction, Operand, Register, Space, Variable};
+use super::ast::{Base, Entry, Instruction, Operand, Register, Room, Space, Variable};
 use super::tokens::Kind;
 use super::variable::Declared;
 use super::{Parser, unknown};
@@ -10,7 +10,9 @@ use crate::Fault;
 use crate::registers::Class;
 
 /// Place of dynamic shared memory until the size of what is static is known.
-pub const DYNAMIC: u64 = u64::MAX;
+const DYNAMIC: u64 = u64::MAX;
+/// Between shared variables; a multiple of this keeps banks and alignment as they are.
+const GAP: u64 = 1024;
 
 /// A `.reg` declaration: first register, how many (`None`: the name itself).
 struct Range {
@@ -59,16 +61,47 @@ fn class_of(name: &str) -> Option<Class> {
 }
 
 /// Gives a shared variable its place.
-pub fn place_shared(entry: &mut Entry, declared: &Declared) {
+fn place_shared(entry: &mut Entry, declared: &Declared) {
     let offset = if declared.bytes == 0 {
         entry.shared_align = entry.shared_align.max(declared.align);
         DYNAMIC
     } else {
         let offset = entry.shared_bytes.next_multiple_of(declared.align);
         entry.shared_bytes = offset + declared.bytes;
-        offset
+        let start = offset + GAP * entry.shared_rooms.len() as u64;
+        entry.shared_rooms.push(Room { name: declared.name.clone(), start, bytes: declared.bytes });
+        start
     };
     entry.variables.insert(declared.name.clone(), Variable { space: Space::Shared, offset });
+}
+
+/// Names that instructions use.
+fn names(entry: &Entry) -> HashSet<&str> {
+    fn of(operand: &Operand) -> Option<&str> {
+        match operand {
+            Operand::Name(name, _) | Operand::Address(Base::Name(name), _) => Some(name),
+            _ => None,
+        }
+    }
+    entry.instructions.iter().flat_map(|instruction| &instruction.operands).filter_map(of).collect()
+}
+
+/// Gives the shared variables of the module that the kernel uses their places, then dynamic shared memory, which
+/// begins behind all others.
+pub fn finish_shared(entry: &mut Entry, shared: &[Declared]) {
+    let used: Vec<&Declared> = {
+        let names = names(entry);
+        shared.iter().filter(|declared| names.contains(&declared.name[..])).collect()
+    };
+    used.into_iter().for_each(|declared| place_shared(entry, declared));
+    entry.shared_bytes = entry.shared_bytes.next_multiple_of(entry.shared_align);
+    let start = entry.shared_bytes + GAP * entry.shared_rooms.len() as u64;
+    entry.shared_rooms.push(Room { name: "dynamic shared memory".to_string(), start, bytes: 0 });
+    for variable in entry.variables.values_mut() {
+        if variable.space == Space::Shared && variable.offset == DYNAMIC {
+            variable.offset = start;
+        }
+    }
 }
 
 impl<'a> Parser<'a> {

@@ -92,7 +92,21 @@ impl<'a> Parser<'a> {
 
     fn module_item(&mut self, token: Token<'a>) -> Result<(), Fault> {
         match token.text {
-            ".version" | ".address_size" | ".file" | ".loc" => self.skip_line(token.line),
+            ".file" | ".loc" => self.skip_line(token.line),
+            ".version" => {
+                self.at += 1;
+                let version = self.word()?;
+                let parts = version.split_once('.').map(|(major, minor)| [major, minor].map(str::parse::<u32>));
+                if !matches!(parts, Some([Ok(_), Ok(_)])) {
+                    return Err(unknown(token.line, version));
+                }
+            }
+            ".address_size" => {
+                self.at += 1;
+                if self.number::<u32>()? != 64 {
+                    return Err(unknown(token.line, ".address_size other than 64"));
+                }
+            }
             ".target" => {
                 self.at += 1;
                 let target = self.word()?;
@@ -133,14 +147,16 @@ impl<'a> Parser<'a> {
         };
         if self.take("(") {
             while !self.take(")") {
+                if entry.parameter_bytes > 0 {
+                    self.expect(",")?;
+                }
                 let declared = self.variable()?;
-                if declared.space != Space::Param {
+                if declared.space != Space::Param || declared.bytes == 0 {
                     return Err(unknown(line, &format!("parameter {}", declared.name)));
                 }
                 let offset = entry.parameter_bytes.next_multiple_of(declared.align);
                 entry.parameter_bytes = offset + declared.bytes;
                 entry.variables.insert(declared.name, Variable { space: Space::Param, offset });
-                self.take(",");
             }
         }
         loop {
@@ -157,17 +173,8 @@ impl<'a> Parser<'a> {
                 other => return Err(unknown(directive.line, other)),
             }
         }
-        for declared in &self.shared {
-            body::place_shared(&mut entry, declared);
-        }
         self.body(&mut entry)?;
-        // Dynamic shared memory begins behind everything static, wherever it was declared.
-        let start = entry.shared_bytes.next_multiple_of(entry.shared_align);
-        for variable in entry.variables.values_mut() {
-            if variable.space == Space::Shared && variable.offset == body::DYNAMIC {
-                variable.offset = start;
-            }
-        }
+        body::finish_shared(&mut entry, &self.shared);
         self.file.entries.push(entry);
         Ok(())
     }
