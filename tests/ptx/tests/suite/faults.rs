@@ -154,6 +154,51 @@ fn reads_of_what_nobody_wrote() {
     }
 }
 
+/// Arrays in shared memory that follow each other: beyond the first is not inside the second.
+#[test]
+fn from_one_shared_array_into_the_next() {
+    let text = |offset: u32| {
+        kernel(
+            &["out"],
+            &format!(
+                "	.shared .align 4 .b8 first[256];
+	.shared .align 4 .b8 second[256];
+	mov.u32 %r0, first;
+	mad.lo.u32 %r1, %t, 4, %r0;
+	st.shared.u32 [%r1+{offset}], %t;
+	mov.u32 %r2, second;
+	mad.lo.u32 %r3, %t, 4, %r2;
+	st.shared.u32 [%r3], %t;
+	st.global.u32 [%out], %t;"
+            ),
+        )
+    };
+    let mut lab = Lab::new();
+    let out = lab.room("out", 4);
+    lab.run(&text(0), 1, 64, &[out]).unwrap();
+    let ptx = text(4);
+    assert_fault(lab.run(&ptx, 1, 64, &[out]), OutOfBounds, &ptx, "[%r1+4], %t;", &["thread 63", "first"]);
+}
+
+/// `ld.global.nc` promises that nobody writes there while the kernel runs.
+#[test]
+fn a_read_only_load_of_what_the_kernel_wrote() {
+    let text = |load: &str| {
+        kernel(
+            &["out", "in"],
+            &format!("\tst.global.u32 [%in], 3;\n\tbar.sync 0;\n\t{load} %r1, [%in];\n\tst.global.u32 [%out], %r1;"),
+        )
+    };
+    let mut lab = Lab::new();
+    let pointers = [lab.room("out", 4), lab.upload("in", &[0u32])];
+    lab.run(&text("ld.global.u32"), 1, 1, &pointers).unwrap();
+    let ptx = text("ld.global.nc.u32");
+    assert_fault(lab.run(&ptx, 1, 1, &pointers), Race, &ptx, "ld.global.nc.u32", &["in"]);
+    // In the next launch it is there.
+    let reads = kernel(&["out", "in"], "\tld.global.nc.u32 %r1, [%in];\n\tst.global.u32 [%out], %r1;");
+    lab.run(&reads, 1, 1, &pointers).unwrap();
+}
+
 /// Three bytes of four are not four.
 #[test]
 fn a_word_of_which_one_byte_is_missing() {
@@ -387,6 +432,11 @@ fn unknown_text_is_named_with_its_line() {
         "fma.f32 %f1, %f2, %f3, %f1;",
         "mma.sync.aligned.m16n8k16.row.row.f32.bf16.bf16.f32 {%f1, %f2, %f3, %f4}, {%r5, %r6, %r7, %r8}, {%r5, %r6}, {%f1, %f2, %f3, %f4};",
         "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%f1, %f2, %f3, %f4}, {%r5, %r6, %r7}, {%r5, %r6}, {%f1, %f2, %f3, %f4};",
+        "mma.sync.aligned.m16n8k16.row.col.satfinite.s32.s8.s8.s32 {%r5, %r6, %r7, %r8}, {%r5, %r6}, {%r5}, {%r5, %r6, %r7, %r8};",
+        "fma.rn.relu.f16 %h1, %h2, %h3, %h4;",
+        "min.xorsign.abs.f32 %f1, %f2, %f3;",
+        "atom.global.add.noftz.f16 %h1, [%out], %h2;",
+        "add.sat.s32 %r1, %r2, %r3;",
         "wgmma.fence.sync.aligned;",
         "mbarrier.init.shared.b64 [%r1], 1;",
         "bra NOWHERE;",

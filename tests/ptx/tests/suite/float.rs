@@ -82,6 +82,7 @@ proptest! {
         check("sqrt.rn.f32 %d, %a;", &rows, |[a, ..]| a.sqrt());
         check("abs.f32 %d, %a;", &rows, |[a, ..]| a.abs());
         check("neg.f32 %d, %a;", &rows, |[a, ..]| -a);
+        check("copysign.f32 %d, %a, %b;", &rows, |[a, b, _]| b.copysign(a));
         check("min.f32 %d, %a, %b;", &rows, |[a, b, _]| least(a, b));
         check("max.f32 %d, %a, %b;", &rows, |[a, b, _]| greatest(a, b));
         check("min.NaN.f32 %d, %a, %b;", &rows, |[a, b, _]| if a.is_nan() { a } else if b.is_nan() { b } else { least(a, b) });
@@ -93,6 +94,7 @@ proptest! {
         let f = flushed;
         check("add.ftz.f32 %d, %a, %b;", &rows, |[a, b, _]| f(f(a) + f(b)));
         check("sub.ftz.f32 %d, %a, %b;", &rows, |[a, b, _]| f(f(a) - f(b)));
+        check("mul.ftz.f32 %d, %a, %b;", &rows, |[a, b, _]| f(f(a) * f(b)));
         check("fma.rn.ftz.f32 %d, %a, %b, %c;", &rows, |[a, b, c]| f(f(a).mul_add(f(b), f(c))));
         check("min.ftz.f32 %d, %a, %b;", &rows, |[a, b, _]| f(least(f(a), f(b))));
         check("max.ftz.f32 %d, %a, %b;", &rows, |[a, b, _]| f(greatest(f(a), f(b))));
@@ -126,6 +128,13 @@ proptest! {
         check("mul.rz.f32 %d, %a, %b;", &rows, |r| toward(product(r), product(r) < 0.0));
         check("mul.rm.f32 %d, %a, %b;", &rows, |r| toward(product(r), false));
         check("mul.rp.f32 %d, %a, %b;", &rows, |r| toward(product(r), true));
+        // Of whole numbers below 2^20 a float64 holds the product and the sum.
+        let whole: Vec<[f32; 2]> = rows.iter().map(|r| r.map(f32::trunc)).collect();
+        let fused = |[a, b]: [f32; 2]| f64::from(a) * f64::from(b) + f64::from(a);
+        check("fma.rz.f32 %d, %a, %b, %a;", &whole, |r| toward(fused(r), fused(r) < 0.0));
+        check("fma.rm.f32 %d, %a, %b, %a;", &whole, |r| toward(fused(r), false));
+        check("fma.rp.f32 %d, %a, %b, %a;", &whole, |r| toward(fused(r), true));
+        check("sub.rm.f32 %d, %b, %a;", &rows, |[a, b]| toward(f64::from(b) - f64::from(a), false));
         check("add.rz.f32 %d, %a, %b;", &rows, |r| toward(sum(r), sum(r) < 0.0));
         check("add.rm.f32 %d, %a, %b;", &rows, |r| toward(sum(r), false));
         check("add.rp.f32 %d, %a, %b;", &rows, |r| toward(sum(r), true));

@@ -318,6 +318,11 @@ fn ldmatrix_needs_a_barrier_too() {
     };
     let expected: Vec<u32> = (0..64).map(|t| t % 32 / 4).collect();
     assert_eq!(run(&text("bar.sync 0;")).unwrap(), expected);
+    // Its own warp may write again, for no lane goes on before all have read; another warp may not.
+    let again = text("bar.sync 0;").replace("{%r4}, [%r2];", "{%r4}, [%r2];\n\tst.shared.u32 [%r2], %r4;");
+    let own = again.replace("and.b32 %r3, %t, 31;", "mov.u32 %r3, %t;");
+    assert!(run(&own).is_ok());
+    assert_eq!(run(&again).unwrap_err().kind, Race);
     for too_little in ["", "bar.warp.sync -1;"] {
         let ptx = text(too_little);
         assert_fault(run(&ptx).map(|_| unreachable!()), Race, &ptx, "ldmatrix.sync", &["shared"]);
