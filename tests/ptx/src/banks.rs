@@ -6,7 +6,7 @@ pub fn passes(words: &[u32]) -> u64 {
     // Distinct words so far, by bank: most often one.
     let mut first = [u32::MAX; 32];
     let mut count = [0u8; 32];
-    let mut more: [u32; 128] = [0; 128];
+    let mut more = [0; 32];
     let mut extra = 0;
     for &word in words {
         let bank = word as usize % 32;
@@ -26,46 +26,47 @@ pub fn passes(words: &[u32]) -> u64 {
     u64::from(count.iter().copied().max().unwrap_or(0))
 }
 
-/// Whether the lanes of a group, at most 32 / words of them, each touch words of their own in banks of their own.
+/// Whether all lanes of a group of `N` are active and in banks of their own, `32 / N` banks each.
 #[inline]
-fn apart(addresses: &[u64], mask: u32, width: u32) -> bool {
-    let shift = width.max(4).trailing_zeros();
-    let slots = addresses.len() as u64 - 1;
-    let mut bits = 0u32;
-    for (lane, address) in addresses.iter().enumerate() {
-        bits |= (mask >> lane & 1) << (address >> shift & slots);
-    }
-    bits.count_ones() == mask.count_ones()
+fn apart<const N: usize>(addresses: &[u64], active: u32) -> bool {
+    let Ok(addresses) = <&[u64; N]>::try_from(addresses) else {
+        return false;
+    };
+    let shift = 7 - N.trailing_zeros();
+    let taken =
+        addresses.iter().fold(0u64, |taken, address| taken | 1 << (address >> shift & (N as u64 - 1)));
+    taken.count_ones() == N as u32 && active.count_ones() == N as u32
 }
 
 /// Passes of one warp instruction, and how many there would be without conflicts. Accesses of up to 4 bytes are made
 /// at once, those of 8 bytes by half warps, those of 16 bytes by quarters.
 pub fn warp_passes(addresses: &[u64; 32], mask: u32, width: u32) -> (u64, u64) {
-    let lanes_at_once = match width {
-        8 => 16,
-        16 => 8,
-        _ => 32,
-    };
+    match width {
+        8 => by_groups::<16>(addresses, mask, width),
+        16 => by_groups::<8>(addresses, mask, width),
+        _ => by_groups::<32>(addresses, mask, width),
+    }
+}
+
+#[inline]
+fn by_groups<const N: usize>(addresses: &[u64; 32], mask: u32, width: u32) -> (u64, u64) {
     let (mut total, mut least) = (0, 0);
-    let mut words = [0; 64];
-    for group in (0..32).step_by(lanes_at_once) {
-        let here = (mask >> group) & (!0 >> (32 - lanes_at_once));
-        if here == 0 {
+    for (group, addresses) in addresses.chunks_exact(N).enumerate() {
+        let active = mask >> (N * group) & (!0 >> (32 - N));
+        if active == 0 {
             continue;
         }
         least += 1;
-        if apart(&addresses[group..group + lanes_at_once], here, width) {
+        if apart::<N>(addresses, active) {
             total += 1;
             continue;
         }
+        let mut words = [0; 32];
         let mut count = 0;
-        for (lane, address) in addresses.iter().enumerate().skip(group).take(lanes_at_once) {
-            if mask >> lane & 1 != 0 {
-                let first = (address / 4) as u32;
-                for word in 0..width.div_ceil(4) {
-                    words[count] = first + word;
-                    count += 1;
-                }
+        for (_, address) in addresses.iter().enumerate().filter(|(lane, _)| active >> lane & 1 != 0) {
+            for word in 0..width.div_ceil(4) {
+                words[count] = (address / 4) as u32 + word;
+                count += 1;
             }
         }
         total += passes(&words[..count]);

@@ -28,7 +28,9 @@ fn blocks(ops: &[Op]) -> (Vec<Block>, Vec<usize>) {
     for (at, op) in ops.iter().enumerate() {
         match &op.code {
             Code::Branch { target } => leads[*target as usize] = true,
-            Code::BranchIndexed { targets, .. } => targets.iter().for_each(|target| leads[*target as usize] = true),
+            Code::BranchIndexed { targets, .. } => {
+                targets.iter().for_each(|target| leads[*target as usize] = true)
+            }
             Code::Exit | Code::Trap => {}
             _ => continue,
         }

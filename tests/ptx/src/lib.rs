@@ -1,6 +1,21 @@
 //! Executes PTX on the CPU, checks every memory access and counts bytes and FLOPs.
 //!
 //! It knows the instructions that the suite's kernels use and stops with the line on anything else.
+//!
+//! From a text to a profile: `parse` makes instructions of the text, `lower` makes of these a dense list of operations
+//! on register slots, `control` finds where the ways of a branch meet again, `exec` runs that list for a warp at a
+//! time, `memory` and `shared` hold the data and know what was written and by whom, `profile` sums up.
+//!
+//! What it takes for granted:
+//! - The blocks of a grid start in order, each on one host thread. A block may wait for an earlier one, not for a later.
+//! - The warps of a block take turns, each up to a barrier. So a read of shared memory that lacks its barrier is found
+//!   either as a race or, where the other warp has not come to its write yet, as a read of what nothing wrote.
+//! - The lanes of a warp part at a branch and meet at its immediate post-dominator. A warp-wide instruction whose lanes
+//!   are not all there by then is a fault, also where a device might wait for them.
+//! - Barriers, `bar.warp.sync` of all lanes, and `cp.async` waits order shared memory; flags in it do not.
+//! - Global memory is checked for bounds and for what was written, not for races between blocks.
+//! - Approximate functions are exact to rounding. Sums of matrix instructions are exact in float64, then rounded once.
+//!   Float atomics of several host threads come in any order.
 
 mod banks;
 mod control;

@@ -49,8 +49,16 @@ impl Module {
                 marks.by_line.insert(index + 1, number);
             }
         }
-        let kernels = file.entries.iter().map(|entry| lower(entry, &marks)).collect::<Result<Vec<Kernel>, Fault>>()?;
-        Ok(Module { id: IDS.fetch_add(1, Relaxed), target: file.target, kernels, globals: file.globals, marks, lines })
+        let kernels =
+            file.entries.iter().map(|entry| lower(entry, &marks)).collect::<Result<Vec<Kernel>, Fault>>()?;
+        Ok(Module {
+            id: IDS.fetch_add(1, Relaxed),
+            target: file.target,
+            kernels,
+            globals: file.globals,
+            marks,
+            lines,
+        })
     }
 
     /// Names of the entry points, in the order of the file.
@@ -76,7 +84,12 @@ fn fault(kind: FaultKind, message: String) -> Fault {
 impl Machine {
     /// A machine that runs blocks on this many host threads.
     pub fn new(workers: usize) -> Self {
-        Machine { workers: workers.max(1), budget: BUDGET, memory: Memory::default(), globals: HashMap::new() }
+        Machine {
+            workers: workers.max(1),
+            budget: BUDGET,
+            memory: Memory::default(),
+            globals: HashMap::new(),
+        }
     }
 
     /// How many instructions one warp may execute before it is [`FaultKind::Endless`]; 50 million at first.
@@ -144,12 +157,16 @@ impl Machine {
         let index = index.ok_or_else(|| format!("no kernel of this name among {:?}", module.kernels()))?;
         let kernel = &module.kernels[index];
         let threads: u64 = launch.block.iter().map(|&size| u64::from(size)).product();
-        let most = kernel.max_threads.map_or(1024, |sizes| sizes.iter().map(|&size| u64::from(size)).product());
+        let most =
+            kernel.max_threads.map_or(1024, |sizes| sizes.iter().map(|&size| u64::from(size)).product());
         if threads == 0 || threads > most.min(1024) || launch.block[2] > 64 {
             return Err(format!("blocks of {:?} threads; the kernel takes up to {most}", launch.block));
         }
         if kernel.exact_threads && kernel.max_threads != Some(launch.block) {
-            return Err(format!("blocks of {:?} threads; the kernel takes {:?}", launch.block, kernel.max_threads));
+            return Err(format!(
+                "blocks of {:?} threads; the kernel takes {:?}",
+                launch.block, kernel.max_threads
+            ));
         }
         let [x, y, z] = launch.grid;
         if x == 0 || x > i32::MAX as u32 || y == 0 || y > 65_535 || z == 0 || z > 65_535 {
@@ -192,8 +209,12 @@ impl Machine {
         if !early {
             self.settle();
         }
-        let touched: Vec<Touched> =
-            self.memory.allocations.iter().map(|allocation| Touched::new(allocation.dirty.load(Relaxed))).collect();
+        let touched: Vec<Touched> = self
+            .memory
+            .allocations
+            .iter()
+            .map(|allocation| Touched::new(allocation.dirty.load(Relaxed)))
+            .collect();
         let failed = AtomicU64::new(u64::MAX);
         let shape = Shape {
             kernel: &module.kernels[index],

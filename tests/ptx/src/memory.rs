@@ -249,14 +249,16 @@ impl Touched {
 
     /// Whether any byte of a range was written.
     pub fn wrote(&self, offset: u64, bytes: u64) -> bool {
-        let set = |bits: &Words| spans(offset, bytes).any(|(word, mask)| bits[word].load(Relaxed) & mask != 0);
+        let set =
+            |bits: &Words| spans(offset, bytes).any(|(word, mask)| bits[word].load(Relaxed) & mask != 0);
         self.written.get().is_some_and(set)
     }
 
     /// Distinct bytes read and written.
     pub fn unique(&self) -> (u64, u64) {
         let count = |bits: &OnceLock<Words>| {
-            bits.get().map_or(0, |words| words.iter().map(|word| u64::from(word.load(Relaxed).count_ones())).sum())
+            bits.get()
+                .map_or(0, |words| words.iter().map(|word| u64::from(word.load(Relaxed).count_ones())).sum())
         };
         (count(&self.read), count(&self.written))
     }
@@ -288,7 +290,10 @@ impl Memory {
 
     /// Gives an allocation back: whether one starts there.
     pub fn free(&mut self, address: u64) -> bool {
-        let found = self.allocations.iter_mut().find(|allocation| allocation.base == address && allocation.data.is_some());
+        let found = self
+            .allocations
+            .iter_mut()
+            .find(|allocation| allocation.base == address && allocation.data.is_some());
         let Some(allocation) = found else {
             return false;
         };
@@ -301,7 +306,11 @@ impl Memory {
     pub fn find(&self, address: u64, bytes: u64) -> Checked<usize> {
         let index = self.allocations.partition_point(|allocation| allocation.base <= address);
         let Some(allocation) = index.checked_sub(1).map(|index| &self.allocations[index]) else {
-            return trouble(FaultKind::OutOfBounds, None, format!("{bytes} bytes at {address:#x}, below every allocation"));
+            return trouble(
+                FaultKind::OutOfBounds,
+                None,
+                format!("{bytes} bytes at {address:#x}, below every allocation"),
+            );
         };
         let offset = address - allocation.base;
         if allocation.data.is_some() && offset.saturating_add(bytes) <= allocation.bytes {

@@ -181,7 +181,11 @@ pub struct Conversion {
 /// What an operation does.
 #[derive(Debug)]
 pub enum Code {
-    Map { run: MapFn, to: u32, from: [u32; 4] },
+    Map {
+        run: MapFn,
+        to: u32,
+        from: [u32; 4],
+    },
     Convert(Box<Conversion>),
     Load(Box<Access>),
     Store(Box<Access>),
@@ -194,24 +198,65 @@ pub enum Code {
     Mma(Box<Mma>),
     MatrixAccess(Box<MatrixAccess>),
     /// `movmatrix`: transposes 8x8.
-    MoveMatrix { to: u32, from: u32 },
-    Shuffle { how: Shuffle, to: u32, found: Option<u32>, from: u32, lane: u32, clamp: u32, members: u32 },
+    MoveMatrix {
+        to: u32,
+        from: u32,
+    },
+    Shuffle {
+        how: Shuffle,
+        to: u32,
+        found: Option<u32>,
+        from: u32,
+        lane: u32,
+        clamp: u32,
+        members: u32,
+    },
     /// `flip` negates the source predicate.
-    Vote { how: Vote, to: u32, from: u32, flip: u32, members: u32 },
-    Redux { how: Redux, to: u32, from: u32, members: u32 },
-    ActiveMask { to: u32 },
-    Clock { to: Slot },
+    Vote {
+        how: Vote,
+        to: u32,
+        from: u32,
+        flip: u32,
+        members: u32,
+    },
+    Redux {
+        how: Redux,
+        to: u32,
+        from: u32,
+        members: u32,
+    },
+    ActiveMask {
+        to: u32,
+    },
+    Clock {
+        to: Slot,
+    },
     /// `bar.sync` and `bar.arrive`; without a count all threads of the block take part.
-    Barrier { id: u32, count: Option<u32>, arrive: bool },
-    WarpBarrier { members: u32 },
+    Barrier {
+        id: u32,
+        count: Option<u32>,
+        arrive: bool,
+    },
+    WarpBarrier {
+        members: u32,
+    },
     Fence,
     /// `griddepcontrol.wait`.
     WaitForEarlier,
     /// Which window a generic address is in.
-    IsSpace { to: u32, from: u32, space: Space },
-    Branch { target: u32 },
+    IsSpace {
+        to: u32,
+        from: u32,
+        space: Space,
+    },
+    Branch {
+        target: u32,
+    },
     /// `brx.idx`.
-    BranchIndexed { index: u32, targets: Box<[u32]> },
+    BranchIndexed {
+        index: u32,
+        targets: Box<[u32]>,
+    },
     Exit,
     Trap,
     /// Known, and nothing to do: prefetches, hints, `nanosleep`.
@@ -230,13 +275,18 @@ impl Code {
             Code::Atomic(atomic) => {
                 [atomic.address.base, atomic.value].into_iter().chain(atomic.to).chain(atomic.swap).collect()
             }
-            Code::AsyncCopy(copy) => {
-                [copy.to.base, copy.from.base].into_iter().chain(copy.source_bytes.as_ref().map(word)).collect()
-            }
+            Code::AsyncCopy(copy) => [copy.to.base, copy.from.base]
+                .into_iter()
+                .chain(copy.source_bytes.as_ref().map(word))
+                .collect(),
             Code::Mma(mma) => [&mma.d, &mma.a, &mma.b, &mma.c].into_iter().flatten().map(word).collect(),
-            Code::MatrixAccess(access) => access.registers.iter().map(word).chain([access.address.base]).collect(),
+            Code::MatrixAccess(access) => {
+                access.registers.iter().map(word).chain([access.address.base]).collect()
+            }
             Code::MoveMatrix { to, from } | Code::Redux { to, from, .. } => vec![word(to), word(from)],
-            Code::Shuffle { to, from, lane, clamp, members, .. } => [to, from, lane, clamp, members].map(word).to_vec(),
+            Code::Shuffle { to, from, lane, clamp, members, .. } => {
+                [to, from, lane, clamp, members].map(word).to_vec()
+            }
             Code::Vote { how: Vote::Ballot, to, .. } | Code::ActiveMask { to } => vec![word(to)],
             Code::Clock { to } => vec![*to],
             Code::IsSpace { from, .. } => vec![Slot { class: Class::Wide, slot: *from }],

@@ -120,7 +120,10 @@ impl Shared {
         } else if write {
             format!("{verb} shared byte {at}, which thread {thread} wrote with no barrier between")
         } else if other & WARPS != 0 {
-            format!("{verb} shared byte {at}, which warps {:#x} (as bits) read with no barrier between", cell.readers)
+            format!(
+                "{verb} shared byte {at}, which warps {:#x} (as bits) read with no barrier between",
+                cell.readers
+            )
         } else if other & (LANES | TOGETHER) != 0 {
             format!("{verb} shared byte {at}, which warp {} read with no barrier between", thread / 32)
         } else {
@@ -201,7 +204,13 @@ impl Shared {
             }
         }
         let atomic = if who.atomic { ATOMIC } else { 0 };
-        Ok(Cell { written: self.time, read: 0, readers: 0, writer: who.thread | flags | atomic, reader: NOBODY })
+        Ok(Cell {
+            written: self.time,
+            read: 0,
+            readers: 0,
+            writer: who.thread | flags | atomic,
+            reader: NOBODY,
+        })
     }
 
     /// Applies a check to the cells of a range.
@@ -215,7 +224,10 @@ impl Shared {
         let end = at + length;
         // Most often the words of a wide access have one history.
         if let (Some(&[a, b, c, d]), true) = (self.cells.get(at / 4..end / 4), length == 16)
-            && a == b && c == d && a == c && a.writer & SPLIT == 0
+            && a == b
+            && c == d
+            && a == c
+            && a.writer & SPLIT == 0
         {
             let cell = check(self, a, at)?;
             self.cells[at / 4..end / 4].fill(cell);
@@ -250,7 +262,10 @@ impl Shared {
         let near = self.rooms.iter().rev().find(|room| room.start <= address && room.bytes > 0);
         let what = match near {
             Some(Room { name, start, bytes }) => {
-                format!("{width} bytes at shared byte {address}, byte {} of `{name}`, which has {bytes} bytes", address - start)
+                format!(
+                    "{width} bytes at shared byte {address}, byte {} of `{name}`, which has {bytes} bytes",
+                    address - start
+                )
             }
             None => format!("{width} bytes at shared byte {address}, before every variable"),
         };

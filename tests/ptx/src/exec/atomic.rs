@@ -22,10 +22,28 @@ fn apply(op: AtomicOp, bytes: u32, old: u64, value: u64, swap: u64) -> u64 {
         AtomicOp::MaxU => old.max(value),
         AtomicOp::MinS => signed(old).min(signed(value)) as u64,
         AtomicOp::MaxS => signed(old).max(signed(value)) as u64,
-        AtomicOp::Inc => if old >= value { 0 } else { old + 1 },
-        AtomicOp::Dec => if old == 0 || old > value { value } else { old - 1 },
+        AtomicOp::Inc => {
+            if old >= value {
+                0
+            } else {
+                old + 1
+            }
+        }
+        AtomicOp::Dec => {
+            if old == 0 || old > value {
+                value
+            } else {
+                old - 1
+            }
+        }
         AtomicOp::Exchange => value,
-        AtomicOp::CompareSwap => if old == value { swap } else { old },
+        AtomicOp::CompareSwap => {
+            if old == value {
+                swap
+            } else {
+                old
+            }
+        }
     }
 }
 
@@ -38,9 +56,17 @@ impl Worker<'_> {
                 continue;
             }
             let found = match space {
-                Space::Global => self.touch_global(warp, &addresses, mask, &[bytes; 32], bytes, true, true)?,
+                Space::Global => {
+                    self.touch_global(warp, &addresses, mask, &[bytes; 32], bytes, true, true)?
+                }
                 Space::Shared => [0; 32],
-                _ => return trouble(FaultKind::OutOfBounds, mask.trailing_zeros() as usize, "an atomic on this memory"),
+                _ => {
+                    return trouble(
+                        FaultKind::OutOfBounds,
+                        mask.trailing_zeros() as usize,
+                        "an atomic on this memory",
+                    );
+                }
             };
             for lane in lanes(mask) {
                 let value = warp.registers.get(atomic.value.class, atomic.value.slot, lane);

@@ -22,7 +22,14 @@ struct Barrier {
 pub struct Barriers([Barrier; COUNT]);
 
 impl Worker<'_> {
-    pub(super) fn arrive(&mut self, warp: &mut Warp, id: u32, count: Option<u32>, arrive: bool, mask: u32) -> Checked {
+    pub(super) fn arrive(
+        &mut self,
+        warp: &mut Warp,
+        id: u32,
+        count: Option<u32>,
+        arrive: bool,
+        mask: u32,
+    ) -> Checked {
         let lane = mask.trailing_zeros() as usize;
         if mask != warp.alive {
             let missing = (warp.alive & !mask).trailing_zeros() as usize;

@@ -51,7 +51,8 @@ impl Worker<'_> {
         }
         let reads = lanes(mask).filter(|&lane| lengths[lane] > 0).fold(0, |bits, lane| bits | 1 << lane);
         let found = self.touch_global(warp, &from, reads, &lengths, copy.bytes, true, false)?;
-        let mut pending = Pending { mask, bytes: copy.bytes, to: [0; 32], reads: lengths, group: warp.copies.committed };
+        let mut pending =
+            Pending { mask, bytes: copy.bytes, to: [0; 32], reads: lengths, group: warp.copies.committed };
         let bytes = lanes(reads).map(|lane| u64::from(lengths[lane])).sum();
         self.counters.in_flight = self.counters.in_flight.max(warp.flight.copy(bytes));
         for lane in lanes(mask) {
@@ -68,7 +69,9 @@ impl Worker<'_> {
                     let word = if left == 4 {
                         allocation.load(offset + 4 * i as u64, 4) as u32
                     } else {
-                        (0..left).fold(0, |word, b| word | (allocation.load(offset + (4 * i + b) as u64, 1) as u32) << (8 * b))
+                        (0..left).fold(0, |word, b| {
+                            word | (allocation.load(offset + (4 * i + b) as u64, 1) as u32) << (8 * b)
+                        })
                     };
                     byte.copy_from_slice(&word.to_le_bytes());
                 }
@@ -84,9 +87,8 @@ impl Worker<'_> {
         let Copies { pending, committed } = &mut warp.copies;
         for copy in pending.iter_mut() {
             for lane in lanes(mask & copy.mask) {
-                let done = groups.is_none_or(|groups| {
-                    copy.group[lane] < committed[lane].saturating_sub(groups)
-                });
+                let done =
+                    groups.is_none_or(|groups| copy.group[lane] < committed[lane].saturating_sub(groups));
                 if done {
                     copy.mask &= !(1 << lane);
                     warp.flight.copied(u64::from(copy.reads[lane]));

@@ -59,7 +59,11 @@ impl Worker<'_> {
         for lane in lanes(mask) {
             let index = warp.registers.words[index as usize][lane] as usize;
             let Some(&target) = targets.get(index) else {
-                return trouble(FaultKind::OutOfBounds, lane, format!("branch target {index} of {}", targets.len()));
+                return trouble(
+                    FaultKind::OutOfBounds,
+                    lane,
+                    format!("branch target {index} of {}", targets.len()),
+                );
             };
             add(target, 1 << lane);
         }
@@ -77,6 +81,10 @@ impl Worker<'_> {
         }
         let missing = (!mask).trailing_zeros() as usize;
         let why = if warp.alive >> missing & 1 == 0 { "has exited" } else { "is not" };
-        trouble(FaultKind::Divergence, missing, format!("all lanes must be here; this one {why} (here: {mask:#010x})"))
+        trouble(
+            FaultKind::Divergence,
+            missing,
+            format!("all lanes must be here; this one {why} (here: {mask:#010x})"),
+        )
     }
 }

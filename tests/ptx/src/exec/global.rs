@@ -37,7 +37,12 @@ impl Worker<'_> {
         let mut recent = self.recent;
         for lane in lanes(mask) {
             let (address, bytes) = (addresses[lane], u64::from(lengths[lane]));
-            let inside = self.shape.memory.allocations.get(recent).is_some_and(|allocation| allocation.holds(address, bytes));
+            let inside = self
+                .shape
+                .memory
+                .allocations
+                .get(recent)
+                .is_some_and(|allocation| allocation.holds(address, bytes));
             if !inside {
                 recent = self.shape.memory.find(address, bytes).map_err(|mut trouble| {
                     trouble.lane = Some(lane);
@@ -79,7 +84,14 @@ impl Worker<'_> {
     }
 
     /// Counts what the lanes of a warp touch together. Aligned accesses are the same or apart.
-    fn count_distinct(&mut self, addresses: &[u64; 32], mask: u32, lengths: &[u32; 32], reads: bool, found: &[u32; 32]) {
+    fn count_distinct(
+        &mut self,
+        addresses: &[u64; 32],
+        mask: u32,
+        lengths: &[u32; 32],
+        reads: bool,
+        found: &[u32; 32],
+    ) {
         let mut sorted = [(0u64, 0u32, 0u32); 32];
         let mut count = 0;
         for lane in lanes(mask) {
@@ -103,7 +115,13 @@ impl Worker<'_> {
         }
     }
 
-    pub(super) fn load_global(&mut self, warp: &mut Warp, access: &Access, addresses: &[u64; 32], mask: u32) -> Checked {
+    pub(super) fn load_global(
+        &mut self,
+        warp: &mut Warp,
+        access: &Access,
+        addresses: &[u64; 32],
+        mask: u32,
+    ) -> Checked {
         let width = access.width();
         let found = self.touch_global(warp, addresses, mask, &[width; 32], width, true, false)?;
         let in_flight = warp.flight.load(&access.registers, u64::from(width * mask.count_ones()));
@@ -114,7 +132,8 @@ impl Worker<'_> {
             let offset = addresses[lane] - allocation.base;
             if access.read_only && self.shape.touched[found[lane] as usize].wrote(offset, u64::from(width)) {
                 let name = &allocation.name;
-                let what = format!("reads byte {offset} of `{name}` as read-only (nc), which this launch wrote");
+                let what =
+                    format!("reads byte {offset} of `{name}` as read-only (nc), which this launch wrote");
                 return trouble(FaultKind::Race, lane, what);
             }
             if words {
@@ -132,7 +151,13 @@ impl Worker<'_> {
         Ok(())
     }
 
-    pub(super) fn store_global(&mut self, warp: &mut Warp, access: &Access, addresses: &[u64; 32], mask: u32) -> Checked {
+    pub(super) fn store_global(
+        &mut self,
+        warp: &mut Warp,
+        access: &Access,
+        addresses: &[u64; 32],
+        mask: u32,
+    ) -> Checked {
         let width = access.width();
         let found = self.touch_global(warp, addresses, mask, &[width; 32], width, false, true)?;
         for lane in lanes(mask) {

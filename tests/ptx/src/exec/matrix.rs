@@ -33,7 +33,8 @@ impl<T: Copy + Default + PartialEq, const K: usize> Factors<T, K> {
         for (index, &slot) in mma.b.iter().enumerate() {
             for (lane, &word) in words[slot as usize].iter().enumerate() {
                 for i in 0..EACH {
-                    factors.b[4 * EACH * index + EACH * (lane % 4) + i][lane / 4] = value(mma.b_type, word, i);
+                    factors.b[4 * EACH * index + EACH * (lane % 4) + i][lane / 4] =
+                        value(mma.b_type, word, i);
                 }
             }
         }
@@ -47,7 +48,9 @@ impl<T: Copy + Default + PartialEq, const K: usize> Factors<T, K> {
         let nonzero = |value: &T| usize::from(*value != zero);
         let whole = |row: &[T]| row.iter().fold(true, |whole, value| whole & (*value != zero));
         // Most often there is none.
-        if self.a.iter().fold(true, |all, row| all & whole(row)) && self.b.iter().fold(true, |all, row| all & whole(row)) {
+        if self.a.iter().fold(true, |all, row| all & whole(row))
+            && self.b.iter().fold(true, |all, row| all & whole(row))
+        {
             return 16 * 8 * K as u64;
         }
         let products = |k: usize| {

@@ -2,12 +2,12 @@
 
 use super::global::put;
 use super::{Warp, Worker};
+use crate::FaultKind;
 use crate::layout::{PARAM_WINDOW, split};
 use crate::op::Access;
 use crate::parse::ast::Space;
 use crate::shared::Who;
 use crate::trouble::{Checked, lanes, trouble};
-use crate::FaultKind;
 
 /// The spaces of generic addresses: lanes by space, and addresses in it.
 pub fn by_space(space: Space, mut addresses: [u64; 32], mask: u32) -> ([u64; 32], [(Space, u32); 4]) {
@@ -72,7 +72,13 @@ impl Worker<'_> {
         Ok(())
     }
 
-    fn store_shared(&mut self, warp: &mut Warp, access: &Access, addresses: &[u64; 32], mask: u32) -> Checked {
+    fn store_shared(
+        &mut self,
+        warp: &mut Warp,
+        access: &Access,
+        addresses: &[u64; 32],
+        mask: u32,
+    ) -> Checked {
         let width = access.width();
         for lane in lanes(mask) {
             let who = Who { thread: (warp.index * 32 + lane) as u16, together: false, atomic: access.strong };
@@ -86,7 +92,14 @@ impl Worker<'_> {
         Ok(())
     }
 
-    fn local(&mut self, warp: &mut Warp, access: &Access, addresses: &[u64; 32], mask: u32, write: bool) -> Checked {
+    fn local(
+        &mut self,
+        warp: &mut Warp,
+        access: &Access,
+        addresses: &[u64; 32],
+        mask: u32,
+        write: bool,
+    ) -> Checked {
         let width = access.width();
         let size = self.shape.kernel.local_bytes;
         for lane in lanes(mask) {
@@ -96,7 +109,11 @@ impl Worker<'_> {
                 return trouble(FaultKind::OutOfBounds, lane, what);
             }
             if !address.is_multiple_of(u64::from(width)) {
-                return trouble(FaultKind::Misaligned, lane, format!("{width} bytes at local byte {address}"));
+                return trouble(
+                    FaultKind::Misaligned,
+                    lane,
+                    format!("{width} bytes at local byte {address}"),
+                );
             }
             let start = lane * size as usize + address as usize;
             let range = start..start + width as usize;
@@ -123,7 +140,13 @@ impl Worker<'_> {
         Ok(())
     }
 
-    fn load_parameter(&mut self, warp: &mut Warp, access: &Access, addresses: &[u64; 32], mask: u32) -> Checked {
+    fn load_parameter(
+        &mut self,
+        warp: &mut Warp,
+        access: &Access,
+        addresses: &[u64; 32],
+        mask: u32,
+    ) -> Checked {
         let width = access.width() as usize;
         let parameters = self.shape.parameters;
         for lane in lanes(mask) {
@@ -133,7 +156,11 @@ impl Worker<'_> {
                 return trouble(FaultKind::OutOfBounds, lane, what);
             }
             if !at.is_multiple_of(width) {
-                return trouble(FaultKind::Misaligned, lane, format!("{width} bytes at byte {at} of the parameters"));
+                return trouble(
+                    FaultKind::Misaligned,
+                    lane,
+                    format!("{width} bytes at byte {at} of the parameters"),
+                );
             }
             for (i, slot) in access.registers.iter().enumerate() {
                 let bytes = access.bytes as usize;

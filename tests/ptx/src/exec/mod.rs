@@ -176,18 +176,25 @@ impl<'a> Worker<'a> {
     fn fault(&self, warp: &Warp, at: u32, trouble: &crate::trouble::Trouble) -> Fault {
         let kernel = self.shape.kernel;
         let line = kernel.ops.get(at as usize).map_or(0, |op| op.line as usize);
-        let text = line.checked_sub(1).and_then(|line| self.shape.lines.get(line)).map_or("", |text| text.trim());
+        let text =
+            line.checked_sub(1).and_then(|line| self.shape.lines.get(line)).map_or("", |text| text.trim());
         let [x, y, z] = self.block;
         let lane = trouble.lane.map(|lane| {
             let thread = warp.index as u32 * 32 + lane as u32;
             let [width, height, _] = self.shape.block;
             let (tx, ty, tz) = (thread % width, thread / width % height, thread / width / height);
-            if self.shape.block[1..] == [1, 1] { format!(" thread {tx}") } else { format!(" thread ({tx}, {ty}, {tz})") }
+            if self.shape.block[1..] == [1, 1] {
+                format!(" thread {tx}")
+            } else {
+                format!(" thread ({tx}, {ty}, {tz})")
+            }
         });
         let who = lane.unwrap_or_else(|| format!(" warp {}", warp.index));
         let name = &kernel.name;
-        let message =
-            format!("{name}: block ({x}, {y}, {z}){who}, PTX line {line} `{text}`: {:?}: {}", trouble.kind, trouble.what);
+        let message = format!(
+            "{name}: block ({x}, {y}, {z}){who}, PTX line {line} `{text}`: {:?}: {}",
+            trouble.kind, trouble.what
+        );
         Fault { kind: trouble.kind, line, message }
     }
 
@@ -328,7 +335,9 @@ impl<'a> Worker<'a> {
                 }
                 return Ok(Next::Jump);
             }
-            Code::Trap => return trouble(FaultKind::Trap, mask.trailing_zeros() as usize, "the kernel stops itself"),
+            Code::Trap => {
+                return trouble(FaultKind::Trap, mask.trailing_zeros() as usize, "the kernel stops itself");
+            }
         }
         Ok(Next::Step)
     }

@@ -11,11 +11,19 @@ impl Worker<'_> {
         let masks = &warp.registers.words[slot as usize];
         let members = masks[mask.trailing_zeros() as usize];
         if let Some(lane) = lanes(mask).find(|&lane| masks[lane] != members) {
-            return trouble(FaultKind::Divergence, lane, format!("member masks differ: {members:#010x}, {:#010x}", masks[lane]));
+            return trouble(
+                FaultKind::Divergence,
+                lane,
+                format!("member masks differ: {members:#010x}, {:#010x}", masks[lane]),
+            );
         }
         if mask & !members != 0 {
             let lane = (mask & !members).trailing_zeros() as usize;
-            return trouble(FaultKind::Divergence, lane, format!("is not in its own member mask {members:#010x}"));
+            return trouble(
+                FaultKind::Divergence,
+                lane,
+                format!("is not in its own member mask {members:#010x}"),
+            );
         }
         let missing = members & warp.alive & !mask;
         if missing != 0 {
@@ -36,7 +44,8 @@ impl Worker<'_> {
         let mut out = words[*to as usize];
         let mut inside = 0;
         for lane in lanes(mask) {
-            let (by, segment, most) = (by[lane] as i32 & 31, clamp[lane] as i32 >> 8 & 31, clamp[lane] as i32 & 31);
+            let (by, segment, most) =
+                (by[lane] as i32 & 31, clamp[lane] as i32 >> 8 & 31, clamp[lane] as i32 & 31);
             let me = lane as i32;
             let last = me & segment | most & !segment;
             let first = me & segment;
@@ -48,7 +57,11 @@ impl Worker<'_> {
             };
             let source = if fits { source as usize } else { lane };
             if mask >> source & 1 == 0 {
-                return trouble(FaultKind::Divergence, lane, format!("takes a value from lane {source}, which is not here"));
+                return trouble(
+                    FaultKind::Divergence,
+                    lane,
+                    format!("takes a value from lane {source}, which is not here"),
+                );
             }
             inside |= u32::from(fits) << lane;
             out[lane] = values[source];

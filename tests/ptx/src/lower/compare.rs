@@ -13,8 +13,14 @@ macro_rules! ordered {
         macro_rules! test {
             (|$a:ident, $b:ident| $test:expr) => {
                 Some(map!(|a: $type, b: $type| -> bool {
-                    let $a = { let $x = a; $value };
-                    let $b = { let $x = b; $value };
+                    let $a = {
+                        let $x = a;
+                        $value
+                    };
+                    let $b = {
+                        let $x = b;
+                        $value
+                    };
                     $test
                 }))
             };
@@ -37,8 +43,14 @@ macro_rules! unordered {
         macro_rules! test {
             (|$a:ident, $b:ident| $test:expr) => {
                 Some(map!(|a: $type, b: $type| -> bool {
-                    let $a = { let $x = a; $value };
-                    let $b = { let $x = b; $value };
+                    let $a = {
+                        let $x = a;
+                        $value
+                    };
+                    let $b = {
+                        let $x = b;
+                        $value
+                    };
                     $test
                 }))
             };

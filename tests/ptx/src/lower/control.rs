@@ -32,7 +32,8 @@ impl Lower<'_> {
                 };
                 let names = self.entry.table(self.instruction.scope, table);
                 let names = names.ok_or_else(|| self.unknown(&format!("targets {table}")))?;
-                let targets = names.iter().map(|name| self.target(name)).collect::<Result<Box<[u32]>, Fault>>()?;
+                let targets =
+                    names.iter().map(|name| self.target(name)).collect::<Result<Box<[u32]>, Fault>>()?;
                 Code::BranchIndexed { index: self.source(&operands[0], Class::Word)?, targets }
             }
             "ret" | "ret.uni" | "exit" => {
@@ -44,13 +45,20 @@ impl Lower<'_> {
                 let operands = self.operands(1..=1)?;
                 Code::WarpBarrier { members: self.source(&operands[0], Class::Word)? }
             }
-            "bar.sync" | "bar.cta.sync" | "barrier.sync" | "barrier.cta.sync" | "barrier.sync.aligned" | "barrier.cta.sync.aligned" => {
-                self.barrier(false)?
-            }
-            "bar.arrive" | "bar.cta.arrive" | "barrier.arrive" | "barrier.cta.arrive" | "barrier.arrive.aligned"
+            "bar.sync"
+            | "bar.cta.sync"
+            | "barrier.sync"
+            | "barrier.cta.sync"
+            | "barrier.sync.aligned"
+            | "barrier.cta.sync.aligned" => self.barrier(false)?,
+            "bar.arrive"
+            | "bar.cta.arrive"
+            | "barrier.arrive"
+            | "barrier.cta.arrive"
+            | "barrier.arrive.aligned"
             | "barrier.cta.arrive.aligned" => self.barrier(true)?,
-            "membar.cta" | "membar.gl" | "membar.sys" | "fence.sc.cta" | "fence.sc.gpu" | "fence.sc.sys" | "fence.acq_rel.cta"
-            | "fence.acq_rel.gpu" | "fence.acq_rel.sys" => {
+            "membar.cta" | "membar.gl" | "membar.sys" | "fence.sc.cta" | "fence.sc.gpu" | "fence.sc.sys"
+            | "fence.acq_rel.cta" | "fence.acq_rel.gpu" | "fence.acq_rel.sys" => {
                 self.operands(0..=0)?;
                 Code::Fence
             }
@@ -61,8 +69,13 @@ impl Lower<'_> {
                 self.source(&operands[0], Class::Word)?;
                 Code::Nothing
             }
-            "prefetch.global.L1" | "prefetch.global.L2" | "prefetch.L1" | "prefetch.L2" | "prefetchu.L1"
-            | "prefetch.global.L2::evict_last" | "prefetch.global.L2::evict_normal" => {
+            "prefetch.global.L1"
+            | "prefetch.global.L2"
+            | "prefetch.L1"
+            | "prefetch.L2"
+            | "prefetchu.L1"
+            | "prefetch.global.L2::evict_last"
+            | "prefetch.global.L2::evict_normal" => {
                 let operands = self.operands(1..=1)?;
                 self.address(&operands[0])?;
                 Code::Nothing

@@ -26,9 +26,12 @@ fn quick(opcode: &str) -> Option<Map> {
         "cvt.f32.bf16" => map!(|a: u16| -> u32 { u32::from(a) << 16 }),
         "cvt.f32.f16" => map!(|a: u16| -> f32 { crate::numbers::f16(a) }),
         // The first source goes into the upper half.
-        "cvt.rn.bf16x2.f32" => map!(|a: f32, b: f32| -> u32 { u32::from(bf16_of(a)) << 16 | u32::from(bf16_of(b)) }),
+        "cvt.rn.bf16x2.f32" => {
+            map!(|a: f32, b: f32| -> u32 { u32::from(bf16_of(a)) << 16 | u32::from(bf16_of(b)) })
+        }
         "cvt.rn.f16x2.f32" => map!(|a: f32, b: f32| -> u32 {
-            u32::from(to_f16(f64::from(a), Rounding::Nearest)) << 16 | u32::from(to_f16(f64::from(b), Rounding::Nearest))
+            u32::from(to_f16(f64::from(a), Rounding::Nearest)) << 16
+                | u32::from(to_f16(f64::from(b), Rounding::Nearest))
         }),
         _ => return None,
     })
@@ -77,11 +80,16 @@ impl Lower<'_> {
         (how.to, how.from) = (to_type, from_type);
         let same_float = to_type == from_type && !to_type.is_integer();
         let narrows = !to_type.is_integer()
-            && (from_type.is_integer() || from_type.bits() > to_type.bits() || (from_type.bits() == to_type.bits() && !same_float));
+            && (from_type.is_integer()
+                || from_type.bits() > to_type.bits()
+                || (from_type.bits() == to_type.bits() && !same_float));
         let to_integer = to_type.is_integer() && !from_type.is_integer();
         let relu_fits = !how.relu || matches!(to_type, Type::F16 | Type::Bf16);
         // The ISA demands a rounding exactly where one can happen.
-        if narrows != rounded || (to_integer && how.integral.is_none()) || (how.integral.is_some() && !to_integer && !same_float) || !relu_fits
+        if narrows != rounded
+            || (to_integer && how.integral.is_none())
+            || (how.integral.is_some() && !to_integer && !same_float)
+            || !relu_fits
         {
             return Err(self.unknown("rounding"));
         }

@@ -54,8 +54,16 @@ fn single(name: &str, ftz: bool, sat: bool) -> Option<(Map, u8)> {
         "abs" => variants!(ftz, sat, |a| a.abs()),
         "min" => variants!(ftz, sat, |a, b| least(f64::from(a), f64::from(b)) as f32),
         "max" => variants!(ftz, sat, |a, b| most(f64::from(a), f64::from(b)) as f32),
-        "min.NaN" => variants!(ftz, sat, |a, b| if a.is_nan() || b.is_nan() { f32::NAN } else { least(f64::from(a), f64::from(b)) as f32 }),
-        "max.NaN" => variants!(ftz, sat, |a, b| if a.is_nan() || b.is_nan() { f32::NAN } else { most(f64::from(a), f64::from(b)) as f32 }),
+        "min.NaN" => variants!(ftz, sat, |a, b| if a.is_nan() || b.is_nan() {
+            f32::NAN
+        } else {
+            least(f64::from(a), f64::from(b)) as f32
+        }),
+        "max.NaN" => variants!(ftz, sat, |a, b| if a.is_nan() || b.is_nan() {
+            f32::NAN
+        } else {
+            most(f64::from(a), f64::from(b)) as f32
+        }),
         "div.rn" | "div.full" | "div.approx" => variants!(ftz, sat, |a, b| a / b),
         "rcp.rn" | "rcp.approx" => variants!(ftz, sat, |a| 1.0 / a),
         "sqrt.rn" | "sqrt.approx" => variants!(ftz, sat, |a| a.sqrt()),

@@ -82,10 +82,14 @@ fn widening(name: &str, kind: &str) -> Option<Map> {
         ("mul.hi", "u64") => map!(|a: u64, b: u64| -> u64 { ((u128::from(a) * u128::from(b)) >> 64) as u64 }),
         ("mul.hi", "s64") => map!(|a: i64, b: i64| -> i64 { ((i128::from(a) * i128::from(b)) >> 64) as i64 }),
         ("mad.hi", "u32") => {
-            map!(|a: u32, b: u32, c: u32| -> u32 { (((u64::from(a) * u64::from(b)) >> 32) as u32).wrapping_add(c) })
+            map!(|a: u32, b: u32, c: u32| -> u32 {
+                (((u64::from(a) * u64::from(b)) >> 32) as u32).wrapping_add(c)
+            })
         }
         ("mad.hi", "s32") => {
-            map!(|a: i32, b: i32, c: i32| -> i32 { (((i64::from(a) * i64::from(b)) >> 32) as i32).wrapping_add(c) })
+            map!(|a: i32, b: i32, c: i32| -> i32 {
+                (((i64::from(a) * i64::from(b)) >> 32) as i32).wrapping_add(c)
+            })
         }
         ("mul.wide", "u16") => map!(|a: u16, b: u16| -> u32 { u32::from(a) * u32::from(b) }),
         ("mul.wide", "s16") => map!(|a: i16, b: i16| -> i32 { i32::from(a) * i32::from(b) }),
@@ -106,7 +110,9 @@ fn widening(name: &str, kind: &str) -> Option<Map> {
         ("mul24.lo", "u32") => map!(|a: u32, b: u32| -> u32 { (a & 0xff_ffff).wrapping_mul(b & 0xff_ffff) }),
         ("mul24.lo", "s32") => map!(|a: i32, b: i32| -> i32 { (a << 8 >> 8).wrapping_mul(b << 8 >> 8) }),
         ("mad24.lo", "u32") => {
-            map!(|a: u32, b: u32, c: u32| -> u32 { (a & 0xff_ffff).wrapping_mul(b & 0xff_ffff).wrapping_add(c) })
+            map!(|a: u32, b: u32, c: u32| -> u32 {
+                (a & 0xff_ffff).wrapping_mul(b & 0xff_ffff).wrapping_add(c)
+            })
         }
         ("mad24.lo", "s32") => {
             map!(|a: i32, b: i32, c: i32| -> i32 { (a << 8 >> 8).wrapping_mul(b << 8 >> 8).wrapping_add(c) })
@@ -159,12 +165,22 @@ fn extract(value: u64, start: u32, count: u32, bits: u32, signed: bool) -> u64 {
     if count == 0 {
         return 0;
     }
-    let wide = if signed && bits == 32 { i128::from(value as u32 as i32) } else if signed { i128::from(value as i64) } else { i128::from(value) };
+    let wide = if signed && bits == 32 {
+        i128::from(value as u32 as i32)
+    } else if signed {
+        i128::from(value as i64)
+    } else {
+        i128::from(value)
+    };
     let shifted = wide >> start.min(127);
     if count >= bits {
         return shifted as u64;
     }
-    if signed { ((shifted << (128 - count)) >> (128 - count)) as u64 } else { shifted as u64 & ((1 << count) - 1) }
+    if signed {
+        ((shifted << (128 - count)) >> (128 - count)) as u64
+    } else {
+        shifted as u64 & ((1 << count) - 1)
+    }
 }
 
 fn insert(from: u64, into: u64, start: u32, count: u32, bits: u32) -> u64 {
@@ -180,16 +196,36 @@ fn bitwise(opcode: &str) -> Option<Map> {
     Some(match opcode {
         "lop3.b32" => map!(|a: u32, b: u32, c: u32, table: u32| -> u32 { lop3(a, b, c, table) }),
         "prmt.b32" => map!(|a: u32, b: u32, selector: u32| -> u32 { prmt(a, b, selector) }),
-        "prmt.b32.f4e" => map!(|a: u32, b: u32, c: u32| -> u32 { prmt(a, b, mode([0x3210, 0x4321, 0x5432, 0x6543], c)) }),
-        "prmt.b32.b4e" => map!(|a: u32, b: u32, c: u32| -> u32 { prmt(a, b, mode([0x5670, 0x6701, 0x7012, 0x0123], c)) }),
-        "prmt.b32.rc8" => map!(|a: u32, b: u32, c: u32| -> u32 { prmt(a, b, mode([0, 0x1111, 0x2222, 0x3333], c)) }),
-        "prmt.b32.ecl" => map!(|a: u32, b: u32, c: u32| -> u32 { prmt(a, b, mode([0x3210, 0x3211, 0x3222, 0x3333], c)) }),
-        "prmt.b32.ecr" => map!(|a: u32, b: u32, c: u32| -> u32 { prmt(a, b, mode([0, 0x1110, 0x2210, 0x3210], c)) }),
-        "prmt.b32.rc16" => map!(|a: u32, b: u32, c: u32| -> u32 { prmt(a, b, mode([0x1010, 0x3232, 0x1010, 0x3232], c)) }),
-        "shf.l.wrap.b32" => map!(|a: u32, b: u32, n: u32| -> u32 { ((u64::from(a) | u64::from(b) << 32) << (n & 31) >> 32) as u32 }),
-        "shf.r.wrap.b32" => map!(|a: u32, b: u32, n: u32| -> u32 { ((u64::from(a) | u64::from(b) << 32) >> (n & 31)) as u32 }),
-        "shf.l.clamp.b32" => map!(|a: u32, b: u32, n: u32| -> u32 { ((u64::from(a) | u64::from(b) << 32) << n.min(32) >> 32) as u32 }),
-        "shf.r.clamp.b32" => map!(|a: u32, b: u32, n: u32| -> u32 { ((u64::from(a) | u64::from(b) << 32) >> n.min(32)) as u32 }),
+        "prmt.b32.f4e" => {
+            map!(|a: u32, b: u32, c: u32| -> u32 { prmt(a, b, mode([0x3210, 0x4321, 0x5432, 0x6543], c)) })
+        }
+        "prmt.b32.b4e" => {
+            map!(|a: u32, b: u32, c: u32| -> u32 { prmt(a, b, mode([0x5670, 0x6701, 0x7012, 0x0123], c)) })
+        }
+        "prmt.b32.rc8" => {
+            map!(|a: u32, b: u32, c: u32| -> u32 { prmt(a, b, mode([0, 0x1111, 0x2222, 0x3333], c)) })
+        }
+        "prmt.b32.ecl" => {
+            map!(|a: u32, b: u32, c: u32| -> u32 { prmt(a, b, mode([0x3210, 0x3211, 0x3222, 0x3333], c)) })
+        }
+        "prmt.b32.ecr" => {
+            map!(|a: u32, b: u32, c: u32| -> u32 { prmt(a, b, mode([0, 0x1110, 0x2210, 0x3210], c)) })
+        }
+        "prmt.b32.rc16" => {
+            map!(|a: u32, b: u32, c: u32| -> u32 { prmt(a, b, mode([0x1010, 0x3232, 0x1010, 0x3232], c)) })
+        }
+        "shf.l.wrap.b32" => map!(|a: u32, b: u32, n: u32| -> u32 {
+            ((u64::from(a) | u64::from(b) << 32) << (n & 31) >> 32) as u32
+        }),
+        "shf.r.wrap.b32" => {
+            map!(|a: u32, b: u32, n: u32| -> u32 { ((u64::from(a) | u64::from(b) << 32) >> (n & 31)) as u32 })
+        }
+        "shf.l.clamp.b32" => map!(|a: u32, b: u32, n: u32| -> u32 {
+            ((u64::from(a) | u64::from(b) << 32) << n.min(32) >> 32) as u32
+        }),
+        "shf.r.clamp.b32" => map!(|a: u32, b: u32, n: u32| -> u32 {
+            ((u64::from(a) | u64::from(b) << 32) >> n.min(32)) as u32
+        }),
         "brev.b32" => map!(|a: u32| -> u32 { a.reverse_bits() }),
         "brev.b64" => map!(|a: u64| -> u64 { a.reverse_bits() }),
         "clz.b32" => map!(|a: u32| -> u32 { a.leading_zeros() }),
@@ -201,14 +237,20 @@ fn bitwise(opcode: &str) -> Option<Map> {
         "bfind.s32" => map!(|a: i32| -> u32 { 31u32.wrapping_sub((a ^ a >> 31).leading_zeros()) }),
         "bfind.s64" => map!(|a: i64| -> u32 { 63u32.wrapping_sub((a ^ a >> 63).leading_zeros()) }),
         "bfind.shiftamt.u32" => map!(|a: u32| -> u32 { if a == 0 { !0 } else { a.leading_zeros() } }),
-        "bfe.u32" => map!(|a: u32, start: u32, count: u32| -> u32 { extract(u64::from(a), start, count, 32, false) as u32 }),
-        "bfe.s32" => map!(|a: u32, start: u32, count: u32| -> u32 { extract(u64::from(a), start, count, 32, true) as u32 }),
+        "bfe.u32" => map!(|a: u32, start: u32, count: u32| -> u32 {
+            extract(u64::from(a), start, count, 32, false) as u32
+        }),
+        "bfe.s32" => map!(|a: u32, start: u32, count: u32| -> u32 {
+            extract(u64::from(a), start, count, 32, true) as u32
+        }),
         "bfe.u64" => map!(|a: u64, start: u32, count: u32| -> u64 { extract(a, start, count, 64, false) }),
         "bfe.s64" => map!(|a: u64, start: u32, count: u32| -> u64 { extract(a, start, count, 64, true) }),
         "bfi.b32" => map!(|from: u32, into: u32, start: u32, count: u32| -> u32 {
             insert(u64::from(from), u64::from(into), start, count, 32) as u32
         }),
-        "bfi.b64" => map!(|from: u64, into: u64, start: u32, count: u32| -> u64 { insert(from, into, start, count, 64) }),
+        "bfi.b64" => map!(|from: u64, into: u64, start: u32, count: u32| -> u64 {
+            insert(from, into, start, count, 64)
+        }),
         _ => return None,
     })
 }
@@ -216,8 +258,12 @@ fn bitwise(opcode: &str) -> Option<Map> {
 fn select(name: &str, kind: &str) -> Option<Map> {
     Some(match (name, kind) {
         ("selp", "b16" | "u16" | "s16") => map!(|a: u16, b: u16, p: bool| -> u16 { if p { a } else { b } }),
-        ("selp", "b32" | "u32" | "s32" | "f32") => map!(|a: u32, b: u32, p: bool| -> u32 { if p { a } else { b } }),
-        ("selp", "b64" | "u64" | "s64" | "f64") => map!(|a: u64, b: u64, p: bool| -> u64 { if p { a } else { b } }),
+        ("selp", "b32" | "u32" | "s32" | "f32") => {
+            map!(|a: u32, b: u32, p: bool| -> u32 { if p { a } else { b } })
+        }
+        ("selp", "b64" | "u64" | "s64" | "f64") => {
+            map!(|a: u64, b: u64, p: bool| -> u64 { if p { a } else { b } })
+        }
         ("slct.b32" | "slct.u32" | "slct.s32" | "slct.f32", "s32") => {
             map!(|a: u32, b: u32, c: i32| -> u32 { if c >= 0 { a } else { b } })
         }
@@ -246,11 +292,15 @@ impl Lower<'_> {
         let (value, carry) = match (name, class) {
             ("add.cc" | "addc" | "addc.cc", Class::Word) => (
                 map!(|a: u32, b: u32, c: bool| -> u32 { a.wrapping_add(b).wrapping_add(u32::from(c)) }),
-                map!(|a: u32, b: u32, c: bool| -> bool { u64::from(a) + u64::from(b) + u64::from(c) > u64::from(!0u32) }),
+                map!(|a: u32, b: u32, c: bool| -> bool {
+                    u64::from(a) + u64::from(b) + u64::from(c) > u64::from(!0u32)
+                }),
             ),
             ("add.cc" | "addc" | "addc.cc", _) => (
                 map!(|a: u64, b: u64, c: bool| -> u64 { a.wrapping_add(b).wrapping_add(u64::from(c)) }),
-                map!(|a: u64, b: u64, c: bool| -> bool { u128::from(a) + u128::from(b) + u128::from(c) > u128::from(!0u64) }),
+                map!(|a: u64, b: u64, c: bool| -> bool {
+                    u128::from(a) + u128::from(b) + u128::from(c) > u128::from(!0u64)
+                }),
             ),
             ("sub.cc" | "subc" | "subc.cc", Class::Word) => (
                 map!(|a: u32, b: u32, c: bool| -> u32 { a.wrapping_sub(b).wrapping_sub(u32::from(c)) }),

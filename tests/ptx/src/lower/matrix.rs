@@ -15,7 +15,11 @@ impl Lower<'_> {
         }
         let mut slots = Vec::with_capacity(count);
         for part in parts {
-            slots.push(if write { self.destination(part, Class::Word)? } else { self.source(part, Class::Word)? });
+            slots.push(if write {
+                self.destination(part, Class::Word)?
+            } else {
+                self.source(part, Class::Word)?
+            });
         }
         Ok(slots)
     }
@@ -48,7 +52,12 @@ impl Lower<'_> {
                 let (data, address) = if store { (1, 0) } else { (0, 1) };
                 let address = self.address(&operands[address])?;
                 let registers = self.words(&operands[data], count, !store)?;
-                self.emit(Code::MatrixAccess(Box::new(MatrixAccess { address, registers, transposed, store })));
+                self.emit(Code::MatrixAccess(Box::new(MatrixAccess {
+                    address,
+                    registers,
+                    transposed,
+                    store,
+                })));
                 Ok(())
             }
             _ => Err(self.unknown("not implemented")),

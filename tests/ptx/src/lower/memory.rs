@@ -98,6 +98,9 @@ impl Lower<'_> {
         if access.bytes == 0 || (access.read_only && access.space != Space::Global) {
             return Err(self.unknown("not implemented"));
         }
+        if access.bytes * count as u32 > 16 {
+            return Err(self.unknown("more than 16 bytes"));
+        }
         let operands = self.operands(if hinted { 3..=3 } else { 2..=2 })?;
         let (data, address) = if load { (&operands[0], &operands[1]) } else { (&operands[1], &operands[0]) };
         access.address = self.address(address)?;
@@ -110,10 +113,14 @@ impl Lower<'_> {
         for part in parts {
             let slot = match part {
                 Operand::Sink if load => Slot { class: least, slot: self.scratch(least) },
-                Operand::Register(_) | Operand::Integer(_) | Operand::Single(_) | Operand::Double(_) if !load => {
+                Operand::Register(_) | Operand::Integer(_) | Operand::Single(_) | Operand::Double(_)
+                    if !load =>
+                {
                     self.any_source(part, least)?
                 }
-                Operand::Register(register) if load => Slot { class: register.class, slot: self.slot(*register) },
+                Operand::Register(register) if load => {
+                    Slot { class: register.class, slot: self.slot(*register) }
+                }
                 _ => return Err(self.unknown("operand")),
             };
             if slot.class < least || slot.class == Class::Pred {
@@ -134,8 +141,14 @@ impl Lower<'_> {
                 "L2::cache_hint" => hinted = true,
                 "global" => space = Space::Global,
                 "shared" | "shared::cta" => space = Space::Shared,
-                "add" | "and" | "or" | "xor" | "min" | "max" | "inc" | "dec" | "exch" | "cas" if name.is_none() => name = Some(part),
-                "u32" | "s32" | "b32" | "f32" | "u64" | "s64" | "b64" | "f64" if kind.is_none() => kind = Some(part),
+                "add" | "and" | "or" | "xor" | "min" | "max" | "inc" | "dec" | "exch" | "cas"
+                    if name.is_none() =>
+                {
+                    name = Some(part)
+                }
+                "u32" | "s32" | "b32" | "f32" | "u64" | "s64" | "b64" | "f64" if kind.is_none() => {
+                    kind = Some(part)
+                }
                 other => return Err(self.unknown(other)),
             }
         }
@@ -170,8 +183,10 @@ impl Lower<'_> {
         }
         let address = self.address(&operands[first])?;
         let value = Slot { class, slot: self.source(&operands[first + 1], class)? };
-        let swap = if swaps { Some(Slot { class, slot: self.source(&operands[first + 2], class)? }) } else { None };
-        let to = if returns { Some(Slot { class, slot: self.destination(&operands[0], class)? }) } else { None };
+        let swap =
+            if swaps { Some(Slot { class, slot: self.source(&operands[first + 2], class)? }) } else { None };
+        let to =
+            if returns { Some(Slot { class, slot: self.destination(&operands[0], class)? }) } else { None };
         self.emit(Code::Atomic(Box::new(Atomic { space, op, bytes, to, address, value, swap })));
         Ok(())
     }
@@ -199,7 +214,9 @@ impl Lower<'_> {
             }
             ["cp", "async", cache @ ("ca" | "cg"), "shared" | "shared::cta", "global", ref hints @ ..] => {
                 let hinted = hints.contains(&"L2::cache_hint");
-                if let Some(other) = hints.iter().find(|hint| !is_cache_hint(hint) && **hint != "L2::cache_hint") {
+                if let Some(other) =
+                    hints.iter().find(|hint| !is_cache_hint(hint) && **hint != "L2::cache_hint")
+                {
                     return Err(self.unknown(other));
                 }
                 let operands = self.operands(3 + usize::from(hinted)..=4 + usize::from(hinted))?;
@@ -211,7 +228,8 @@ impl Lower<'_> {
                 let to = self.address(&operands[0])?;
                 let from = self.address(&operands[1])?;
                 let has_size = operands.len() == 4 + usize::from(hinted);
-                let source_bytes = if has_size { Some(self.source(&operands[3], Class::Word)?) } else { None };
+                let source_bytes =
+                    if has_size { Some(self.source(&operands[3], Class::Word)?) } else { None };
                 self.emit(Code::AsyncCopy(Box::new(AsyncCopy { to, from, bytes, source_bytes })));
                 return Ok(());
             }

@@ -104,7 +104,9 @@ pub fn lower(entry: &Entry, marks: &Marks) -> Result<Kernel, Fault> {
     for op in &mut kernel.ops {
         match &mut op.code {
             Code::Branch { target } => *target = starts[*target as usize],
-            Code::BranchIndexed { targets, .. } => targets.iter_mut().for_each(|at| *at = starts[*at as usize]),
+            Code::BranchIndexed { targets, .. } => {
+                targets.iter_mut().for_each(|at| *at = starts[*at as usize])
+            }
             _ => {}
         }
     }
@@ -144,7 +146,15 @@ impl<'a> Lower<'a> {
             let copy = self.scratch(Class::Pred);
             let keep = Code::Map { run: moves::copy(Class::Pred).run, to: copy, from: [guard.slot; 4] };
             let always = Guard { slot: ALWAYS, flip: 0 };
-            self.kernel.ops.push(Op { code: keep, guard: always, line, weight: 0, flops: 0, renames: false, uses: (0, 0) });
+            self.kernel.ops.push(Op {
+                code: keep,
+                guard: always,
+                line,
+                weight: 0,
+                flops: 0,
+                renames: false,
+                uses: (0, 0),
+            });
             guard.slot = copy;
         }
         for (index, Pending { code, flops, renames, uses }) in pending.drain(..).enumerate() {
@@ -171,10 +181,9 @@ impl<'a> Lower<'a> {
             "cp" => self.async_copy(opcode),
             "mma" | "ldmatrix" | "stmatrix" | "movmatrix" => self.matrix(opcode),
             "shfl" | "vote" | "redux" | "activemask" => self.warp(opcode),
-            "bra" | "brx" | "ret" | "exit" | "trap" | "bar" | "barrier" | "membar" | "fence" | "griddepcontrol"
-            | "nanosleep" | "prefetch" | "prefetchu" | "createpolicy" | "isspacep" | "discard" | "applypriority" => {
-                self.control(opcode)
-            }
+            "bra" | "brx" | "ret" | "exit" | "trap" | "bar" | "barrier" | "membar" | "fence"
+            | "griddepcontrol" | "nanosleep" | "prefetch" | "prefetchu" | "createpolicy" | "isspacep"
+            | "discard" | "applypriority" => self.control(opcode),
             _ => self.arithmetic(opcode),
         }
     }
@@ -195,7 +204,8 @@ impl<'a> Lower<'a> {
             return Err(self.unknown("an integer where a float belongs"));
         }
         let table = self.instruction.operands.get(4);
-        if opcode == "lop3.b32" && !matches!(table, Some(Operand::Integer(table)) if (0..256).contains(table)) {
+        if opcode == "lop3.b32" && !matches!(table, Some(Operand::Integer(table)) if (0..256).contains(table))
+        {
             return Err(self.unknown("table"));
         }
         self.map(map, flops)
@@ -344,7 +354,10 @@ impl<'a> Lower<'a> {
                 self.kernel.globals.push((slot, key.0, offset));
                 Ok(slot)
             }
-            Space::Param => Ok(self.constant(class, PARAM_WINDOW.wrapping_add(variable.offset).wrapping_add_signed(offset))),
+            Space::Param => {
+                Ok(self
+                    .constant(class, PARAM_WINDOW.wrapping_add(variable.offset).wrapping_add_signed(offset)))
+            }
             _ => Ok(self.constant(class, variable.offset.wrapping_add_signed(offset))),
         }
     }

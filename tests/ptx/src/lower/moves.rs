@@ -65,7 +65,9 @@ impl Lower<'_> {
         match (&operands[0], &operands[1]) {
             (to, Operand::Vector(parts)) => self.pack(to, parts, class),
             (Operand::Vector(parts), from) => self.unpack(parts, from, class),
-            (to, Operand::Special(name)) if matches!(&name[..], "%clock" | "%clock64" | "%clock_hi" | "%globaltimer") => {
+            (to, Operand::Special(name))
+                if matches!(&name[..], "%clock" | "%clock64" | "%clock_hi" | "%globaltimer") =>
+            {
                 let wide = matches!(&name[..], "%clock64" | "%globaltimer");
                 if wide != (class == Class::Wide) {
                     return Err(self.unknown(name));
@@ -85,8 +87,12 @@ impl Lower<'_> {
 
     fn pack(&mut self, to: &Operand, parts: &[Operand], class: Class) -> Result<(), Fault> {
         let (map, part) = match (class, parts.len()) {
-            (Class::Word, 2) => (map!(|a: u16, b: u16| -> u32 { u32::from(a) | u32::from(b) << 16 }), Class::Half),
-            (Class::Wide, 2) => (map!(|a: u32, b: u32| -> u64 { u64::from(a) | u64::from(b) << 32 }), Class::Word),
+            (Class::Word, 2) => {
+                (map!(|a: u16, b: u16| -> u32 { u32::from(a) | u32::from(b) << 16 }), Class::Half)
+            }
+            (Class::Wide, 2) => {
+                (map!(|a: u32, b: u32| -> u64 { u64::from(a) | u64::from(b) << 32 }), Class::Word)
+            }
             (Class::Wide, 4) => (
                 map!(|a: u16, b: u16, c: u16, d: u16| -> u64 {
                     u64::from(a) | u64::from(b) << 16 | u64::from(c) << 32 | u64::from(d) << 48
@@ -106,12 +112,14 @@ impl Lower<'_> {
 
     fn unpack(&mut self, parts: &[Operand], from: &Operand, class: Class) -> Result<(), Fault> {
         let (maps, part) = match (class, parts.len()) {
-            (Class::Word, 2) => {
-                (vec![map!(|a: u32| -> u16 { a as u16 }), map!(|a: u32| -> u16 { (a >> 16) as u16 })], Class::Half)
-            }
-            (Class::Wide, 2) => {
-                (vec![map!(|a: u64| -> u32 { a as u32 }), map!(|a: u64| -> u32 { (a >> 32) as u32 })], Class::Word)
-            }
+            (Class::Word, 2) => (
+                vec![map!(|a: u32| -> u16 { a as u16 }), map!(|a: u32| -> u16 { (a >> 16) as u16 })],
+                Class::Half,
+            ),
+            (Class::Wide, 2) => (
+                vec![map!(|a: u64| -> u32 { a as u32 }), map!(|a: u64| -> u32 { (a >> 32) as u32 })],
+                Class::Word,
+            ),
             (Class::Wide, 4) => (
                 vec![
                     map!(|a: u64| -> u16 { a as u16 }),

@@ -10,8 +10,8 @@ use std::collections::HashMap;
 
 use crate::Fault;
 use ast::{Entry, File, Space, Variable};
-use tokens::{Kind, Token, tokens};
 pub use tokens::unknown;
+use tokens::{Kind, Token, tokens};
 
 /// Reads tokens in turn.
 pub struct Parser<'a> {
@@ -63,12 +63,20 @@ impl<'a> Parser<'a> {
 
     fn expect(&mut self, mark: &str) -> Result<(), Fault> {
         let token = self.next()?;
-        if token.is(mark) { Ok(()) } else { Err(unknown(token.line, &format!("`{}` where `{mark}` belongs", token.text))) }
+        if token.is(mark) {
+            Ok(())
+        } else {
+            Err(unknown(token.line, &format!("`{}` where `{mark}` belongs", token.text)))
+        }
     }
 
     fn word(&mut self) -> Result<&'a str, Fault> {
         let token = self.next()?;
-        if token.kind == Kind::Word { Ok(token.text) } else { Err(unknown(token.line, &format!("`{}`", token.text))) }
+        if token.kind == Kind::Word {
+            Ok(token.text)
+        } else {
+            Err(unknown(token.line, &format!("`{}`", token.text)))
+        }
     }
 
     /// Takes this word if it comes next.
@@ -96,7 +104,8 @@ impl<'a> Parser<'a> {
             ".version" => {
                 self.at += 1;
                 let version = self.word()?;
-                let parts = version.split_once('.').map(|(major, minor)| [major, minor].map(str::parse::<u32>));
+                let parts =
+                    version.split_once('.').map(|(major, minor)| [major, minor].map(str::parse::<u32>));
                 if !matches!(parts, Some([Ok(_), Ok(_)])) {
                     return Err(unknown(token.line, version));
                 }
