@@ -8,14 +8,24 @@ use crate::lab::eval;
 const ULP: f64 = 1.0 / (1 << 23) as f64;
 
 /// Largest error of `body` over these values: what it gave against the exact result.
-fn largest(body: &str, rows: &[[f32; 2]], exact: impl Fn(f64, f64) -> f64, error: fn(f64, f64) -> f64) -> f64 {
+fn largest(
+    body: &str,
+    rows: &[[f32; 2]],
+    exact: impl Fn(f64, f64) -> f64,
+    error: fn(f64, f64) -> f64,
+) -> f64 {
     let got: Vec<f32> = eval(body, rows);
     let errors = rows.iter().zip(got).map(|([a, b], got)| error(got.into(), exact((*a).into(), (*b).into())));
     errors.map(|e| if e.is_nan() { f64::INFINITY } else { e }).fold(0.0, f64::max)
 }
 
 fn relative(body: &str, rows: &[[f32; 2]], exact: impl Fn(f64, f64) -> f64) -> f64 {
-    largest(body, rows, exact, |got, exact| if got == exact { 0.0 } else { (got - exact).abs() / exact.abs() })
+    largest(
+        body,
+        rows,
+        exact,
+        |got, exact| if got == exact { 0.0 } else { (got - exact).abs() / exact.abs() },
+    )
 }
 
 fn absolute(body: &str, rows: &[[f32; 2]], exact: impl Fn(f64) -> f64) -> f64 {

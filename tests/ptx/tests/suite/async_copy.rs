@@ -14,7 +14,10 @@ fn every_size() {
         ("cp.async.cg.shared.global [%r1], [%l1], 16;", 16),
         ("cp.async.cg.shared.global.L2::128B [%r1], [%l1], 16;", 16),
         ("cp.async.cg.shared.global.L2::256B [%r1], [%l1], 16, 16;", 16),
-        ("createpolicy.fractional.L2::evict_first.b64 %l9, 1.0; cp.async.cg.shared.global.L2::cache_hint [%r1], [%l1], 16, %l9;", 16),
+        (
+            "createpolicy.fractional.L2::evict_first.b64 %l9, 1.0; cp.async.cg.shared.global.L2::cache_hint [%r1], [%l1], 16, %l9;",
+            16,
+        ),
     ] {
         let ptx = kernel(
             &["out", "in"],
@@ -61,6 +64,8 @@ fn zeros_for_what_is_not_copied() {
 	mad.wide.u32 %l2, %t, 16, %out;
 	mul.lo.u32 %r2, %t, 4;
 	sub.u32 %r2, 16, %r2;
+	// What was there before is overwritten with zeros, too.
+	st.shared.v4.u32 [%r1], {{%r1, %r1, %r1, %r1}};
 	cp.async.cg.shared.global [%r1], [%l1], 16, {size};
 	cp.async.commit_group;
 	cp.async.wait_group 0;
@@ -136,16 +141,29 @@ fn a_pipeline_of_groups() {
     let input = lab.upload("in", &data);
     let out = lab.room("out", 256);
     lab.run(&pipeline(1, "bar.sync 0;"), 1, 64, &[out, input]).unwrap();
-    let expected: Vec<u32> =
-        (0..64).map(|t| (0..8).map(|r| data[r * 256 + (t ^ 31) * 4 + 1]).fold(0u32, u32::wrapping_add)).collect();
+    let expected: Vec<u32> = (0..64)
+        .map(|t| (0..8).map(|r| data[r * 256 + (t ^ 31) * 4 + 1]).fold(0u32, u32::wrapping_add))
+        .collect();
     assert_eq!(lab.read::<u32>(out, 64), expected);
 
     // One group more under way: the round that is read has perhaps not arrived.
     let ptx = pipeline(2, "bar.sync 0;");
-    assert_fault(lab.run(&ptx, 1, 64, &[out, input]), FaultKind::Race, &ptx, "ld.shared.u32 %r8", &["shared"]);
+    assert_fault(
+        lab.run(&ptx, 1, 64, &[out, input]),
+        FaultKind::Race,
+        &ptx,
+        "ld.shared.u32 %r8",
+        &["shared"],
+    );
     // No barrier: a thread's wait says nothing about the copies of others.
     let ptx = pipeline(1, "");
-    assert_fault(lab.run(&ptx, 1, 64, &[out, input]), FaultKind::Race, &ptx, "ld.shared.u32 %r8", &["shared"]);
+    assert_fault(
+        lab.run(&ptx, 1, 64, &[out, input]),
+        FaultKind::Race,
+        &ptx,
+        "ld.shared.u32 %r8",
+        &["shared"],
+    );
 }
 
 /// The thread that issued the copy must not touch its target either: not read it, not write it.

@@ -46,8 +46,13 @@ fn integer_atomics() {
     let values = || (0..ALL).map(value);
     let signed = || values().map(|v| v as i32);
     let sum = values().fold(0u32, u32::wrapping_add);
-    for how in ["atom.global.add.u32 %r3, [%out], %r1;", "red.global.add.u32 [%out], %r1;", "atom.add.u32 %r3, [%out], %r1;",
-        "red.relaxed.gpu.global.add.s32 [%out], %r1;", "atom.acq_rel.gpu.global.add.u32 %r3, [%out], %r1;"] {
+    for how in [
+        "atom.global.add.u32 %r3, [%out], %r1;",
+        "red.global.add.u32 [%out], %r1;",
+        "atom.add.u32 %r3, [%out], %r1;",
+        "red.relaxed.gpu.global.add.s32 [%out], %r1;",
+        "atom.acq_rel.gpu.global.add.u32 %r3, [%out], %r1;",
+    ] {
         assert_eq!(all(5u32, how), sum.wrapping_add(5), "{how}");
     }
     assert_eq!(all(u32::MAX, "atom.global.min.u32 %r3, [%out], %r1;"), values().min().unwrap());
@@ -55,8 +60,14 @@ fn integer_atomics() {
     assert_eq!(all(0i32, "atom.global.min.s32 %r3, [%out], %r1;"), signed().min().unwrap());
     assert_eq!(all(0i32, "red.global.max.s32 [%out], %r1;"), signed().max().unwrap());
     assert_eq!(all(0u32, "red.global.xor.b32 [%out], %r1;"), values().fold(0, |a, b| a ^ b));
-    assert_eq!(all(0u32, "and.b32 %r1, %r1, 0x10101; red.global.or.b32 [%out], %r1;"), values().fold(0, |a, b| a | b) & 0x10101);
-    assert_eq!(all(u32::MAX, "or.b32 %r1, %r1, 0xFFFF; atom.global.and.b32 %r3, [%out], %r1;"), values().fold(u32::MAX, |a, b| a & (b | 0xffff)));
+    assert_eq!(
+        all(0u32, "and.b32 %r1, %r1, 0x10101; red.global.or.b32 [%out], %r1;"),
+        values().fold(0, |a, b| a | b) & 0x10101
+    );
+    assert_eq!(
+        all(u32::MAX, "or.b32 %r1, %r1, 0xFFFF; atom.global.and.b32 %r3, [%out], %r1;"),
+        values().fold(u32::MAX, |a, b| a & (b | 0xffff))
+    );
 
     let wide = || (0..ALL).map(value64);
     let sum = wide().fold(0u64, u64::wrapping_add);
@@ -110,7 +121,11 @@ fn each_thread_gets_the_value_before_its_own() {
     expected.sort_unstable();
     assert_eq!((seen, last), (expected, (7 - ALL % 7) % 7));
     // A value above the limit also wraps.
-    assert_eq!(returned(1 << 20, "setp.eq.u32 %p1, %i, 0; mov.u32 %r3, 7; @%p1 atom.global.dec.u32 %r3, [%out], 6;").1, 6);
+    assert_eq!(
+        returned(1 << 20, "setp.eq.u32 %p1, %i, 0; mov.u32 %r3, 7; @%p1 atom.global.dec.u32 %r3, [%out], 6;")
+            .1,
+        6
+    );
     // Exchange: nothing is lost, nothing is there twice.
     let (mut seen, last) = returned(ALL, "atom.global.exch.b32 %r3, [%out], %i;");
     seen.push(last);
@@ -188,7 +203,20 @@ END:",
     let sum = THREADS * (THREADS - 1) / 2;
     for (block, got) in lab.read::<u32>(out, 96).chunks(12).enumerate() {
         let most = block as u32 * THREADS + THREADS - 1;
-        let expected = [sum, most, THREADS % 10, (sum as f32).to_bits(), sum, 0, 127, 4, 9, -5i32 as u32, 2 * THREADS, 0];
+        let expected = [
+            sum,
+            most,
+            THREADS % 10,
+            (sum as f32).to_bits(),
+            sum,
+            0,
+            127,
+            4,
+            9,
+            -5i32 as u32,
+            2 * THREADS,
+            0,
+        ];
         assert_eq!(got, expected, "block {block}");
     }
 }

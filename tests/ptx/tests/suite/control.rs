@@ -145,9 +145,8 @@ JOIN:
     lab.run(&ptx, 1, 32, &[out]).unwrap();
     let left = |lane: u32| lane != 3 && ![20, 24, 28].contains(&lane);
     let mask: u32 = (0..32).filter(|lane| left(*lane)).map(|lane| 1 << lane).sum();
-    let expected: Vec<u32> = (0..32)
-        .map(|lane| if left(lane) { (mask << 2) + if lane < 8 { 1 } else { 2 } } else { 0 })
-        .collect();
+    let expected: Vec<u32> =
+        (0..32).map(|lane| if left(lane) { (mask << 2) + if lane < 8 { 1 } else { 2 } } else { 0 }).collect();
     assert_eq!(lab.read::<u32>(out, 32), expected);
 }
 
@@ -185,7 +184,17 @@ fn predicated_instructions_only_where_they_hold() {
 	mov.u32 %d, %b;",
         &rows,
     );
-    let expected: Vec<u32> = (0..40).map(|n| if n < 10 { 107 } else if n < 20 { 1 } else { 14 }).collect();
+    let expected: Vec<u32> = (0..40)
+        .map(|n| {
+            if n < 10 {
+                107
+            } else if n < 20 {
+                1
+            } else {
+                14
+            }
+        })
+        .collect();
     assert_eq!(got, expected);
 }
 
@@ -283,7 +292,11 @@ fn places([x, y, z]: [u32; 3]) -> Vec<(u32, u32, u32)> {
 
 #[test]
 fn an_endless_loop_is_stopped() {
-    let text = |step| format!("\tmov.u32 %r1, 0;\nLOOP:\n\tadd.u32 %r1, %r1, {step};\n\tsetp.lt.u32 %p1, %r1, 10;\n\t@%p1 bra LOOP;\n\tst.global.u32 [%out], %r1;");
+    let text = |step| {
+        format!(
+            "\tmov.u32 %r1, 0;\nLOOP:\n\tadd.u32 %r1, %r1, {step};\n\tsetp.lt.u32 %p1, %r1, 10;\n\t@%p1 bra LOOP;\n\tst.global.u32 [%out], %r1;"
+        )
+    };
     let mut lab = Lab::new();
     lab.machine.set_budget(10_000);
     let out = lab.room("out", 4);
@@ -293,7 +306,10 @@ fn an_endless_loop_is_stopped() {
     let lines = line_of(&kernel(&["out"], &text(0)), "LOOP:");
     assert!((lines..lines + 5).contains(&fault.line), "line {}: {fault}", fault.line);
     // One lane that waits for another of its warp, which waits at the join.
-    let ptx = kernel(&["out"], "SPIN:\n\tld.volatile.global.u32 %r1, [%out];\n\tsetp.ne.u32 %p1, %r1, 77;\n\t@%p1 bra SPIN;");
+    let ptx = kernel(
+        &["out"],
+        "SPIN:\n\tld.volatile.global.u32 %r1, [%out];\n\tsetp.ne.u32 %p1, %r1, 77;\n\t@%p1 bra SPIN;",
+    );
     let result = lab.run(&ptx, 1, 32, &[out]);
     assert!(matches!(&result, Err(fault) if fault.kind == FaultKind::Endless), "{result:?}");
 }

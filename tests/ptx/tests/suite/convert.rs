@@ -8,7 +8,8 @@ use crate::lab::{Plain, eval, eval_on};
 
 /// Floats around every edge: halves, the ends of the integer types, powers of two, subnormals, all with neighbours.
 fn edges() -> Vec<[f32; 1]> {
-    let mut of = vec![0.0, 0.5, 1.0, 1.5, 2.5, 0.49999997, 127.5, 128.5, 255.5, 256.5, 32767.5, 65535.5, 1e-40, 1e30];
+    let mut of =
+        vec![0.0, 0.5, 1.0, 1.5, 2.5, 0.49999997, 127.5, 128.5, 255.5, 256.5, 32767.5, 65535.5, 1e-40, 1e30];
     of.extend((-26..64).map(|e| 2f32.powi(e)));
     of.extend([65504.0, 65519.0, 65520.0, 65536.0, f32::MAX, f32::INFINITY, f32::MIN_POSITIVE]);
     let near: Vec<f32> = of.iter().flat_map(|x| [x.next_down(), *x, x.next_up()]).collect();
@@ -55,7 +56,8 @@ fn floats_to_integers_round_and_saturate() {
 
 #[test]
 fn doubles_to_integers() {
-    let rows: Vec<[f64; 1]> = edges().iter().map(|r| [f64::from(r[0])]).chain([[2147483647.5], [-0.75]]).collect();
+    let rows: Vec<[f64; 1]> =
+        edges().iter().map(|r| [f64::from(r[0])]).chain([[2147483647.5], [-0.75]]).collect();
     check("cvt.rni.s32.f64 %d, %a;", &rows, |x| x.round_ties_even() as i32);
     check("cvt.rzi.u32.f64 %d, %a;", &rows, |x| x as u32);
     check("cvt.rmi.s64.f64 %d, %a;", &rows, |x| x.floor() as i64);
@@ -151,8 +153,14 @@ fn to_halves(rows: &[[f32; 1]]) {
         assert!(BF16.is_nearest(to_bf16[n], x), "{x:e} as bf16 gave {:#x}", to_bf16[n]);
         assert!(F16.is_nearest(to_f16[n], x), "{x:e} as f16 gave {:#x}", to_f16[n]);
         // The first operand is the upper half.
-        assert!(BF16.is_nearest(bf16_pair[n] as u16, x) && BF16.is_nearest((bf16_pair[n] >> 16) as u16, -x), "{x:e}");
-        assert!(F16.is_nearest(f16_pair[n] as u16, x) && F16.is_nearest((f16_pair[n] >> 16) as u16, -x), "{x:e}");
+        assert!(
+            BF16.is_nearest(bf16_pair[n] as u16, x) && BF16.is_nearest((bf16_pair[n] >> 16) as u16, -x),
+            "{x:e}"
+        );
+        assert!(
+            F16.is_nearest(f16_pair[n] as u16, x) && F16.is_nearest((f16_pair[n] >> 16) as u16, -x),
+            "{x:e}"
+        );
     }
 }
 
@@ -188,6 +196,18 @@ fn floats_to_halves_towards_zero() {
     assert_eq!(got, expected);
 }
 
+#[test]
+fn negative_values_to_zero() {
+    let rows = [[2.5f32], [-2.5], [-0.0], [-1e-30], [f32::NEG_INFINITY], [70000.0]];
+    for (body, format) in [("cvt.rn.relu.bf16.f32 %d, %a;", &BF16), ("cvt.rn.relu.f16.f32 %d, %a;", &F16)] {
+        let got: Vec<u16> = eval(body, &rows);
+        let values: Vec<f64> = got.into_iter().map(|bits| format.value(bits)).collect();
+        let expected: Vec<f64> =
+            rows.iter().map(|r| format.value(format.nearest(f64::from(r[0]).max(0.0)).unwrap())).collect();
+        assert_eq!(values, expected, "{body}");
+    }
+}
+
 /// All of them: widening is exact.
 #[test]
 fn every_half_to_float() {
@@ -215,9 +235,12 @@ fn singles_to_doubles_and_flushing() {
 
 #[test]
 fn halves_to_integers_and_back() {
-    let rows: Vec<[u16; 1]> = [0.0, 0.5, 1.5, -2.5, 300.25, -40000.0].map(|x| [F16.nearest(x).unwrap()]).to_vec();
+    let rows: Vec<[u16; 1]> =
+        [0.0, 0.5, 1.5, -2.5, 300.25, -40000.0].map(|x| [F16.nearest(x).unwrap()]).to_vec();
     check("cvt.rni.s32.f16 %d, %a;", &rows, |b| F16.value(b).round_ties_even() as i32);
     check("cvt.rzi.u32.f16 %d, %a;", &rows, |b| F16.value(b) as u32);
-    check("cvt.rn.f16.s32 %d, %a;", &[[2049i32], [2051], [-7], [70000]], |x| F16.nearest(f64::from(x)).unwrap());
+    check("cvt.rn.f16.s32 %d, %a;", &[[2049i32], [2051], [-7], [70000]], |x| {
+        F16.nearest(f64::from(x)).unwrap()
+    });
     check("cvt.rn.f16.u16 %d, %a;", &[[2049u16], [65535]], |x| F16.nearest(f64::from(x)).unwrap());
 }

@@ -12,7 +12,8 @@ fn profile(ptx: &str, grid: u32, block: u32, bytes: usize) -> Profile {
     let [one, two] = [1, 2].map(|workers| {
         let mut lab = Lab::with_workers(workers);
         let pointers = [lab.upload("out", &vec![0u8; bytes]), lab.upload("in", &vec![1u8; bytes])];
-        lab.run(ptx, grid, block, &pointers).unwrap_or_else(|fault| panic!("line {}: {fault}\n{ptx}", fault.line))
+        lab.run(ptx, grid, block, &pointers)
+            .unwrap_or_else(|fault| panic!("line {}: {fault}\n{ptx}", fault.line))
     });
     assert_eq!(one, two, "on 1 and on 2 host threads");
     one
@@ -31,7 +32,8 @@ fn instructions(body: &str, grid: u32, block: u32) -> u64 {
 fn instructions_of_straight_lines() {
     assert_eq!(instructions("", 1, 1), AROUND);
     assert_eq!(instructions("", 3, 50), 150 * AROUND);
-    let line = "mov.u32 %r1, 1; add.u32 %r2, %r1, %t; mad.lo.u32 %r2, %r2, %r2, %r2; st.global.u32 [%out], %r2;";
+    let line =
+        "mov.u32 %r1, 1; add.u32 %r2, %r1, %t; mad.lo.u32 %r2, %r2, %r2, %r2; st.global.u32 [%out], %r2;";
     assert_eq!(instructions(line, 3, 50), 150 * (AROUND + 4));
     // A multiplication of constants is an instruction as well as any; declarations and labels are none.
     assert_eq!(instructions("{ .reg .b32 x; mov.u32 x, 5; HERE: mov.u32 x, 6; }", 1, 32), 32 * (AROUND + 2));
@@ -115,9 +117,24 @@ fn matrix_work_of_shapes() {
     let zeros = "{%f1, %f1, %f1, %f1}";
     let s32 = "{%r10, %r11, %r12, %r13}";
     for (text, executed) in [
-        (format!("mma.sync.aligned.m16n8k8.row.col.f32.f16.f16.f32 {f32}, {{%r1, %r1}}, {{%r1}}, {zeros};"), 16 * 8 * 8),
-        (format!("mma.sync.aligned.m16n8k16.row.col.s32.s8.s8.s32 {s32}, {{%r1, %r1}}, {{%r1}}, {{%r2, %r2, %r2, %r2}};"), 16 * 8 * 16),
-        (format!("mma.sync.aligned.m16n8k32.row.col.s32.u8.s8.s32 {s32}, {{%r1, %r1, %r1, %r1}}, {{%r1, %r1}}, {{%r2, %r2, %r2, %r2}};"), 16 * 8 * 32),
+        (
+            format!(
+                "mma.sync.aligned.m16n8k8.row.col.f32.f16.f16.f32 {f32}, {{%r1, %r1}}, {{%r1}}, {zeros};"
+            ),
+            16 * 8 * 8,
+        ),
+        (
+            format!(
+                "mma.sync.aligned.m16n8k16.row.col.s32.s8.s8.s32 {s32}, {{%r1, %r1}}, {{%r1}}, {{%r2, %r2, %r2, %r2}};"
+            ),
+            16 * 8 * 16,
+        ),
+        (
+            format!(
+                "mma.sync.aligned.m16n8k32.row.col.s32.u8.s8.s32 {s32}, {{%r1, %r1, %r1, %r1}}, {{%r1, %r1}}, {{%r2, %r2, %r2, %r2}};"
+            ),
+            16 * 8 * 32,
+        ),
     ] {
         assert_eq!(count(&text), MatrixWork { executed: 2 * executed, effective: 2 * executed }, "{text}");
     }
@@ -146,13 +163,25 @@ fn traffic_of_reads() {
         // Four lanes share a word.
         ("shared by four", "shr.u32 %r1, %t, 2;", 4, "ld.global.u32 %r2, [%l1];", (256, 64, 64, 2, 4)),
         // Both warps read the same 128 bytes.
-        ("repeated by both warps", "and.b32 %r1, %t, 31;", 4, "ld.global.u32 %r2, [%l1];", (256, 256, 128, 8, 4)),
+        (
+            "repeated by both warps",
+            "and.b32 %r1, %t, 31;",
+            4,
+            "ld.global.u32 %r2, [%l1];",
+            (256, 256, 128, 8, 4),
+        ),
         // Shifted by a word: a warp's 128 bytes touch five sectors.
         ("not on a sector", own, 4, "ld.global.u32 %r2, [%l1+4];", (256, 256, 256, 10, 4)),
         // Twice the same: asked for twice, touched once.
         ("twice", own, 4, "ld.global.u32 %r2, [%l1]; ld.global.u32 %r2, [%l1];", (512, 512, 256, 16, 4)),
         // Two lanes share eight bytes.
-        ("shared by two", "and.b32 %r1, %t, 62;", 4, "ld.global.v2.u32 {%r2, %r3}, [%l1];", (512, 256, 256, 8, 8)),
+        (
+            "shared by two",
+            "and.b32 %r1, %t, 62;",
+            4,
+            "ld.global.v2.u32 {%r2, %r3}, [%l1];",
+            (512, 256, 256, 8, 8),
+        ),
     ] {
         let got = loads(index, scale, load);
         let (read, by_warps, unique, sectors, width) = expected;
@@ -179,7 +208,11 @@ fn traffic_of_writes_and_atomics() {
     // Atomics read and write.
     for atomic in ["atom.global.add.u32 %r1, [%out], 1;", "red.global.add.u32 [%out], 1;"] {
         let counter = on_out(&format!("setp.eq.u32 %p1, %t, 5; @%p1 {atomic}"));
-        assert_eq!((counter.read, counter.written, counter.unique_read, counter.unique_written), (8, 8, 4, 4), "{atomic}");
+        assert_eq!(
+            (counter.read, counter.written, counter.unique_read, counter.unique_written),
+            (8, 8, 4, 4),
+            "{atomic}"
+        );
     }
 }
 
@@ -202,7 +235,14 @@ fn traffic_of_background_copies() {
 
 #[test]
 fn buffers_by_name_then_address() {
-    let ptx = module("sm_80", &entry("k", &["a", "b", "c"], "\tst.global.u32 [%a], 1;\n\tst.global.u32 [%b], 1;\n\tst.global.u32 [%c], 1;"));
+    let ptx = module(
+        "sm_80",
+        &entry(
+            "k",
+            &["a", "b", "c"],
+            "\tst.global.u32 [%a], 1;\n\tst.global.u32 [%b], 1;\n\tst.global.u32 [%c], 1;",
+        ),
+    );
     let mut lab = Lab::new();
     let pointers = ["x", "w", "w"].map(|name| lab.room(name, 4));
     let profile = lab.run(&ptx, 1, 1, &pointers).unwrap();
@@ -265,8 +305,20 @@ fn passes_over_the_banks() {
         // Rows of 128 bytes: the eight lanes of a quarter all want the same four banks.
         ("a column of 16-byte parts", own, 128, v4, (1, 32, 4)),
         ("16 bytes, all the same", "mov.u32 %r1, 0;", 16, v4, (1, 4, 4)),
-        ("only the first eight lanes", "setp.lt.u32 %p2, %t, 8; mov.u32 %r1, %t;", 16, "@%p2 ld.shared.v4.u32 {%r2, %r3, %r4, %r5}, [%r1];", (1, 1, 1)),
-        ("no lane", "setp.lt.u32 %p2, %t, 0; mov.u32 %r1, %t;", 4, "@%p2 ld.shared.u32 %r2, [%r1];", (0, 0, 0)),
+        (
+            "only the first eight lanes",
+            "setp.lt.u32 %p2, %t, 8; mov.u32 %r1, %t;",
+            16,
+            "@%p2 ld.shared.v4.u32 {%r2, %r3, %r4, %r5}, [%r1];",
+            (1, 1, 1),
+        ),
+        (
+            "no lane",
+            "setp.lt.u32 %p2, %t, 0; mov.u32 %r1, %t;",
+            4,
+            "@%p2 ld.shared.u32 %r2, [%r1];",
+            (0, 0, 0),
+        ),
     ] {
         assert_eq!(passes(index, scale, access), expected, "{what}: instructions, passes, least");
     }
@@ -295,8 +347,11 @@ fn passes_of_ldmatrix() {
 fn bytes_in_flight() {
     let load = |register: u32, at: u32| format!("ld.global.u32 %r{register}, [%l1+{at}]; ");
     let both = load(2, 0) + &load(3, 512);
-    let quads: String = (0..4).map(|n| format!("ld.global.v4.u32 {{%r{n}0, %r{n}1, %r{n}2, %r{n}3}}, [%in+{}]; ", 16 * n)).collect();
-    let copy = |at: u32| format!("cp.async.cg.shared.global [%r1+{at}], [%l3+{at}], 16; cp.async.commit_group; ");
+    let quads: String = (0..4)
+        .map(|n| format!("ld.global.v4.u32 {{%r{n}0, %r{n}1, %r{n}2, %r{n}3}}, [%in+{}]; ", 16 * n))
+        .collect();
+    let copy =
+        |at: u32| format!("cp.async.cg.shared.global [%r1+{at}], [%l3+{at}], 16; cp.async.commit_group; ");
     for (what, body, expected) in [
         ("nothing", String::new(), 0),
         ("a word of each lane", load(2, 0), 128),
@@ -323,7 +378,11 @@ fn bytes_in_flight() {
 	setp.ge.u32 %p2, %t, 32;
 	@%p2 ret;";
         // The most of any warp: the second one does nothing.
-        assert_eq!(profile(&kernel(POINTERS, &format!("{start}\n\t{body}")), 2, 64, 2560).in_flight, expected, "{what}");
+        assert_eq!(
+            profile(&kernel(POINTERS, &format!("{start}\n\t{body}")), 2, 64, 2560).in_flight,
+            expected,
+            "{what}"
+        );
     }
 }
 

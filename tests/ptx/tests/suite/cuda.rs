@@ -50,7 +50,13 @@ fn expected() -> Vec<f32> {
 
 /// The fault is of this kind, in this kernel, at an instruction with this text.
 #[track_caller]
-fn assert_stops<T: std::fmt::Debug>(result: Result<T, Fault>, kernel: &str, kind: FaultKind, ptx: &str, at: &str) {
+fn assert_stops<T: std::fmt::Debug>(
+    result: Result<T, Fault>,
+    kernel: &str,
+    kind: FaultKind,
+    ptx: &str,
+    at: &str,
+) {
     let fault = result.expect_err(kernel);
     assert_eq!(fault.kind, kind, "{fault}");
     let line = ptx.lines().nth(fault.line - 1).unwrap();
@@ -69,7 +75,8 @@ fn a_tiled_product() {
     assert_eq!((again, &two), (c, &profile), "on 1 and on 2 host threads");
 
     // Three tiles of 32 rows for 70; what is beyond is zero, as are some of the numbers.
-    let zeros = |rows: usize, of: fn(usize, usize) -> i32, k: usize| (0..rows).filter(|row| of(*row, k) == 0).count();
+    let zeros =
+        |rows: usize, of: fn(usize, usize) -> i32, k: usize| (0..rows).filter(|row| of(*row, k) == 0).count();
     let both: usize = (0..K).map(|k| (M - zeros(M, a, k)) * (N - zeros(N, b, k))).sum();
     let work = MatrixWork { executed: 2 * 96 * (N * K) as u64, effective: 2 * both as u64 };
     assert_eq!(profile.matrix, work);
@@ -77,8 +84,14 @@ fn a_tiled_product() {
 
     // Each of 3 columns of blocks reads all of a, each of 3 rows of blocks all of b; c is written once.
     let (a, b, c) = (traffic(&profile, "a"), traffic(&profile, "b"), traffic(&profile, "c"));
-    assert_eq!((a.read, a.read_by_warps, a.unique_read), (3 * 2 * (M * K) as u64, a.read, 2 * (M * K) as u64));
-    assert_eq!((b.read, b.read_by_warps, b.unique_read), (3 * 2 * (N * K) as u64, b.read, 2 * (N * K) as u64));
+    assert_eq!(
+        (a.read, a.read_by_warps, a.unique_read),
+        (3 * 2 * (M * K) as u64, a.read, 2 * (M * K) as u64)
+    );
+    assert_eq!(
+        (b.read, b.read_by_warps, b.unique_read),
+        (3 * 2 * (N * K) as u64, b.read, 2 * (N * K) as u64)
+    );
     assert_eq!((c.written, c.unique_written, c.read), (4 * (M * N) as u64, 4 * (M * N) as u64, 0));
     assert_eq!(a.widths.keys().chain(b.widths.keys()).collect::<Vec<_>>(), [&16, &16]);
     assert_eq!(profile.shared_passes, profile.shared_passes_least, "the swizzle leaves no conflicts");
@@ -128,7 +141,14 @@ fn norm(kernel: &str, width: usize) -> Result<Vec<f32>, Fault> {
     let pointers = [lab.upload("x", &x), lab.room("out", 20 * width)];
     let mut parameters: Vec<u8> = pointers.iter().flat_map(|p| p.to_le_bytes()).collect();
     [width as u32, 0].iter().for_each(|v| v.put(&mut parameters));
-    let launch = Launch { kernel, grid: [5, 1, 1], block: [256, 1, 1], shared: 0, early: false, parameters: &parameters };
+    let launch = Launch {
+        kernel,
+        grid: [5, 1, 1],
+        block: [256, 1, 1],
+        shared: 0,
+        early: false,
+        parameters: &parameters,
+    };
     lab.machine.launch(&parse(NORM), &launch)?;
     let out = lab.read::<f32>(pointers[1], 5 * width);
     for (row, got) in x.chunks(width).zip(out.chunks(width)) {
@@ -148,7 +168,13 @@ fn a_norm() {
     }
     assert_stops(norm("no_barrier_before_sum", 1000), "no_barrier_before_sum", Race, NORM, "ld.shared.f32");
     // The first warps read the result before the last one has stored it.
-    assert_stops(norm("no_barrier_before_use", 1000), "no_barrier_before_use", Uninitialised, NORM, "ld.shared.f32");
+    assert_stops(
+        norm("no_barrier_before_use", 1000),
+        "no_barrier_before_use",
+        Uninitialised,
+        NORM,
+        "ld.shared.f32",
+    );
     assert_stops(norm("barrier_in_branch", 1000), "barrier_in_branch", Divergence, NORM, "bar.sync");
     assert_stops(norm("too_few_parts", 1000), "too_few_parts", OutOfBounds, NORM, "st.shared.f32");
     // Of 256 elements all lanes take part; of 200 the seventh warp has only eight.

@@ -36,7 +36,10 @@ fn off_by_one() {
         let fault = lab.run(&ptx, 1, 64, &[out, input]).expect_err(load);
         assert_eq!(fault.kind, OutOfBounds, "{fault}");
         assert_eq!(fault.line, line_of(&ptx, at), "{fault}");
-        assert!(fault.message.contains(name) && fault.message.contains("k: block (0, 0, 0) thread"), "{fault}");
+        assert!(
+            fault.message.contains(name) && fault.message.contains("k: block (0, 0, 0) thread"),
+            "{fault}"
+        );
     }
 }
 
@@ -44,12 +47,18 @@ fn off_by_one() {
 #[test]
 fn a_vector_across_the_end() {
     let text = |load: &str, store: &str| {
-        kernel(&["out", "in"], &format!("\tmov.b64 {{%r1, %r2}}, %in;\n\tmov.b64 {{%r3, %r4}}, %in;\n\t{load}\n\t{store}"))
+        kernel(
+            &["out", "in"],
+            &format!("\tmov.b64 {{%r1, %r2}}, %in;\n\tmov.b64 {{%r3, %r4}}, %in;\n\t{load}\n\t{store}"),
+        )
     };
     let mut lab = Lab::new();
     let input = lab.upload("in", &[7u32; 6]);
     let out = lab.upload("out", &[0u32; 6]);
-    let (load, store) = ("ld.global.v4.u32 {%r1, %r2, %r3, %r4}, [%in+OFFSET];", "st.global.v4.u32 [%out+OFFSET], {%r1, %r2, %r3, %r4};");
+    let (load, store) = (
+        "ld.global.v4.u32 {%r1, %r2, %r3, %r4}, [%in+OFFSET];",
+        "st.global.v4.u32 [%out+OFFSET], {%r1, %r2, %r3, %r4};",
+    );
     let at = |text: &str, offset: &str| text.replace("OFFSET", offset);
     lab.run(&text(&at(load, "0"), &at(store, "0")), 1, 1, &[out, input]).unwrap();
     let ptx = text(&at(load, "16"), "");
@@ -100,17 +109,27 @@ fn misaligned_accesses() {
     let input = lab.upload("in", &[0u32; 70]);
     let out = lab.upload("out", &[0u32; 70]);
     for (good, bad) in [
-        ("ld.global.v4.u32 {%r1, %r2, %r3, %r4}, [%in+16];", "ld.global.v4.u32 {%r1, %r2, %r3, %r4}, [%in+8];"),
+        (
+            "ld.global.v4.u32 {%r1, %r2, %r3, %r4}, [%in+16];",
+            "ld.global.v4.u32 {%r1, %r2, %r3, %r4}, [%in+8];",
+        ),
         ("ld.global.v2.u32 {%r1, %r2}, [%in+8];", "ld.global.v2.u32 {%r1, %r2}, [%in+4];"),
         ("ld.global.u64 %l3, [%in+8];", "ld.global.u64 %l3, [%in+4];"),
         ("ld.global.u16 %r1, [%in+2];", "ld.global.u16 %r1, [%in+1];"),
         ("st.global.u32 [%out+4], %t;", "st.global.u32 [%out+2], %t;"),
         ("atom.global.add.u32 %r1, [%out+4], 1;", "atom.global.add.u32 %r1, [%out+1], 1;"),
         ("st.shared.v4.u32 [words+16], {%t, %t, %t, %t};", "st.shared.v4.u32 [words+4], {%t, %t, %t, %t};"),
-        ("cp.async.cg.shared.global [words], [%in+16], 16;", "cp.async.cg.shared.global [words], [%in+8], 16;"),
-        ("cp.async.cg.shared.global [words+16], [%in], 16;", "cp.async.cg.shared.global [words+8], [%in], 16;"),
+        (
+            "cp.async.cg.shared.global [words], [%in+16], 16;",
+            "cp.async.cg.shared.global [words], [%in+8], 16;",
+        ),
+        (
+            "cp.async.cg.shared.global [words+16], [%in], 16;",
+            "cp.async.cg.shared.global [words+8], [%in], 16;",
+        ),
     ] {
-        let text = |body: &str| kernel(&["out", "in"], &format!("\t.shared .align 16 .b8 words[64];\n\t{body}"));
+        let text =
+            |body: &str| kernel(&["out", "in"], &format!("\t.shared .align 16 .b8 words[64];\n\t{body}"));
         lab.run(&text(good), 1, 1, &[out, input]).unwrap_or_else(|fault| panic!("{good}: {fault}"));
         let ptx = text(bad);
         assert_fault(lab.run(&ptx, 1, 1, &[out, input]), Misaligned, &ptx, bad, &[]);
@@ -186,7 +205,9 @@ fn a_read_only_load_of_what_the_kernel_wrote() {
     let text = |load: &str| {
         kernel(
             &["out", "in"],
-            &format!("\tst.global.u32 [%in], 3;\n\tbar.sync 0;\n\t{load} %r1, [%in];\n\tst.global.u32 [%out], %r1;"),
+            &format!(
+                "\tst.global.u32 [%in], 3;\n\tbar.sync 0;\n\t{load} %r1, [%in];\n\tst.global.u32 [%out], %r1;"
+            ),
         )
     };
     let mut lab = Lab::new();
@@ -295,7 +316,8 @@ fn lanes_missing_at_warp_wide_instructions() {
     }
     // A mask that names the lanes that are there.
     for instruction in ["shfl.sync.bfly.b32 %r3, %t, 2, 31, 0x55555555;", "bar.warp.sync 0x55555555;"] {
-        lab.run(&half_of_a_warp(instruction, ""), 1, 32, &[out]).unwrap_or_else(|fault| panic!("{instruction}: {fault}"));
+        lab.run(&half_of_a_warp(instruction, ""), 1, 32, &[out])
+            .unwrap_or_else(|fault| panic!("{instruction}: {fault}"));
     }
     // A lane that is not in its own mask.
     let bad = half_of_a_warp("", "shfl.sync.bfly.b32 %r3, %t, 2, 31, 0x55555555;");
@@ -338,7 +360,9 @@ JOIN:
 fn an_early_launch_must_wait_for_its_inputs() {
     let first = module("sm_90", &entry("k", &["middle"], "\tst.global.u32 [%middle], 5;"));
     let second = |before: &str, after: &str| {
-        let body = format!("\tmov.u32 %r1, 1;\n\t{before}\n\tgriddepcontrol.wait;\n\t{after}\n\tst.global.u32 [%out], %r1;");
+        let body = format!(
+            "\tmov.u32 %r1, 1;\n\t{before}\n\tgriddepcontrol.wait;\n\t{after}\n\tst.global.u32 [%out], %r1;"
+        );
         module("sm_90", &entry("k", &["out", "middle", "in"], &body))
     };
     let mut lab = Lab::new();
@@ -350,10 +374,12 @@ fn an_early_launch_must_wait_for_its_inputs() {
             lab.read::<u32>(middle, 1);
         }
         let parameters: Vec<u8> = [out, middle, input].iter().flat_map(|p| p.to_le_bytes()).collect();
-        let launch = Launch { kernel: "k", grid: [1; 3], block: [1; 3], shared: 0, early, parameters: &parameters };
+        let launch =
+            Launch { kernel: "k", grid: [1; 3], block: [1; 3], shared: 0, early, parameters: &parameters };
         lab.machine.launch(&parse(second), &launch)
     };
-    let (read, weights, write) = ("ld.global.u32 %r1, [%middle];", "ld.global.u32 %r1, [%in];", "st.global.u32 [%out], 3;");
+    let (read, weights, write) =
+        ("ld.global.u32 %r1, [%middle];", "ld.global.u32 %r1, [%in];", "st.global.u32 [%out], 3;");
     both(&second("", read), true, false).unwrap();
     both(&second(weights, read), true, false).unwrap();
     both(&second("griddepcontrol.launch_dependents;", read), true, false).unwrap();
@@ -369,101 +395,6 @@ fn an_early_launch_must_wait_for_its_inputs() {
     // The wait on one path only.
     let skipped = second("bra END; END:", read).replace("\tgriddepcontrol.wait;\n", "");
     assert_fault(both(&skipped, true, false), Race, &skipped, read, &["middle"]);
-}
-
-#[test]
-fn launches_that_do_not_fit() {
-    let text = |directive: &str, dynamic: bool| {
-        let body = if dynamic { "\tmov.u32 %r1, dynamic;\n\tsetp.eq.u32 %p1, %t, 0;\n\t@%p1 st.shared.u32 [%r1], 1;" } else { "" };
-        let text = entry("k", &["out"], body).replacen("\n{", &format!("\n{directive}\n{{"), 1);
-        module("sm_80", &format!(".extern .shared .align 16 .b8 dynamic[];\n{text}"))
-    };
-    let mut lab = Lab::new();
-    let out = lab.room("out", 4);
-    let mut launch = |ptx: &str, kernel: &str, grid: [u32; 3], block: [u32; 3], shared: u32, parameters: &[u64]| {
-        lab.launch(ptx, kernel, grid, block, shared, parameters).map(|_| ()).map_err(|fault| (fault.kind, fault.message))
-    };
-    let plain = text("", true);
-    let fits = Ok(());
-    assert_eq!(launch(&plain, "k", [1; 3], [1024, 1, 1], 227 * 1024, &[out]), fits);
-    assert_eq!(launch(&text(".maxntid 128, 1, 1\n.minnctapersm 2", true), "k", [1; 3], [128, 1, 1], 4, &[out]), fits);
-    let most = ".maxntid 128, 1, 1";
-    for (what, result) in [
-        ("threads", launch(&plain, "k", [1; 3], [1025, 1, 1], 4, &[out])),
-        ("threads in all", launch(&plain, "k", [1; 3], [32, 32, 2], 4, &[out])),
-        ("no threads", launch(&plain, "k", [1; 3], [32, 0, 1], 4, &[out])),
-        ("no blocks", launch(&plain, "k", [0, 1, 1], [32, 1, 1], 4, &[out])),
-        ("more than maxntid", launch(&text(most, true), "k", [1; 3], [129, 1, 1], 4, &[out])),
-        ("other than reqntid", launch(&text(".reqntid 128, 1, 1", true), "k", [1; 3], [64, 1, 1], 4, &[out])),
-        ("shared memory", launch(&plain, "k", [1; 3], [32, 1, 1], 227 * 1024 + 4, &[out])),
-        ("too few parameters", launch(&plain, "k", [1; 3], [32, 1, 1], 4, &[])),
-        ("too many parameters", launch(&plain, "k", [1; 3], [32, 1, 1], 4, &[out, out])),
-        ("no such kernel", launch(&plain, "other", [1; 3], [32, 1, 1], 4, &[out])),
-    ] {
-        let (kind, message) = result.expect_err(what);
-        assert_eq!(kind, FaultKind::Launch, "{what}: {message}");
-    }
-}
-
-/// The parser never guesses.
-#[test]
-fn unknown_text_is_named_with_its_line() {
-    let good = "add.u32 %r1, %r2, %r3;";
-    let text = |line: &str| kernel(&["out"], &format!("\tmov.u32 %r2, 1;\n\tmov.u32 %r3, 1;\n\t{line}\n\tmov.u32 %r4, %r1;"));
-    parse(&text(good));
-    for bad in [
-        "frobnicate.u32 %r1, %r2;",
-        "add.fuzzy.u32 %r1, %r2, %r3;",
-        "add.u33 %r1, %r2, %r3;",
-        "add.u32 %r1, %r2;",
-        "add.u32 %r1, %r2, %r3, %r4;",
-        "add.u32 %r1, %r2, %undeclared;",
-        "add.u32 %r1, %r2, [%r3];",
-        "shfl.sync.sideways.b32 %r1, %r2, 1, 31, -1;",
-        "ld.global.L3::keep.u32 %r1, [%out];",
-        "ld.shaped.u32 %r1, [%out];",
-        "ld.global.v3.u32 {%r1, %r2, %r3}, [%out];",
-        "ld.global.v2.u32 {%r1}, [%out];",
-        "cvt.rnx.f32.s32 %f1, %r1;",
-        "cvt.f32.s32 %f1, %r1;",
-        "mul.u32 %r1, %r2, %r3;",
-        "setp.lt.nand.u32 %p1, %r1, %r2, %p2;",
-        "setp.approx.u32 %p1, %r1, %r2;",
-        "fma.f32 %f1, %f2, %f3, %f1;",
-        "mma.sync.aligned.m16n8k16.row.row.f32.bf16.bf16.f32 {%f1, %f2, %f3, %f4}, {%r5, %r6, %r7, %r8}, {%r5, %r6}, {%f1, %f2, %f3, %f4};",
-        "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%f1, %f2, %f3, %f4}, {%r5, %r6, %r7}, {%r5, %r6}, {%f1, %f2, %f3, %f4};",
-        "mma.sync.aligned.m16n8k16.row.col.satfinite.s32.s8.s8.s32 {%r5, %r6, %r7, %r8}, {%r5, %r6}, {%r5}, {%r5, %r6, %r7, %r8};",
-        "fma.rn.relu.f16 %h1, %h2, %h3, %h4;",
-        "min.xorsign.abs.f32 %f1, %f2, %f3;",
-        "atom.global.add.noftz.f16 %h1, [%out], %h2;",
-        "add.sat.s32 %r1, %r2, %r3;",
-        "wgmma.fence.sync.aligned;",
-        "mbarrier.init.shared.b64 [%r1], 1;",
-        "bra NOWHERE;",
-        "mov.u32 %r1, %tid.w2;",
-        "bar.sync 16;",
-        "cp.async.cg.shared.global [%r1], [%out], 8;",
-        "lop3.b32 %r1, %r2, %r3, %r4, 256;",
-    ] {
-        let ptx = text(bad);
-        let fault = Module::parse(&ptx).map(|_| ()).expect_err(bad);
-        assert_eq!((fault.kind, fault.line), (Unknown, line_of(&ptx, bad)), "{bad}: {fault}");
-    }
-    // Of a file's other parts, too.
-    for (good, bad) in [
-        (".address_size 64", ".address_size 32"),
-        (".version 8.0", ".version eight"),
-        (".reg .b16 %h<20>;", ".reg .b17 %h<20>;"),
-        (".visible .entry k(", ".visible .entree k("),
-        (".param .u64 k_out", ".param .u64 k_out k_in"),
-    ] {
-        let ptx = text("add.u32 %r1, %r2, %r3;").replacen(good, bad, 1);
-        let fault = Module::parse(&ptx).map(|_| ()).expect_err(bad);
-        assert_eq!((fault.kind, fault.line), (Unknown, line_of(&ptx, bad)), "{bad}: {fault}");
-    }
-    // An end that is missing.
-    let ptx = text(good);
-    assert_eq!(Module::parse(ptx.trim_end().trim_end_matches('}')).unwrap_err().kind, Unknown);
 }
 
 /// The message says which of many threads it was.
@@ -482,5 +413,11 @@ fn the_place_is_named() {
     let mut lab = Lab::with_workers(2);
     let out = lab.room("results", 40);
     let result = lab.launch(&ptx, "k", [2, 5, 1], [8, 4, 1], 0, &[out]);
-    assert_fault(result, OutOfBounds, &ptx, "@%p1 st.global.u32 [%out+40], %r1;", &["results", "block (1, 4, 0)", "thread (3, 2, 0)", "40"]);
+    assert_fault(
+        result,
+        OutOfBounds,
+        &ptx,
+        "@%p1 st.global.u32 [%out+40], %r1;",
+        &["results", "block (1, 4, 0)", "thread (3, 2, 0)", "40"],
+    );
 }

@@ -38,7 +38,17 @@ fn any_f32() -> impl Strategy<Value = f32> {
         any::<u32>().prop_map(f32::from_bits),
         -4.0..4.0f32,
         proptest::sample::select(vec![
-            0.0, -0.0, 1.0, -1.0, TINY, -TINY, SMALLEST, f32::MAX, f32::INFINITY, f32::NEG_INFINITY, f32::NAN,
+            0.0,
+            -0.0,
+            1.0,
+            -1.0,
+            TINY,
+            -TINY,
+            SMALLEST,
+            f32::MAX,
+            f32::INFINITY,
+            f32::NEG_INFINITY,
+            f32::NAN,
         ]),
     ]
 }
@@ -53,8 +63,20 @@ fn least(a: f32, b: f32) -> f32 {
     match (a.is_nan(), b.is_nan()) {
         (true, _) => b,
         (_, true) => a,
-        _ if a == b => if a.is_sign_negative() { a } else { b },
-        _ => if a < b { a } else { b },
+        _ if a == b => {
+            if a.is_sign_negative() {
+                a
+            } else {
+                b
+            }
+        }
+        _ => {
+            if a < b {
+                a
+            } else {
+                b
+            }
+        }
     }
 }
 
@@ -204,7 +226,9 @@ fn comparisons_with_nan_are_ordered_or_not() {
         assert_eq!(got, expected, "{name}.f64");
         // The second predicate is the complement, so for NaN too.
         let got: Vec<u32> = eval(
-            &format!("setp.eq.u32 %p3, %t, %t; setp.{name}.and.f32 %p1|%p2, %a, %b, %p3; selp.u32 %d, 1, 0, %p2;"),
+            &format!(
+                "setp.eq.u32 %p3, %t, %t; setp.{name}.and.f32 %p1|%p2, %a, %b, %p3; selp.u32 %d, 1, 0, %p2;"
+            ),
             &rows,
         );
         let complement: Vec<_> = expected.iter().map(|e| 1 - e).collect();
@@ -219,9 +243,13 @@ fn comparisons_with_nan_are_ordered_or_not() {
 
 #[test]
 fn selp_of_floats() {
-    let got: Vec<f32> = eval("setp.gt.f32 %p1, %a, 0f00000000; selp.f32 %d, %a, %b, %p1;", &[[1.0f32, 7.0], [-1.0, 7.0]]);
+    let got: Vec<f32> =
+        eval("setp.gt.f32 %p1, %a, 0f00000000; selp.f32 %d, %a, %b, %p1;", &[[1.0f32, 7.0], [-1.0, 7.0]]);
     assert_eq!(got, [1.0, 7.0]);
-    let got: Vec<f64> = eval("setp.gt.f64 %p1, %a, 0d0000000000000000; selp.f64 %d, 0d3FF0000000000000, %b, %p1;", &[[2.0f64, 7.0], [-1.0, 7.0]]);
+    let got: Vec<f64> = eval(
+        "setp.gt.f64 %p1, %a, 0d0000000000000000; selp.f64 %d, 0d3FF0000000000000, %b, %p1;",
+        &[[2.0f64, 7.0], [-1.0, 7.0]],
+    );
     assert_eq!(got, [1.0, 7.0]);
 }
 
@@ -239,7 +267,8 @@ proptest! {
 
     #[test]
     fn half_precision(rows in vec([moderate(&F16), moderate(&F16), moderate(&F16)], 60)) {
-        let bodies: [(&str, fn(f64, f64, f64) -> f64); 7] = [
+        let bodies: [(&str, fn(f64, f64, f64) -> f64); 8] = [
+            ("fma.rn.relu.f16 %d, %a, %b, %c;", |a, b, c| (a * b + c).max(0.0)),
             ("add.f16 %d, %a, %b;", |a, b, _| a + b),
             ("sub.f16 %d, %a, %b;", |a, b, _| a - b),
             ("mul.f16 %d, %a, %b;", |a, b, _| a * b),

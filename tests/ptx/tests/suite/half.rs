@@ -20,7 +20,8 @@ impl Format {
         let bias = (1 << (exponent_bits - 1)) - 1;
         let scale = f64::from(1 << fraction_bits);
         let value = |bits: u32| {
-            let (exponent, fraction) = ((bits >> fraction_bits) as i32, f64::from(bits % (1 << fraction_bits)));
+            let (exponent, fraction) =
+                ((bits >> fraction_bits) as i32, f64::from(bits % (1 << fraction_bits)));
             if exponent == 0 {
                 fraction / scale * 2f64.powi(1 - bias)
             } else {

@@ -27,15 +27,33 @@ where
 
 /// Any value, the edges of the signed and unsigned ranges often.
 fn word32() -> impl Strategy<Value = u32> {
-    prop_oneof![any::<u32>(), 0u32..70, (0u32..70).prop_map(|n| n.wrapping_neg()), Just(1 << 31), Just(!(1 << 31))]
+    prop_oneof![
+        any::<u32>(),
+        0u32..70,
+        (0u32..70).prop_map(|n| n.wrapping_neg()),
+        Just(1 << 31),
+        Just(!(1 << 31))
+    ]
 }
 
 fn word64() -> impl Strategy<Value = u64> {
-    prop_oneof![any::<u64>(), 0u64..70, (0u64..70).prop_map(|n| n.wrapping_neg()), Just(1 << 63), Just(!(1 << 63))]
+    prop_oneof![
+        any::<u64>(),
+        0u64..70,
+        (0u64..70).prop_map(|n| n.wrapping_neg()),
+        Just(1 << 63),
+        Just(!(1 << 63))
+    ]
 }
 
 fn word16() -> impl Strategy<Value = u16> {
-    prop_oneof![any::<u16>(), 0u16..40, (0u16..40).prop_map(|n| n.wrapping_neg()), Just(1 << 15), Just(!(1 << 15))]
+    prop_oneof![
+        any::<u16>(),
+        0u16..40,
+        (0u16..40).prop_map(|n| n.wrapping_neg()),
+        Just(1 << 15),
+        Just(!(1 << 15))
+    ]
 }
 
 fn bit(word: u64, at: u32) -> u64 {
@@ -257,10 +275,12 @@ fn prmt_takes_any_four_of_eight_bytes() {
         .step_by(37)
         .map(|selector| [0x8352_f10a, 0x0794_e6b5u32.rotate_left(selector), selector])
         .collect();
-    check(&rows, &[(
-            "prmt.b32 %d, %a, %b, %c;",
-            |[a, b, c]| (0..4).map(|n| chosen(a, b, c >> (4 * n) & 15) << (8 * n)).sum::<u32>(),
-        )]);
+    check(
+        &rows,
+        &[("prmt.b32 %d, %a, %b, %c;", |[a, b, c]| {
+            (0..4).map(|n| chosen(a, b, c >> (4 * n) & 15) << (8 * n)).sum::<u32>()
+        })],
+    );
 }
 
 #[test]
@@ -329,7 +349,11 @@ fn every_comparison_with_every_combination() {
                     let third = (*c != 0) != (not == "!");
                     let first = combined(holds(*a, *b), third);
                     let second = combined(!holds(*a, *b), third);
-                    assert_eq!(got, u32::from(first) + 2 * u32::from(second), "{name} {word} {not} {a} {b} {c}");
+                    assert_eq!(
+                        got,
+                        u32::from(first) + 2 * u32::from(second),
+                        "{name} {word} {not} {a} {b} {c}"
+                    );
                 }
             }
         }
@@ -365,7 +389,10 @@ fn divisions_without_a_result() {
 fn predicates_are_values() {
     let rows: Vec<[u32; 2]> = vec![[0, 0], [0, 1], [1, 0], [1, 1]];
     let with = |body: &str| -> Vec<u32> {
-        eval(&format!("setp.ne.u32 %p1, %a, 0; setp.ne.u32 %p2, %b, 0; {body} selp.u32 %d, 1, 0, %p3;"), &rows)
+        eval(
+            &format!("setp.ne.u32 %p1, %a, 0; setp.ne.u32 %p2, %b, 0; {body} selp.u32 %d, 1, 0, %p3;"),
+            &rows,
+        )
     };
     assert_eq!(with("and.pred %p3, %p1, %p2;"), [0, 0, 0, 1]);
     assert_eq!(with("or.pred %p3, %p1, %p2;"), [0, 1, 1, 1]);
@@ -379,7 +406,8 @@ fn moves_pack_and_unpack() {
     let rows = [[0x1122_3344_5566_7788u64, 0x99aa_bbcc_ddee_ff00]];
     let swapped: Vec<u64> = eval("mov.b64 {%r1, %r2}, %a; mov.b64 %d, {%r2, %r1};", &rows);
     assert_eq!(swapped, [0x5566_7788_1122_3344]);
-    let quarters: Vec<u64> = eval("mov.b64 {%h1, %h2, %h3, %h4}, %b; mov.b64 %d, {%h4, %h1, %h3, %h2};", &rows);
+    let quarters: Vec<u64> =
+        eval("mov.b64 {%h1, %h2, %h3, %h4}, %b; mov.b64 %d, {%h4, %h1, %h3, %h2};", &rows);
     assert_eq!(quarters, [0xddee_bbcc_ff00_99aa]);
     let halves: Vec<u32> = eval("mov.b32 {%h1, %h2}, %a; mov.b32 %d, {%h2, %h1};", &[[0x1234_5678u32]]);
     assert_eq!(halves, [0x5678_1234]);

@@ -61,7 +61,10 @@ fn place_in_c(lane: usize, i: usize) -> (usize, usize) {
 fn packed(elements: usize, bits: usize, at: impl Fn(usize, usize) -> u32) -> Vec<u32> {
     let each = 32 / bits;
     let register = |lane, first| (0..each).map(|n| at(lane, first + n) << (n * bits)).sum();
-    (0..32).flat_map(|lane| (0..elements / each).map(move |r| (lane, r * each))).map(|(lane, f)| register(lane, f)).collect()
+    (0..32)
+        .flat_map(|lane| (0..elements / each).map(move |r| (lane, r * each)))
+        .map(|(lane, f)| register(lane, f))
+        .collect()
 }
 
 /// Sum over k of a[row][k] b[k][column], with what is added to it.
@@ -249,16 +252,25 @@ fn ldmatrix_gives_each_lane_its_part() {
             }
             let mut lab = Lab::new();
             let out = lab.room("out", 128 * count as usize);
-            lab.run(&with_matrices(&body), 1, 32, &[out]).unwrap_or_else(|fault| panic!("x{count}{trans}: {fault}"));
+            lab.run(&with_matrices(&body), 1, 32, &[out])
+                .unwrap_or_else(|fault| panic!("x{count}{trans}: {fault}"));
             let got: Vec<u32> = lab.read(out, 32 * count as usize);
             for lane in 0..32 {
                 for matrix in 0..count {
                     let (g, t) = (lane / 4, lane % 4);
                     let pair = [0, 1].map(|n| {
-                        if trans.is_empty() { element(matrix, g, 2 * t + n) } else { element(matrix, 2 * t + n, g) }
+                        if trans.is_empty() {
+                            element(matrix, g, 2 * t + n)
+                        } else {
+                            element(matrix, 2 * t + n, g)
+                        }
                     });
                     let expected = pair[1] << 16 | pair[0];
-                    assert_eq!(got[(lane * count + matrix) as usize], expected, "x{count}{trans} lane {lane} matrix {matrix}");
+                    assert_eq!(
+                        got[(lane * count + matrix) as usize],
+                        expected,
+                        "x{count}{trans} lane {lane} matrix {matrix}"
+                    );
                 }
             }
         }
@@ -293,7 +305,10 @@ fn movmatrix_transposes() {
     let out = lab.room("out", 128);
     lab.run(&module("sm_80", &entry("k", &["out"], text)), 1, 32, &[out]).unwrap();
     // Element (row, column) is row * 8 + column.
-    let expected: Vec<u32> = (0..32u32).map(|lane| (lane / 4, lane % 4)).map(|(g, t)| ((2 * t + 1) * 8 + g) << 16 | (2 * t * 8 + g)).collect();
+    let expected: Vec<u32> = (0..32u32)
+        .map(|lane| (lane / 4, lane % 4))
+        .map(|(g, t)| ((2 * t + 1) * 8 + g) << 16 | (2 * t * 8 + g))
+        .collect();
     assert_eq!(lab.read::<u32>(out, 32), expected);
 }
 

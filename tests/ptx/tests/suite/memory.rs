@@ -127,7 +127,10 @@ fn narrow_stores_leave_their_neighbours() {
     let mut lab = Lab::new();
     let out = lab.upload("out", &[0u8; 16]);
     lab.run(&ptx, 1, 1, &[out]).unwrap();
-    assert_eq!(lab.read::<u8>(out, 16), [0, 0xdd, 0, 0, 0xdd, 0xcc, 0, 0, 0x88, 0x77, 0x66, 0x55, 0, 0, 0, 0]);
+    assert_eq!(
+        lab.read::<u8>(out, 16),
+        [0, 0xdd, 0, 0, 0xdd, 0xcc, 0, 0, 0x88, 0x77, 0x66, 0x55, 0, 0, 0, 0]
+    );
 }
 
 #[test]
@@ -275,7 +278,8 @@ fn module_variables_persist() {
     let mut lab = Lab::new();
     let out = lab.room("out", 4);
     let parameters = out.to_le_bytes();
-    let launch = Launch { kernel: "k", grid: [1; 3], block: [1; 3], shared: 0, early: false, parameters: &parameters };
+    let launch =
+        Launch { kernel: "k", grid: [1; 3], block: [1; 3], shared: 0, early: false, parameters: &parameters };
     for expected in [5, 6, 7] {
         lab.machine.launch(&module, &launch).unwrap();
         assert_eq!(lab.read::<u32>(out, 1), [expected]);
@@ -317,7 +321,8 @@ fn parameters_of_a_struct() {
     77u32.put(&mut parameters);
     parameters.extend([0xcc; 12]);
     2.5f32.put(&mut parameters);
-    let launch = Launch { kernel: "k", grid: [1; 3], block: [1; 3], shared: 0, early: false, parameters: &parameters };
+    let launch =
+        Launch { kernel: "k", grid: [1; 3], block: [1; 3], shared: 0, early: false, parameters: &parameters };
     lab.machine.launch(&parse(&ptx), &launch).unwrap();
     assert_eq!(lab.read::<u32>(out, 8), [7, 9, 0, 0, -2i32 as u32, 0x1234, 77, 2.5f32.to_bits()]);
 }
@@ -347,14 +352,18 @@ fn several_parameters_have_their_own_alignment() {
     let mut parameters = vec![5, 0, 0, 0];
     6u32.put(&mut parameters);
     out.put(&mut parameters);
-    let launch = Launch { kernel: "k", grid: [1; 3], block: [1; 3], shared: 0, early: false, parameters: &parameters };
+    let launch =
+        Launch { kernel: "k", grid: [1; 3], block: [1; 3], shared: 0, early: false, parameters: &parameters };
     lab.machine.launch(&parse(&ptx), &launch).unwrap();
     assert_eq!(lab.read::<u32>(out, 2), [5, 6]);
 }
 
 #[test]
 fn a_module_has_several_kernels() {
-    let text = [entry("first", &["out"], "\tst.global.u32 [%out], 1;"), entry("second", &["out"], "\tst.global.u32 [%out], 2;")];
+    let text = [
+        entry("first", &["out"], "\tst.global.u32 [%out], 1;"),
+        entry("second", &["out"], "\tst.global.u32 [%out], 2;"),
+    ];
     let ptx = module("sm_90", &text.concat());
     assert_eq!(parse(&ptx).kernels(), ["first", "second"]);
     let mut lab = Lab::new();
@@ -383,9 +392,18 @@ fn an_allocation_of_many_gigabytes() {
     assert_eq!(crate::lab::traffic(&profile, "out").unique_written, 40 * 8);
     for i in 0..40u32 {
         let part = out + (u64::from(i) << 28);
-        assert_eq!((lab.read::<u32>(part, 1), lab.read::<u32>(part + (1 << 28) - 4, 1)), (vec![100 + i], vec![i]));
+        assert_eq!(
+            (lab.read::<u32>(part, 1), lab.read::<u32>(part + (1 << 28) - 4, 1)),
+            (vec![100 + i], vec![i])
+        );
     }
-    assert_fault(lab.run(&ptx, 1, 41, &[out]), FaultKind::OutOfBounds, &ptx, "st.global.u32 [%l1+0xFFFFFFC]", &["thread 40"]);
+    assert_fault(
+        lab.run(&ptx, 1, 41, &[out]),
+        FaultKind::OutOfBounds,
+        &ptx,
+        "st.global.u32 [%l1+0xFFFFFFC]",
+        &["thread 40"],
+    );
 }
 
 /// The host's own accesses.

@@ -181,7 +181,8 @@ fn a_write_after_reads_of_several_threads() {
     let ptx = text("");
     assert_fault(run(&ptx).map(|_| unreachable!()), Race, &ptx, "@%p3 st.shared.u32", &["shared"]);
     // Within one warp, where the same lane has read before and after the other.
-    let ptx = text("@%p2 ld.shared.u32 %r1, [words]; @%p3 ld.shared.u32 %r1, [words]; bar.warp.sync -1;").replace("%t, 40", "%t, 6");
+    let ptx = text("@%p2 ld.shared.u32 %r1, [words]; @%p3 ld.shared.u32 %r1, [words]; bar.warp.sync -1;")
+        .replace("%t, 40", "%t, 6");
     run(&ptx).unwrap();
     let ptx = ptx.replace(" bar.warp.sync -1;", "");
     assert_fault(run(&ptx).map(|_| unreachable!()), Race, &ptx, "@%p3 st.shared.u32", &["shared"]);

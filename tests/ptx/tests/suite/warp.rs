@@ -24,7 +24,8 @@ fn shuffles_of_every_mode_and_width() {
             let c = (32 - width) << 8 | if mode == "up" { 0 } else { 31 };
             for b in [0, 1, 3, 5, 16, 31] {
                 // With its lane's own distance in some lanes.
-                let rows: Vec<[u32; 3]> = (0..32).map(|lane| [1000 + lane, if b == 5 { lane * 7 } else { b }, c]).collect();
+                let rows: Vec<[u32; 3]> =
+                    (0..32).map(|lane| [1000 + lane, if b == 5 { lane * 7 } else { b }, c]).collect();
                 let body = format!(
                     "shfl.sync.{mode}.b32 %d|%p1, %a, %b, %c, 0xFFFFFFFF; selp.u32 %r1, 0, 4096, %p1; or.b32 %d, %d, %r1;"
                 );
@@ -138,7 +139,9 @@ fn reductions_over_a_warp() {
 /// Eight warps write, then all read what another warp wrote.
 #[test]
 fn a_barrier_joins_all_warps() {
-    for barrier in ["bar.sync 0", "barrier.sync 0", "barrier.sync.aligned 3", "bar.cta.sync 0", "bar.sync 1, 256"] {
+    for barrier in
+        ["bar.sync 0", "barrier.sync 0", "barrier.sync.aligned 3", "bar.cta.sync 0", "bar.sync 1, 256"]
+    {
         let ptx = kernel(
             &["out"],
             &format!(
@@ -157,7 +160,8 @@ fn a_barrier_joins_all_warps() {
         let mut lab = Lab::with_workers(2);
         let out = lab.room("out", 3 * 1024);
         lab.run(&ptx, 3, 256, &[out]).unwrap_or_else(|fault| panic!("{barrier}: {fault}"));
-        let expected: Vec<u32> = (0..3).flat_map(|block| (0..256).rev().map(move |t| block * 256 + t)).collect();
+        let expected: Vec<u32> =
+            (0..3).flat_map(|block| (0..256).rev().map(move |t| block * 256 + t)).collect();
         assert_eq!(lab.read::<u32>(out, 768), expected, "{barrier}");
     }
 }
