@@ -211,19 +211,21 @@ fn scopes_hide_names() {
     assert_eq!(got, [1051, 1052, 1003]);
 }
 
-/// What compilers say beside the instructions.
+/// What compilers say beside the instructions, here with the lines of the source.
 #[test]
 fn notes_of_the_compiler_change_nothing() {
-    let got: Vec<u32> = eval(
-        ".pragma \"nounroll\";
+    let body = "	.pragma \"nounroll\";
 	.loc 1 20 1
 	/* a comment
-	   of two lines */ mov.u32 %d, 4; // bra NOWHERE;
-	.loc 1 13 5, function_name $L__info_string0, inlined_at 1 20 1
-	$L__BB0_1: add.u32 %d, %d, %a;",
-        &[[3u32]],
-    );
-    assert_eq!(got, [7]);
+	   of two lines */ mov.u32 %r1, 4; // bra NOWHERE;
+	.loc 1 13 5
+	$L__BB0_1: add.u32 %r1, %r1, 3;
+	st.global.u32 [%out], %r1;";
+    let ptx = kernel(&["out"], body) + "\t.file\t1 \"k.cu\"\n";
+    let mut lab = Lab::new();
+    let out = lab.room("out", 4);
+    lab.run(&ptx, 1, 1, &[out]).unwrap_or_else(|fault| panic!("line {}: {fault}", fault.line));
+    assert_eq!(lab.read::<u32>(out, 1), [7]);
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Planted bugs of all kinds but shared-memory races: each is found at its line, and the corrected kernel runs.
 
-use ptx_interpreter::FaultKind::{self, Divergence, Misaligned, OutOfBounds, Race, Uninitialised, Unknown};
-use ptx_interpreter::{Fault, Launch, Module};
+use ptx_interpreter::FaultKind::{Divergence, Misaligned, OutOfBounds, Race, Uninitialised};
+use ptx_interpreter::{Fault, Launch};
 
 use crate::lab::{Lab, assert_fault, entry, kernel, line_of, module, parse};
 

@@ -81,6 +81,8 @@ proptest! {
         check(&rows, &[
             ("add.u32 %d, %a, %b;", |[a, b, _]| a.wrapping_add(b)),
             ("add.s32 %d, %a, -7;", |[a, ..]| a.wrapping_sub(7)),
+            ("add.sat.s32 %d, %a, %b;", |[a, b, _]| (a as i32).saturating_add(b as i32) as u32),
+            ("sub.sat.s32 %d, %a, %b;", |[a, b, _]| (a as i32).saturating_sub(b as i32) as u32),
             ("sub.s32 %d, %a, %b;", |[a, b, _]| a.wrapping_sub(b)),
             ("mul.lo.u32 %d, %a, %b;", |[a, b, _]| a.wrapping_mul(b)),
             ("mul.lo.s32 %d, %a, %b;", |[a, b, _]| (a as i32).wrapping_mul(b as i32) as u32),

@@ -76,14 +76,6 @@ pub fn kernel(pointers: &[&str], body: &str) -> String {
 /// The parsed text; panics with the fault.
 #[track_caller]
 pub fn parse(ptx: &str) -> Module {
-    if let Some(dir) = std::env::var_os("PTX_DUMP") {
-        use std::hash::{DefaultHasher, Hash, Hasher};
-        let mut hash = DefaultHasher::new();
-        ptx.hash(&mut hash);
-        let name = std::thread::current().name().unwrap_or("x").replace("::", "-");
-        let path = std::path::Path::new(&dir).join(format!("{name}-{:016x}.ptx", hash.finish()));
-        std::fs::write(path, ptx).unwrap();
-    }
     Module::parse(ptx).unwrap_or_else(|fault| panic!("line {}: {fault}\n{ptx}", fault.line))
 }
 

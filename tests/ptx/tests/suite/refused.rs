@@ -81,7 +81,7 @@ fn unknown_text_is_named_with_its_line() {
         "mma.sync.aligned.m16n8k16.row.col.satfinite.s32.s8.s8.s32 {%r5, %r6, %r7, %r8}, {%r5, %r6}, {%r5}, {%r5, %r6, %r7, %r8};",
         "min.xorsign.abs.f32 %f1, %f2, %f3;",
         "atom.global.add.noftz.f16 %h1, [%out], %h2;",
-        "add.sat.s32 %r1, %r2, %r3;",
+        "add.sat.u32 %r1, %r2, %r3;",
         "wgmma.fence.sync.aligned;",
         "mbarrier.init.shared.b64 [%r1], 1;",
         "bra NOWHERE;",
