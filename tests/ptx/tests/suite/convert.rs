@@ -29,9 +29,12 @@ fn check<I: Plain + std::fmt::Debug, O: Plain + PartialEq + std::fmt::Debug>(
     }
 }
 
+/// What a rounding mode does.
+type Rounds = fn(f32) -> f32;
+
 #[test]
 fn floats_to_integers_round_and_saturate() {
-    let ways: [(&str, fn(f32) -> f32); 4] =
+    let ways: [(&str, Rounds); 4] =
         [("rni", f32::round_ties_even), ("rzi", f32::trunc), ("rmi", f32::floor), ("rpi", f32::ceil)];
     for (way, round) in ways {
         // Rust's `as` clamps, and PTX does.

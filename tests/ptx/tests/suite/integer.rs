@@ -86,12 +86,12 @@ proptest! {
             ("sub.s32 %d, %a, %b;", |[a, b, _]| a.wrapping_sub(b)),
             ("mul.lo.u32 %d, %a, %b;", |[a, b, _]| a.wrapping_mul(b)),
             ("mul.lo.s32 %d, %a, %b;", |[a, b, _]| (a as i32).wrapping_mul(b as i32) as u32),
-            ("mul.hi.u32 %d, %a, %b;", |[a, b, _]| (u64::from(a) * u64::from(b) >> 32) as u32),
-            ("mul.hi.s32 %d, %a, %b;", |[a, b, _]| (i64::from(a as i32) * i64::from(b as i32) >> 32) as u32),
+            ("mul.hi.u32 %d, %a, %b;", |[a, b, _]| ((u64::from(a) * u64::from(b)) >> 32) as u32),
+            ("mul.hi.s32 %d, %a, %b;", |[a, b, _]| ((i64::from(a as i32) * i64::from(b as i32)) >> 32) as u32),
             ("mad.lo.s32 %d, %a, %b, %c;", |[a, b, c]| a.wrapping_mul(b).wrapping_add(c)),
-            ("mad.hi.u32 %d, %a, %b, %c;", |[a, b, c]| ((u64::from(a) * u64::from(b) >> 32) as u32).wrapping_add(c)),
+            ("mad.hi.u32 %d, %a, %b, %c;", |[a, b, c]| (((u64::from(a) * u64::from(b)) >> 32) as u32).wrapping_add(c)),
             ("mad.hi.s32 %d, %a, %b, %c;",
-                |[a, b, c]| ((i64::from(a as i32) * i64::from(b as i32) >> 32) as u32).wrapping_add(c)),
+                |[a, b, c]| (((i64::from(a as i32) * i64::from(b as i32)) >> 32) as u32).wrapping_add(c)),
             ("mul24.lo.u32 %d, %a, %b;", |[a, b, _]| (a & 0xff_ffff).wrapping_mul(b & 0xff_ffff)),
             ("mul24.lo.s32 %d, %a, %b;",
                 |[a, b, _]| ((a as i32) << 8 >> 8).wrapping_mul((b as i32) << 8 >> 8) as u32),
@@ -178,8 +178,8 @@ proptest! {
             ("add.s64 %d, %a, %b;", |[a, b, _]| a.wrapping_add(b)),
             ("sub.s64 %d, %a, %b;", |[a, b, _]| a.wrapping_sub(b)),
             ("mul.lo.s64 %d, %a, %b;", |[a, b, _]| a.wrapping_mul(b)),
-            ("mul.hi.u64 %d, %a, %b;", |[a, b, _]| (u128::from(a) * u128::from(b) >> 64) as u64),
-            ("mul.hi.s64 %d, %a, %b;", |[a, b, _]| (i128::from(a as i64) * i128::from(b as i64) >> 64) as u64),
+            ("mul.hi.u64 %d, %a, %b;", |[a, b, _]| ((u128::from(a) * u128::from(b)) >> 64) as u64),
+            ("mul.hi.s64 %d, %a, %b;", |[a, b, _]| ((i128::from(a as i64) * i128::from(b as i64)) >> 64) as u64),
             ("mad.lo.s64 %d, %a, %b, %c;", |[a, b, c]| a.wrapping_mul(b).wrapping_add(c)),
             ("or.b64 %b, %b, 1; div.u64 %d, %a, %b;", |[a, b, _]| a / (b | 1)),
             ("or.b64 %b, %b, 1; rem.u64 %d, %a, %b;", |[a, b, _]| a % (b | 1)),
@@ -232,7 +232,7 @@ proptest! {
             ("add.s16 %d, %a, %b;", |[a, b, _]| a.wrapping_add(b)),
             ("sub.s16 %d, %a, %b;", |[a, b, _]| a.wrapping_sub(b)),
             ("mul.lo.s16 %d, %a, %b;", |[a, b, _]| a.wrapping_mul(b)),
-            ("mul.hi.s16 %d, %a, %b;", |[a, b, _]| (i32::from(a as i16) * i32::from(b as i16) >> 16) as u16),
+            ("mul.hi.s16 %d, %a, %b;", |[a, b, _]| ((i32::from(a as i16) * i32::from(b as i16)) >> 16) as u16),
             ("mad.lo.s16 %d, %a, %b, %c;", |[a, b, c]| a.wrapping_mul(b).wrapping_add(c)),
             ("or.b16 %b, %b, 1; div.u16 %d, %a, %b;", |[a, b, _]| a / (b | 1)),
             ("or.b16 %b, %b, 1; rem.u16 %d, %a, %b;", |[a, b, _]| a % (b | 1)),
@@ -311,9 +311,12 @@ fn prmt_modes() {
 /// `%d` has bit 0 for the first predicate and bit 1 for the second.
 const BOTH: &str = "selp.u32 %r1, 1, 0, %p1; selp.u32 %r2, 2, 0, %p2; or.b32 %d, %r1, %r2;";
 
+type Compare = fn(u32, u32) -> bool;
+type Combine = fn(bool, bool) -> bool;
+
 #[test]
 fn every_comparison_with_every_combination() {
-    let compare: [(&str, fn(u32, u32) -> bool); 14] = [
+    let compare: [(&str, Compare); 14] = [
         ("eq.s32", |a, b| a == b),
         ("ne.u32", |a, b| a != b),
         ("eq.b32", |a, b| a == b),
@@ -329,8 +332,7 @@ fn every_comparison_with_every_combination() {
         ("hi.u32", |a, b| a > b),
         ("hs.u32", |a, b| a >= b),
     ];
-    let combine: [(&str, fn(bool, bool) -> bool); 3] =
-        [("and", |x, y| x & y), ("or", |x, y| x | y), ("xor", |x, y| x ^ y)];
+    let combine: [(&str, Combine); 3] = [("and", |x, y| x & y), ("or", |x, y| x | y), ("xor", |x, y| x ^ y)];
     let edges = [0, 1, 0x7fff_ffff, 0x8000_0000, u32::MAX];
     let rows: Vec<[u32; 3]> =
         edges.into_iter().flat_map(|a| edges.into_iter().flat_map(move |b| [[a, b, 0], [a, b, 1]])).collect();

@@ -288,7 +288,7 @@ fn ldmatrix_rows_may_be_the_same() {
     let fault = lab.run(&with_matrices(body), 1, 32, &[out]).unwrap_err();
     assert_eq!(fault.kind, ptx_interpreter::FaultKind::Uninitialised, "{fault}");
     lab.run(&with_matrices(&body.replace("+16", "")), 1, 32, &[out]).unwrap();
-    let row: Vec<u32> = (0..32u32).map(|lane| (2 * (lane % 4) + 1) << 16 | 2 * (lane % 4)).collect();
+    let row: Vec<u32> = (0..32u32).map(|lane| ((2 * (lane % 4) + 1) << 16) | (2 * (lane % 4))).collect();
     assert_eq!(lab.read::<u32>(out, 32), row);
 }
 

@@ -32,7 +32,7 @@ fn shuffles_of_every_mode_and_width() {
                 let got: Vec<u32> = eval(&body, &rows);
                 for (lane, [_, b, c]) in rows.iter().enumerate() {
                     let (from, inside) = source(mode, lane as u32, *b, *c);
-                    let expected = 1000 + from | if inside { 0 } else { 4096 };
+                    let expected = (1000 + from) | if inside { 0 } else { 4096 };
                     assert_eq!(got[lane], expected, "{mode} width {width} lane {lane} b {b}");
                 }
             }
