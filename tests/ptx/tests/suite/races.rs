@@ -180,6 +180,9 @@ fn a_write_after_reads_of_several_threads() {
     run(&text("bar.sync 0;")).unwrap();
     let ptx = text("");
     assert_fault(run(&ptx).map(|_| unreachable!()), Race, &ptx, "@%p3 st.shared.u32", &["shared"]);
+    // The writer's own warp has met: that says nothing of the other.
+    let ptx = text("bar.warp.sync -1;");
+    assert_fault(run(&ptx).map(|_| unreachable!()), Race, &ptx, "@%p3 st.shared.u32", &["shared"]);
     // Within one warp, where the same lane has read before and after the other.
     let ptx = text("@%p2 ld.shared.u32 %r1, [words]; @%p3 ld.shared.u32 %r1, [words]; bar.warp.sync -1;")
         .replace("%t, 40", "%t, 6");
