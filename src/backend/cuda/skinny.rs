@@ -32,8 +32,8 @@ struct Shape {
 impl Shape {
     fn of(rows: u32) -> Shape {
         match rows {
-            ..=16 => Shape { tokens: 16, stages: 4 },
-            ..=32 => Shape { tokens: 32, stages: 4 },
+            0..=16 => Shape { tokens: 16, stages: 4 },
+            17..=32 => Shape { tokens: 32, stages: 4 },
             _ => Shape { tokens: 64, stages: 3 },
         }
     }

@@ -12,6 +12,26 @@ use super::{attention, elementwise, gemm, gemv, skinny};
 use crate::model::ModelSpec;
 use crate::workload::Stage;
 
+/// Which kernels run a linear stage.
+enum Family {
+    Gemv,
+    Skinny,
+    Gemm,
+}
+
+impl Family {
+    /// By the number of token rows.
+    fn of(rows: u32) -> Family {
+        if rows <= gemv::MOST_ROWS {
+            Family::Gemv
+        } else if rows <= skinny::MOST_ROWS {
+            Family::Skinny
+        } else {
+            Family::Gemm
+        }
+    }
+}
+
 /// What one pass feeds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Pass {
@@ -85,10 +105,10 @@ impl Step<'_> {
             .into_iter()
             .filter_map(|stage| {
                 let (kind, args) = step.linear_args(pass, stage, 0)?;
-                Some(match args.rows {
-                    ..=gemv::MOST_ROWS => gemv::workspace(gpu, kind, &args),
-                    ..=skinny::MOST_ROWS => skinny::workspace(gpu, kind, &args),
-                    _ => gemm::workspace(gpu, kind, &args),
+                Some(match Family::of(args.rows) {
+                    Family::Gemv => gemv::workspace(gpu, kind, &args),
+                    Family::Skinny => skinny::workspace(gpu, kind, &args),
+                    Family::Gemm => gemm::workspace(gpu, kind, &args),
                 })
             })
             .fold(attended, Workspace::larger)
@@ -141,11 +161,11 @@ impl Step<'_> {
     /// of its own: recomputing the norm in every tile would cost more than it saves.
     fn linear(&self, pass: Pass, stage: Stage, layer: usize) -> Vec<Launch> {
         let Some((kind, mut args)) = self.linear_args(pass, stage, layer) else { return Vec::new() };
-        match args.rows {
-            ..=gemv::MOST_ROWS => vec![gemv::launch(self.gpu, kind, args)],
-            ..=skinny::MOST_ROWS => vec![skinny::launch(self.gpu, kind, args)],
-            _ if args.norm == 0 => vec![gemm::launch(self.gpu, kind, args)],
-            _ => {
+        match Family::of(args.rows) {
+            Family::Gemv => vec![gemv::launch(self.gpu, kind, args)],
+            Family::Skinny => vec![skinny::launch(self.gpu, kind, args)],
+            Family::Gemm if args.norm == 0 => vec![gemm::launch(self.gpu, kind, args)],
+            Family::Gemm => {
                 let norm = elementwise::rms_norm(
                     args.rows,
                     elementwise::RmsNormArgs {
