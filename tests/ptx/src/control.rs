@@ -132,6 +132,18 @@ fn meet(mut a: usize, mut b: usize, dominator: &[usize], rank: &[usize]) -> usiz
     a
 }
 
+/// Whether nothing happens from here on but the thread's end.
+fn only_exits(ops: &[Op], mut at: usize) -> bool {
+    for _ in 0..ops.len() {
+        match ops.get(at).map(|op| (&op.code, is_unconditional(op))) {
+            Some((Code::Exit, true)) | None => return true,
+            Some((Code::Branch { target }, true)) => at = *target as usize,
+            _ => return false,
+        }
+    }
+    false
+}
+
 impl Flow {
     /// Analyses a kernel.
     pub fn of(ops: &[Op]) -> Flow {
@@ -152,8 +164,13 @@ impl Flow {
                 quits[index] |= ends;
             }
         }
+        // A thread that returns early jumps to the same `ret` as all others end with: it does not wait there.
+        let meet = |block: usize| {
+            let at = first(dominator[block]);
+            if only_exits(ops, at as usize) { ops.len() as u32 } else { at }
+        };
         Flow {
-            meets: of[..ops.len()].iter().map(|&block| first(dominator[block])).collect(),
+            meets: of[..ops.len()].iter().map(|&block| meet(block)).collect(),
             quits: of[..ops.len()].iter().map(|&block| quits[block]).collect(),
         }
     }

@@ -45,8 +45,11 @@ impl Flight {
     pub fn step(&mut self, op: &Op, uses: &[Slot]) {
         let uses = &uses[op.uses.0 as usize..op.uses.1 as usize];
         if op.renames {
-            let newest = uses[1..].iter().map(|&slot| *self.load_of(slot)).max().unwrap_or(0);
-            *self.load_of(uses[0]) = newest;
+            // Predicates are not in the list.
+            if let Some((&to, from)) = uses.split_first() {
+                let newest = from.iter().map(|&slot| *self.load_of(slot)).max().unwrap_or(0);
+                *self.load_of(to) = newest;
+            }
             return;
         }
         let newest = uses.iter().map(|&slot| *self.load_of(slot)).max().unwrap_or(0);
