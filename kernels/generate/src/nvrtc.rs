@@ -7,10 +7,7 @@ use std::ptr;
 use anyhow::{Context, Result, bail, ensure};
 use libloading::{Library, Symbol};
 
-use crate::source::{Source, Target, options};
-
-/// Version that the sources are compiled with, as in requirements.txt. NVRTC itself tells the first two numbers.
-pub const VERSION: &str = "12.0.140";
+use crate::source::{COMPILER, Source, Target, options};
 
 type Program = *mut c_void;
 type Strings = *const *const c_char;
@@ -30,7 +27,7 @@ impl Nvrtc {
     /// Loads the library.
     ///
     /// # Errors
-    /// It cannot be loaded, or is not of [`VERSION`].
+    /// It cannot be loaded, or is not of [`COMPILER`].
     pub fn load(path: &Path) -> Result<Nvrtc> {
         // SAFETY: the file is NVIDIA's, its hash was checked when it was installed; its initialisers only set up
         // its own state.
@@ -44,8 +41,8 @@ impl Nvrtc {
             version(&mut major, &mut minor)
         };
         ensure!(
-            code == 0 && VERSION.starts_with(&format!("{major}.{minor}.")),
-            "{}: NVRTC {major}.{minor} instead of {VERSION}",
+            code == 0 && COMPILER.starts_with(&format!("{major}.{minor}.")),
+            "{}: NVRTC {major}.{minor} instead of {COMPILER}",
             path.display()
         );
         Ok(nvrtc)

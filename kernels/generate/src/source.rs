@@ -8,6 +8,10 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 use sha2::{Digest, Sha256};
 
+/// Version of NVRTC that the sources are compiled with, as in requirements.txt. NVRTC itself tells the first two
+/// numbers.
+pub const COMPILER: &str = "12.0.140";
+
 /// What a PTX file is compiled for, and the GPUs whose machine code ptxas makes of it.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Target {
@@ -80,7 +84,7 @@ impl Source {
             hasher.update((part.len() as u64).to_le_bytes());
             hasher.update(part);
         };
-        add(crate::nvrtc::VERSION);
+        add(COMPILER);
         options(target).iter().for_each(|option| add(option));
         add(&self.name);
         add(&self.text);
