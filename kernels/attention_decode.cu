@@ -288,9 +288,12 @@ template <class S> __device__ __forceinline__ void read_cache(const Attention &p
                 mma_scores(scores[tile][step], a[1], q[tile][c].z, q[tile][c].w);
             }
         }
-        // The registers are free again: the next chunk's loads are under way during the rest of this one.
+        // The registers are free again: the next chunk's loads are under way during the rest of this one. The branch
+        // keeps ptxas from sinking them below the softmax.
         keys_at += stride * S::head_dim;
-        keys.load(keys_at, position + stride + g, place.limit);
+        if (position + stride < place.limit) {
+            keys.load(keys_at, position + stride + g, place.limit);
+        }
 
         u32 weights[S::tiles][S::steps][2];
 #pragma unroll
@@ -299,7 +302,9 @@ template <class S> __device__ __forceinline__ void read_cache(const Attention &p
         }
         sums.weigh(values, weights);
         values_at += stride * S::head_dim;
-        values.load(values_at, position + stride + 2 * t, place.limit);
+        if (position + stride < place.limit) {
+            values.load(values_at, position + stride + 2 * t, place.limit);
+        }
     }
     sums.publish(shared, warp * place.queries, place.queries);
     __syncthreads();

@@ -171,9 +171,9 @@ extern "C" __global__ void __launch_bounds__(THREADS, 4) peak_f32(const __grid_c
         c[i] = from[i * 32];
     }
 #pragma unroll 1
-    for (u32 round = 0; round < p.rounds; round += 8) {
+    for (u32 round = 0; round < p.rounds; round += 32) {
 #pragma unroll
-        for (u32 i = 0; i < 8 * 16; i++) {
+        for (u32 i = 0; i < 32 * 16; i++) {
             c[i % 16] = fmaf(c[i % 16], a, b);
         }
     }

@@ -32,7 +32,8 @@ __device__ __forceinline__ float sqrt_fast(float x) {
 __device__ __forceinline__ u32 two_normals(const Fill &p, u64 i) {
     u64 bits = mix(p.state + (i + 1) * 0x9e3779b97f4a7c15ull);
     float uniform = ((float)(u32)(bits >> 32) + 0.5f) * 2.3283064365386963e-10f;                // 2^-32
-    float radius = p.deviation * sqrt_fast(-1.3862943611198906f * log2_fast(uniform));         // -2 ln 2
+    // Rounded, `uniform` can be 1, and the approximate logarithm is then not sure to be 0 or less.
+    float radius = p.deviation * sqrt_fast(fmaxf(-1.3862943611198906f * log2_fast(uniform), 0.0f));  // -2 ln 2
     float sin, cos;
     sin_cos_fast((float)(int)(u32)bits * 1.4629180792671596e-9f, &sin, &cos);                   // 2 pi / 2^32
     u32 pair = to_bf16x2(p.mean + radius * cos, p.mean + radius * sin);

@@ -60,34 +60,56 @@ __device__ __forceinline__ void take_tile(const Linear &p, Next &next, u32 tile,
     next.left = (int)(p.k - in_line);
 }
 
-__device__ __forceinline__ void copy_weights(u32 slice, const Next &next) {
-    u32 to = slice + threadIdx.x % 32 * 16;
+// Weights, and the norm's, which other blocks on this multiprocessor read as well.
+template <bool normed, u32 T> __device__ __forceinline__ void copy_weights(u32 slice, const Next &next) {
+    u32 lane = threadIdx.x % 32, to = slice + lane * 16;
 #pragma unroll
     for (int i = 0; i < 2; i++) {
         copy16_async(to + i * 512, next.a + i * 32, i * 32 < next.left_a ? 16 : 0);
         copy16_async(to + i * 512 + 1024, next.b + i * 32, i * 32 < next.left_b ? 16 : 0);
     }
+    if (normed && lane < 8) {
+        copy16_async_cached(to + Ring<normed, T>::norm, next.norm, 0 < next.left ? 16 : 0);
+    }
 }
 
-// Tokens and norm, which other blocks on this multiprocessor read as well.
-template <bool normed, u32 T> __device__ __forceinline__ void copy_inputs(u32 slice, const Next &next) {
-    using Ring = Ring<normed, T>;
-    u32 lane = threadIdx.x % 32;
-    if (T > 1) {
+// A lane's part of the tokens of a slice: pieces of 16 bytes, at `to`, `to` + 512. One token is 128 bytes.
+template <u32 T> struct Tokens {
+    static constexpr int pieces = T == 1 ? 1 : 2;
+
+    static __device__ __forceinline__ bool has_part() { return T > 1 || threadIdx.x % 32 < 8; }
+
+    static __device__ __forceinline__ void copy(u32 slice_tokens, const Next &next) {
+        if (has_part()) {
 #pragma unroll
-        for (int i = 0; i < 2; i++) {
-            copy16_async_cached(slice + Ring::x + i * 512 + lane * 16, next.x + i * 32, i * 32 < next.left_x ? 16 : 0);
+            for (int i = 0; i < pieces; i++) {
+                u32 to = slice_tokens + i * 512 + threadIdx.x % 32 * 16;
+                copy16_async_cached(to, next.x + i * 32, i * 32 < next.left_x ? 16 : 0);
+            }
         }
     }
-    if (lane < 8) {
-        if (T == 1) {
-            copy16_async_cached(slice + Ring::x + lane * 16, next.x, 0 < next.left_x ? 16 : 0);
-        }
-        if (normed) {
-            copy16_async_cached(slice + Ring::norm + lane * 16, next.norm, 0 < next.left ? 16 : 0);
+
+    uint4 at[pieces];
+
+    __device__ __forceinline__ void load(const Next &next, bool there) {
+#pragma unroll
+        for (int i = 0; i < pieces; i++) {
+            at[i] = make_uint4(0, 0, 0, 0);
+            if (there && has_part() && i * 32 < next.left_x) {
+                at[i] = load16(next.x + i * 32);
+            }
         }
     }
-}
+
+    __device__ __forceinline__ void store(u32 slice_tokens) const {
+        if (has_part()) {
+#pragma unroll
+            for (int i = 0; i < pieces; i++) {
+                store16_shared(slice_tokens + i * 512 + threadIdx.x % 32 * 16, at[i]);
+            }
+        }
+    }
+};
 
 template <Stage stage, u32 T>
 __device__ __forceinline__ void advance(const Linear &p, Next &next, u32 tiles, u32 slices) {
@@ -165,18 +187,24 @@ template <Stage stage, u32 T> __device__ __forceinline__ void product(const Line
             store16_shared(ring + i * Ring::bytes + Ring::x + 128 + lane * 16, make_uint4(0, 0, 0, 0));
         }
         if (next.tile < tiles) {
-            copy_weights(ring + i * Ring::bytes, next);
+            copy_weights<normed, T>(ring + i * Ring::bytes, next);
             advance<stage, T>(p, next, tiles, slices);
         }
+        copy_commit();
     }
     wait_for_inputs();
+    // The first tokens come by way of registers: copied behind all these weights, they would wait for them.
+    Tokens<T> tokens[Ring::depth];
 #pragma unroll
     for (u32 i = 0; i < Ring::depth; i++) {
+        tokens[i].load(inputs, inputs.tile < tiles);
         if (inputs.tile < tiles) {
-            copy_inputs<normed, T>(ring + i * Ring::bytes, inputs);
             advance<stage, T>(p, inputs, tiles, slices);
         }
-        copy_commit();
+    }
+#pragma unroll
+    for (u32 i = 0; i < Ring::depth; i++) {
+        tokens[i].store(ring + i * Ring::bytes + Ring::x);
     }
 
     u64 best = 0;
@@ -189,8 +217,8 @@ template <Stage stage, u32 T> __device__ __forceinline__ void product(const Line
             multiply<normed, T>(sums, slice);
             __syncwarp();
             if (next.tile < tiles) {
-                copy_weights(slice, next);
-                copy_inputs<normed, T>(slice, next);
+                copy_weights<normed, T>(slice, next);
+                Tokens<T>::copy(slice + Ring::x, next);
                 advance<stage, T>(p, next, tiles, slices);
             }
             copy_commit();

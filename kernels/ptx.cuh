@@ -89,7 +89,7 @@ __device__ __forceinline__ uint4 load16_once(const void *from, bool valid) {
     uint4 v = make_uint4(0, 0, 0, 0);
     asm volatile("{ .reg .pred valid; setp.ne.u32 valid, %5, 0; "
                  "@valid ld.global.L1::no_allocate.L2::128B.v4.u32 {%0, %1, %2, %3}, [%4]; }"
-                 : "+r"(v.x), "+r"(v.y), "+r"(v.z), "+r"(v.w) : "l"(from), "r"((u32)valid));
+                 : "+r"(v.x), "+r"(v.y), "+r"(v.z), "+r"(v.w) : "l"(from), "r"((u32)valid) : "memory");
     return v;
 }
 
@@ -186,25 +186,18 @@ __device__ __forceinline__ void let_next_start() {
 #endif
 }
 
-// Orders what this thread did before and does after, as seen by the whole device. (__threadfence() is the sequentially
-// consistent fence, which costs more and is not needed.)
-__device__ __forceinline__ void fence_device() { asm volatile("fence.acq_rel.gpu;" ::: "memory"); }
-
 // Whether this block is the last of `blocks` to arrive at `counter`, which is zero before the first arrives and
 // again after the last: what all of them wrote to global memory before is then visible to this one. Every thread
 // of the block takes part.
 __device__ __forceinline__ bool last_to_arrive(u32 *counter, u32 blocks) {
+    // The barriers put the whole block's accesses before and after the atomic, which releases and acquires them. A
+    // fence in every thread would also wait for all copies under way.
     __shared__ u32 arrived;
-    fence_device();
     __syncthreads();
     if (threadIdx.x == 0) {
         asm volatile("atom.acq_rel.gpu.global.inc.u32 %0, [%1], %2;"
                      : "=r"(arrived) : "l"(counter), "r"(blocks - 1) : "memory");
     }
     __syncthreads();
-    bool last = arrived == blocks - 1;
-    if (last) {
-        fence_device();
-    }
-    return last;
+    return arrived == blocks - 1;
 }

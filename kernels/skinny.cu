@@ -73,6 +73,30 @@ template <u32 N> __device__ __forceinline__ void copy_tokens(const Linear &p, u3
     }
 }
 
+// The same by way of registers.
+template <u32 N> struct Tokens {
+    uint4 at[N / 16];
+
+    __device__ __forceinline__ void load(const Linear &p, u32 step, bool there) {
+        u32 k = step * STEP + threadIdx.x % 8 * 8;
+#pragma unroll
+        for (u32 i = 0; i < N / 16; i++) {
+            u32 token = threadIdx.x / 8 + i * 16;
+            at[i] = make_uint4(0, 0, 0, 0);
+            if (there && k < p.k && token < p.rows) {
+                at[i] = load16(p.x + (u64)token * p.x_stride + k);
+            }
+        }
+    }
+
+    __device__ __forceinline__ void store(u32 stage_memory) const {
+#pragma unroll
+        for (u32 i = 0; i < N / 16; i++) {
+            store16_shared(stage_memory + WEIGHT_BYTES + own_chunk() + i * 16 * ROW_BYTES, at[i]);
+        }
+    }
+};
+
 // Of one warp: products [m][n][], m the two tiles of its rows, n eight tokens each, as mma leaves them, and squares
 // of its quarter of k. Lane (g, t) has those of tokens 8 n + g, and of every fourth pair of k.
 template <u32 N> struct Sums {
@@ -242,14 +266,18 @@ template <Stage stage, u32 N> __device__ __forceinline__ void product(const Line
             copy_weights<stage, N>(p, copies, next_step, base + i * Shape<N>::stage_bytes);
             advance();
         }
+        copy_commit();
     }
     wait_for_inputs();
+    // The first tokens come by way of registers: copied behind all these weights, they would wait for them.
+    Tokens<N> tokens[stages - 1];
 #pragma unroll
     for (u32 i = 0; i < stages - 1; i++) {
-        if (begin + i < end) {
-            copy_tokens<N>(p, (step + i) % steps, base + i * Shape<N>::stage_bytes);
-        }
-        copy_commit();
+        tokens[i].load(p, (step + i) % steps, begin + i < end);
+    }
+#pragma unroll
+    for (u32 i = 0; i < stages - 1; i++) {
+        tokens[i].store(base + i * Shape<N>::stage_bytes);
     }
 
     u64 best[N / 16] = {};

@@ -88,8 +88,6 @@ __device__ __forceinline__ void add_eight(u16 *to, uint4 old, const float v[8]) 
     store16(to, eight_to_bf16(sum));
 }
 
-__device__ __forceinline__ void add_eight(u16 *to, const float v[8]) { add_eight(to, load16(to), v); }
-
 // Order of floats as order of integers, the lower index winning among equals; never 0.
 __device__ __forceinline__ u64 ranked(float value, u32 index) {
     u32 bits = __float_as_uint(value);
@@ -137,7 +135,7 @@ __device__ __forceinline__ void finish(const Linear &p, u32 tile, u32 token, con
         if (row_a < p.q_width + p.kv_width) {
 #pragma unroll
             for (u32 i = 0; i < 8; i += 2) {
-                uint4 two = load16(p.turns + element + i);
+                uint4 two = *(const uint4 *)(p.turns + element + i);
                 rotate((u64)two.y << 32 | two.x, position, a[i], b[i], &low[i], &high[i]);
                 rotate((u64)two.w << 32 | two.z, position, a[i + 1], b[i + 1], &low[i + 1], &high[i + 1]);
             }
@@ -165,9 +163,14 @@ __device__ __forceinline__ void finish(const Linear &p, u32 tile, u32 token, con
         store16(to, eight_to_bf16(low));
         store16(to + p.head_dim / 2, eight_to_bf16(high));
     } else if (stage == RESIDUAL) {
-        add_eight(p.y + (u64)token * p.n + row_a, a);
+        u16 *to = p.y + (u64)token * p.n + row_a;
+        uint4 old_a = load16(to), old_b = make_uint4(0, 0, 0, 0);
         if (row_b < p.n) {
-            add_eight(p.y + (u64)token * p.n + row_b, b);
+            old_b = load16(to + 8);  // before the first store, so that both are under way at once
+        }
+        add_eight(to, old_a, a);
+        if (row_b < p.n) {
+            add_eight(to + 8, old_b, b);
         }
     } else if (stage == GATE_UP) {
         float gated[8];

@@ -182,8 +182,8 @@ fn ordinary_units_do_the_operations_they_are_charged_with() {
     for (at, got) in gpu.download::<f32>(out, 8 * 8 * 16 * 32).into_iter().enumerate() {
         let (lane, chain, warp) = (at % 32, at / 32 % 16, at / 32 / 16 % 8);
         let of = |register: usize| values[(warp * 24 + register) * 32 + lane];
-        // Eleven rounds are asked for; it does them eight at a time.
-        let expected = (0..16).fold(of(chain), |c, _| c.mul_add(of(16), of(17)));
+        // Eleven rounds are asked for; it does them 32 at a time.
+        let expected = (0..32).fold(of(chain), |c, _| c.mul_add(of(16), of(17)));
         assert_eq!(got, expected, "{at}");
     }
 }

@@ -97,7 +97,8 @@ impl DecodeShape {
             let rest = waves.fract();
             let waves = waves.floor() + if rest > 0.0 { 0.7 + 0.3 * rest } else { 0.0 };
             let merging = if splits > 1 { 1.0 + f64::from(self.queries) / 8.0 } else { 0.0 };
-            waves * (f64::from(chunks.div_ceil(splits)) + 2.0 + merging) + 0.06 * f64::from(splits)
+            waves * (f64::from(chunks.div_ceil(splits).next_multiple_of(self.warps)) + 2.0 + merging)
+                + 0.06 * f64::from(splits)
         };
         (1..=most).min_by(|&a, &b| time(a).total_cmp(&time(b))).unwrap_or(1)
     }

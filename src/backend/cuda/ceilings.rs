@@ -127,7 +127,7 @@ pub fn peak(
         (DType::Int8, false) => ("ceilings", "peak_int8", 2, 2 * MMA),
         (DType::Fp8, false) => return None,
     };
-    let rounds = if dtype == DType::F32 { rounds.next_multiple_of(8) } else { rounds };
+    let rounds = if dtype == DType::F32 { rounds.next_multiple_of(32) } else { rounds };
     let blocks = gpu.multiprocessors * per_multiprocessor;
     let args = PeakArgs { operands, out, rounds, reserved: 0 };
     let flops = f64::from(blocks) * f64::from(rounds) * f64::from(operations);
