@@ -60,6 +60,12 @@ pub trait Driver {
 
     /// Launches a kernel after those launched before.
     ///
+    /// What the kernels rely on: [`Launch::shared`] may be more than the 48 KB that a kernel has without asking
+    /// (`MAX_DYNAMIC_SHARED_SIZE_BYTES`); all kernels of a pass are given the same shared-memory carve-out, since a
+    /// multiprocessor drains before it changes; a launch that is not [`Launch::early`] starts after all before it,
+    /// and one that is may only follow kernels whose outputs it waits for itself: weights are read without waiting,
+    /// so after they were written the device is synchronised once.
+    ///
     /// # Errors
     /// The kernel cannot be launched, or the device failed.
     fn launch(&mut self, launch: &Launch) -> Result<()>;
