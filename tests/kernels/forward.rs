@@ -1,47 +1,59 @@
 //! Whole models through the suite: the golden checkpoints with the logits that transformers computes, and every
 //! stage of odd random models, as `llmroof verify` checks them.
 
-use std::path::Path;
+use std::env;
+use std::path::{Path, PathBuf};
 
 use llmroof::backend::Session;
+use llmroof::backend::cuda::driver::Driver;
 use llmroof::checkpoint::Checkpoint;
 use llmroof::measure::verify::{Extent, Row, check_checkpoint, check_kernels, worst};
 use llmroof::model::DType;
 
-use crate::gpu::{a100, h100};
-use crate::session::InterpretedSession;
+use crate::gpu::{InterpretedGpu, a100, h100};
+use crate::session::SuiteSession;
 
-/// The golden folders, prefill and twelve decode steps each, on the PTX that this GPU would load.
-fn golden(gpu: fn() -> llmroof::backend::cuda::driver::Gpu) {
-    for folder in ["golden/tiny-gqa-hd128", "golden/tiny-tied-hd64"] {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests").join(folder);
-        let checkpoint = Checkpoint::open(&folder).unwrap();
-        let mut session = InterpretedSession::open(gpu());
+/// The golden folders, a prompt and twelve decode steps each, on a fresh GPU.
+pub fn golden<D: Driver>(gpu: impl Fn() -> D) {
+    for name in ["tiny-gqa-hd128", "tiny-tied-hd64"] {
+        let checkpoint = Checkpoint::open(&golden_folder().join(name)).unwrap();
+        let mut session = SuiteSession::open(gpu());
         let rows = check_checkpoint(&mut session, &checkpoint, 1, DType::Bf16).unwrap();
         assert_eq!(rows.len(), 13);
         assert!(rows.iter().all(|row| row.bound == 0.05));
-        assert!(rows.iter().all(Row::passed), "{}: {:?}", folder.display(), worst(&rows));
-        println!("{}: {:?}", folder.display(), worst(&rows));
+        assert!(rows.iter().all(Row::passed), "{name}: {:?}", worst(&rows));
+        println!("{name}: {:?}", worst(&rows));
     }
+}
+
+/// Where the checkpoints are, also for a test binary that was carried to another machine and runs in a checkout.
+fn golden_folder() -> PathBuf {
+    let built_at = Path::new(env!("CARGO_MANIFEST_DIR")).to_owned();
+    let root = if built_at.is_dir() { built_at } else { env::current_dir().unwrap() };
+    root.join("tests/golden")
+}
+
+/// Every stage of random models against the reference stage.
+pub fn odd_models<D: Driver>(gpu: D) {
+    let mut session = SuiteSession::open(gpu);
+    let rows = check_kernels(&mut session, 7, DType::Bf16, Extent::Full).unwrap();
+    assert!(rows.iter().all(Row::passed), "{:?}", worst(&rows));
+    assert!(rows.iter().all(|row| row.rows > 0));
+    println!("{}: {:?}", session.device().name, worst(&rows));
 }
 
 #[test]
 fn golden_checkpoints_on_sm_80() {
-    golden(a100);
+    golden(|| InterpretedGpu::new(a100()));
 }
 
 #[test]
 fn golden_checkpoints_on_sm_90() {
-    golden(h100);
+    golden(|| InterpretedGpu::new(h100()));
 }
 
 #[test]
 fn every_stage_of_odd_models() {
-    for gpu in [a100(), h100()] {
-        let mut session = InterpretedSession::open(gpu);
-        let rows = check_kernels(&mut session, 7, DType::Bf16, Extent::Full).unwrap();
-        assert!(rows.iter().all(Row::passed), "{:?}", worst(&rows));
-        assert!(rows.iter().all(|row| row.rows > 0));
-        println!("{}: {:?}", session.device().name, worst(&rows));
-    }
+    odd_models(InterpretedGpu::new(a100()));
+    odd_models(InterpretedGpu::new(h100()));
 }

@@ -4,6 +4,8 @@
 
 mod attention;
 mod ceilings;
+#[path = "../support/device.rs"]
+mod device;
 mod elementwise;
 mod fill;
 mod forward;
@@ -14,6 +16,7 @@ mod gpu;
 mod ledger;
 mod linear;
 mod numbers;
+mod on_gpu;
 mod reference;
 mod session;
 mod skinny;

@@ -1,6 +1,6 @@
-//! The suite on the interpreter as a session, so that the checks of `llmroof verify` run on it.
+//! The suite on the interpreter, or on a GPU, as a session, so that the checks of `llmroof verify` run on it.
 
-use llmroof::backend::cuda::driver::Gpu;
+use llmroof::backend::cuda::driver::Driver;
 use llmroof::backend::cuda::suite::Suite;
 use llmroof::backend::weights::WeightSource;
 use llmroof::backend::{DeviceInfo, Execution, Probe, Probed, Residency, Session, Setup, StageOutput, Work};
@@ -8,16 +8,15 @@ use llmroof::error::{Failure, Result};
 use llmroof::model::{DType, ModelSpec};
 use llmroof::units::Bytes;
 
-use crate::gpu::InterpretedGpu;
-
-/// A session whose kernels are interpreted. It computes, but has no clock.
-pub struct InterpretedSession {
+/// A session that computes, but has no clock.
+pub struct SuiteSession<D: Driver> {
     info: DeviceInfo,
-    pub suite: Suite<InterpretedGpu>,
+    suite: Suite<D>,
 }
 
-impl InterpretedSession {
-    pub fn open(gpu: Gpu) -> Self {
+impl<D: Driver> SuiteSession<D> {
+    pub fn open(driver: D) -> Self {
+        let gpu = driver.gpu();
         let info = DeviceInfo {
             kind: "cuda",
             name: gpu.name.clone(),
@@ -26,15 +25,15 @@ impl InterpretedSession {
             cache: Some(Bytes(gpu.l2 as f64)),
             detail: String::new(),
         };
-        InterpretedSession { info, suite: Suite::new(InterpretedGpu::new(gpu)) }
+        SuiteSession { info, suite: Suite::new(driver) }
     }
 }
 
 fn no_clock() -> Failure {
-    Failure::input("the interpreter has no clock")
+    Failure::input("this session has no clock")
 }
 
-impl Session for InterpretedSession {
+impl<D: Driver> Session for SuiteSession<D> {
     fn device(&self) -> &DeviceInfo {
         &self.info
     }
@@ -50,7 +49,7 @@ impl Session for InterpretedSession {
     }
 
     fn supports(&self, model: &ModelSpec, activations: DType) -> Result<()> {
-        Suite::<InterpretedGpu>::supports(model, activations)
+        Suite::<D>::supports(model, activations)
     }
 
     fn available_memory(&self) -> Bytes {
@@ -82,7 +81,6 @@ impl Session for InterpretedSession {
     }
 
     fn forward(&mut self, tokens: &[Vec<u32>], trace: bool) -> Result<Vec<StageOutput>> {
-        self.suite.driver_mut().profiles.clear();
         self.suite.forward(tokens, trace)
     }
 }

@@ -1,0 +1,62 @@
+//! The same checks on a GPU, where there is one: `cargo test --test kernels on_gpu -- --ignored`, and again under
+//! compute-sanitizer. Both are the same launches of the same PTX, so GPU and interpreter must agree.
+
+use llmroof::backend::Residency;
+use llmroof::backend::cuda::driver::Driver;
+use llmroof::backend::cuda::suite::Suite;
+use llmroof::backend::weights::RandomWeights;
+use llmroof::model::DType;
+
+use crate::device::DeviceGpu;
+use crate::forward::{golden, odd_models};
+use crate::gpu::InterpretedGpu;
+use crate::ledger::odd_model;
+
+#[test]
+#[ignore = "needs an NVIDIA GPU"]
+fn golden_checkpoints() {
+    golden(|| DeviceGpu::open().unwrap());
+}
+
+#[test]
+#[ignore = "needs an NVIDIA GPU"]
+fn every_stage_of_odd_models() {
+    odd_models(DeviceGpu::open().unwrap());
+}
+
+#[test]
+#[ignore = "needs an NVIDIA GPU"]
+fn gpu_and_interpreter_agree() {
+    let device = DeviceGpu::open().unwrap();
+    let interpreted = InterpretedGpu::new(device.gpu().clone());
+    let (mut device, mut interpreted) = (Suite::new(device), Suite::new(interpreted));
+    let model = odd_model(128, 6, 2);
+    let residency = Residency { model: model.clone(), layers: 2, activations: DType::Bf16, copies: 1 };
+    let weights = RandomWeights::new(3, &model);
+    device.load(&residency, &weights).unwrap();
+    interpreted.load(&residency, &weights).unwrap();
+    for batch in [1, 5, 20, 70] {
+        device.begin(batch, 64).unwrap();
+        interpreted.begin(batch, 64).unwrap();
+        for tokens in [7, 1, 1] {
+            let fed: Vec<Vec<u32>> =
+                (0..batch).map(|s| (0..tokens).map(|t| (s * 31 + t * 7) % model.vocab).collect()).collect();
+            let (on, off) = (device.forward(&fed, true).unwrap(), interpreted.forward(&fed, true).unwrap());
+            assert_eq!(on.len(), off.len());
+            for (on, off) in on.iter().zip(&off) {
+                let error = crate::numbers::relative_error(
+                    &on.values.iter().map(|&x| f64::from(x)).collect::<Vec<_>>(),
+                    &off.values.iter().map(|&x| f64::from(x)).collect::<Vec<_>>(),
+                );
+                // The order of additions and the approximate functions differ; through two layers of bf16 that
+                // grows to some thousandths.
+                assert!(
+                    error < 1e-2,
+                    "{:?} {} at batch {batch}, {tokens} tokens: {error}",
+                    on.stage,
+                    on.layer
+                );
+            }
+        }
+    }
+}
