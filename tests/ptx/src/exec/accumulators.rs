@@ -1,4 +1,5 @@
-//! Registers that a warp's matrix units write in the background, and what may touch them when.
+//! Registers that a warp's matrix units write in the background, and what may touch them when. A `mov` counts like any
+//! other instruction, as PTX has it, though a compiler may leave it out.
 
 use crate::FaultKind;
 use crate::op::{Code, Op, Slot};
