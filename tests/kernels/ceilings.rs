@@ -189,18 +189,47 @@ fn ordinary_units_do_the_operations_they_are_charged_with() {
 }
 
 #[test]
-fn hopper_takes_its_own_instructions_and_fp8() {
+fn hopper_multiplies_out_of_shared_memory() {
+    const ROUNDS: usize = 3;
+    const BLOCKS: usize = 2;
     for dtype in [DType::Bf16, DType::F16, DType::Int8, DType::Fp8] {
-        let (launch, flops) = peak(&h100(), dtype, 0, 10, 0).unwrap();
-        assert_eq!((launch.source, launch.grid), ("hopper", [132, 1, 1]));
-        let image = llmroof::backend::cuda::image::image("hopper", (9, 0)).unwrap();
-        let ptx = image.ptx().unwrap();
-        let kernel = ptx.split(&format!(".entry {}(", launch.kernel)).nth(1).unwrap();
-        let kernel = kernel.split(".entry").next().unwrap();
-        // Each instruction multiplies 64 x 256 by 32 bytes, of both warpgroups in every round.
-        let columns = 32.0 / dtype.bytes();
-        let instructions = kernel.matches("wgmma.mma_async").count() as f64;
-        assert_eq!(flops.0, 132.0 * 10.0 * 2.0 * instructions * 2.0 * 64.0 * 256.0 * columns, "{dtype}");
+        let mut gpu = small(h100());
+        let bytes = operands(dtype);
+        let from = gpu.upload(&bytes, "operands");
+        let count = BLOCKS * 2 * 64 * 256;
+        let out = gpu.allocate(4 * count as u64, "out").unwrap();
+        let (launch, flops) = peak(gpu.gpu(), dtype, from, ROUNDS as u32, out).unwrap();
+        assert_eq!((launch.source, launch.grid), ("hopper", [BLOCKS as u32, 1, 1]));
+        gpu.launch(&launch).unwrap();
+        let profile = &gpu.profiles[0].1;
+        assert_eq!(profile.matrix.executed as f64, flops.0, "{dtype}");
+        assert_eq!(profile.matrix.effective as f64, flops.0, "{dtype}");
+
+        // Rows of 128 bytes: 64 of each warpgroup's left factor, then 256 of the right one, which all share.
+        let values = values(dtype, &bytes);
+        let columns = values.len() / (2 * 64 + 256);
+        let row = |row: usize| &values[row * columns..][..columns];
+        let got: Vec<f64> = match dtype {
+            DType::Int8 => gpu.download::<i32>(out, count).into_iter().map(f64::from).collect(),
+            _ => gpu.download::<f32>(out, count).into_iter().map(f64::from).collect(),
+        };
+        for (at, got) in got.iter().enumerate() {
+            let (column, left) = (at % 256, at / 256 % 128);
+            // A round goes over the columns four times.
+            let product: f64 = row(left).iter().zip(row(128 + column)).map(|(a, b)| a * b).sum();
+            let expected = 4.0 * ROUNDS as f64 * product;
+            assert!(
+                (got - expected).abs() <= 1e-4 * expected.abs().max(1.0),
+                "{dtype} {at}: {got} {expected}"
+            );
+        }
+    }
+}
+
+#[test]
+fn every_gpu_gets_the_instructions_it_has() {
+    for dtype in [DType::Bf16, DType::F16, DType::Int8, DType::Fp8] {
+        assert_eq!(peak(&h100(), dtype, 0, 8, 0).unwrap().0.source, "hopper", "{dtype}");
     }
     assert_eq!(peak(&h100(), DType::F32, 0, 8, 0).unwrap().0.source, "ceilings");
     assert_eq!(peak(&a100(), DType::Fp8, 0, 8, 0), None);

@@ -50,14 +50,17 @@ struct Held {
     warps: u32,
 }
 
+/// Name and source: the peaks of `ceilings.cu` and `hopper.cu` have the same names.
+type Kernel = (&'static str, &'static str);
+
 /// Runs every kernel that has a launch on this GPU, on shapes large enough to fill its pipelines.
-fn run_all(gpu: fn() -> Gpu) -> BTreeMap<&'static str, Row> {
+fn run_all(gpu: fn() -> Gpu) -> BTreeMap<Kernel, Row> {
     let mut rows = BTreeMap::new();
     let mut run = |machine: &mut InterpretedGpu, launch: Launch| {
         machine.profiles.clear();
         machine.launch(&launch).unwrap();
         let profile = machine.profiles.pop().unwrap().1;
-        rows.entry(launch.kernel).or_insert(Row { launch, profile });
+        rows.entry((launch.kernel, launch.source)).or_insert(Row { launch, profile });
     };
     for stage in LinearStage::ALL {
         for (count, family) in [(1, 0), (8, 0), (16, 1), (32, 1), (64, 1), (256, 2)] {
@@ -136,10 +139,12 @@ fn run_all(gpu: fn() -> Gpu) -> BTreeMap<&'static str, Row> {
     run(&mut machine, ceilings::read_cache(&on, from, 2 * bytes, 0).0);
     for dtype in [DType::F32, DType::F16, DType::Bf16, DType::Int8, DType::Fp8] {
         let operands = machine.upload(&ceilings::operands(dtype), "operands");
-        // Hopper's matrix units are asked for by name, so that both columns have the same kernels.
-        let on = Gpu { capability: (8, 0), ..on.clone() };
-        if let Some((launch, _)) = ceilings::peak(&on, dtype, operands, 8, 0) {
-            run(&mut machine, launch);
+        // A Hopper has kernels of its own for this and can run the others.
+        for capability in [(8, 0), on.capability] {
+            let on = Gpu { capability, multiprocessors: 2, ..on.clone() };
+            if let Some((launch, _)) = ceilings::peak(&on, dtype, operands, 2, 0) {
+                run(&mut machine, launch);
+            }
         }
     }
     rows
@@ -263,7 +268,11 @@ fn held(launch: &Launch, on: &str, resources: &BTreeMap<(String, String), (u32, 
 }
 
 /// What a kernel computes, on what tile, and what it moves.
-fn about(kernel: &str) -> [&'static str; 3] {
+fn about((kernel, source): Kernel) -> [&'static str; 3] {
+    if source == "hopper" {
+        let tile = "2 warpgroups x 64 rows x 256 columns";
+        return ["products from shared memory (wgmma)", tile, "its operands, once a block"];
+    }
     let computes = match kernel {
         k if k.contains("qkv") => "norm, q/k/v, rotation, cache append",
         k if k.contains("residual") => "out_proj or down, residual add",
@@ -346,34 +355,43 @@ fn the_table_of_the_readme_is_true() {
          |---|---|---|---|---:|---:|---:|---:|---:|---:|---:|\n",
     );
     let mut seen = Vec::new();
-    for (kernel, row) in &on_a100 {
-        let other = &on_h100[kernel];
-        let (a, h) = (held(&row.launch, "sm_80", &resources), held(&other.launch, "sm_90", &resources));
-        let pair = |a: String, h: String| if a == h { a } else { format!("{a} / {h}") };
+    for (&key, other) in &on_h100 {
+        let (kernel, source) = key;
+        // Only an H100 has the kernels of `hopper.cu`.
+        let hopper = source == "hopper";
+        let row = on_a100.get(&key).unwrap_or(other);
+        let a = (!hopper).then(|| held(&row.launch, "sm_80", &resources));
+        let h = held(&other.launch, if hopper { "sm_90a" } else { "sm_90" }, &resources);
+        let pair = |show: &dyn Fn(&Row, &Held) -> String| {
+            let h = show(other, &h);
+            match a.as_ref().map(|a| show(row, a)) {
+                None => format!("- / {h}"),
+                Some(a) if a == h => a,
+                Some(a) => format!("{a} / {h}"),
+            }
+        };
         let in_flight = |row: &Row, held: &Held| row.profile.in_flight * u64::from(held.warps);
-        let flying = [in_flight(row, &a), in_flight(other, &h)];
         let again = |of: Option<f64>| of.map_or("-".to_owned(), |x| format!("{x:.2}"));
-        let [computes, tile, moves] = about(kernel);
+        let [computes, tile, moves] = about(key);
         writeln!(
             table,
-            "| `{kernel}` | {computes} | {tile} | {moves} | {} | {} | {} | {} | {} | {} | {} |",
+            "| `{kernel}`{} | {computes} | {tile} | {moves} | {} | {} | {} | {} | {} | {} | {} |",
+            if hopper { " (`hopper.cu`)" } else { "" },
             row.launch.threads,
-            pair(a.registers.to_string(), h.registers.to_string()),
-            pair(
-                format!("{:.1}", f64::from(a.shared) / 1024.0),
-                format!("{:.1}", f64::from(h.shared) / 1024.0)
-            ),
-            pair(format!("{} ({})", a.blocks, a.warps), format!("{} ({})", h.blocks, h.warps)),
-            pair((flying[0] / 1024).to_string(), (flying[1] / 1024).to_string()),
+            pair(&|_, held| held.registers.to_string()),
+            pair(&|_, held| format!("{:.1}", f64::from(held.shared) / 1024.0)),
+            pair(&|_, held| format!("{} ({})", held.blocks, held.warps)),
+            pair(&|row, held| (in_flight(row, held) / 1024).to_string()),
             again(row.read_again(&STREAMED)),
             again(row.read_again(&[]).filter(|_| !kernel.starts_with("peak"))),
         )
         .unwrap();
-        seen.push(kernel.to_string());
+        seen.push((kernel.to_owned(), if hopper { "sm_90a" } else { "sm_80" }.to_owned()));
 
         // The targets that decide whether a kernel can reach the roof at all.
         assert_eq!((row.profile.local_bytes, other.profile.local_bytes), (0, 0), "{kernel}: local memory");
         if ["gemv", "skinny", "attention_decode"].iter().any(|family| kernel.starts_with(family)) {
+            let flying = [in_flight(row, a.as_ref().unwrap()), in_flight(other, &h)];
             assert!(flying[0] >= 16 << 10, "{kernel}: {} bytes in flight on sm_80", flying[0]);
             assert!(flying[1] >= 32 << 10, "{kernel}: {} bytes in flight on sm_90", flying[1]);
             assert!(row.read_again(&STREAMED).unwrap() <= 1.02, "{kernel} reads again");
@@ -384,11 +402,8 @@ fn the_table_of_the_readme_is_true() {
             }
         }
     }
-    let missing: Vec<_> = resources
-        .keys()
-        .filter(|(kernel, on)| on == "sm_80" && !seen.contains(kernel))
-        .map(|(kernel, _)| kernel)
-        .collect();
+    let first = |on: &str| on == "sm_80" || on == "sm_90a";
+    let missing: Vec<_> = resources.keys().filter(|key| first(&key.1) && !seen.contains(key)).collect();
     assert!(missing.is_empty(), "kernels without a row: {missing:?}");
 
     let path = root().join("kernels/README.md");

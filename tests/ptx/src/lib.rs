@@ -13,6 +13,8 @@
 //! - The lanes of a warp part at a branch and meet at its immediate post-dominator. A warp-wide instruction whose lanes
 //!   are not all there by then is a fault, also where a device might wait for them.
 //! - Barriers, `bar.warp.sync` of all lanes, and `cp.async` waits order shared memory; flags in it do not.
+//! - Matrix instructions of warpgroups (`wgmma`) compute when they are executed; until they are waited for, nothing may
+//!   touch their registers or write what they read. What they read of shared memory is checked but not counted.
 //! - Global memory is checked for bounds and for what was written, not for races between blocks.
 //! - Approximate functions are exact to rounding. Sums of matrix instructions are exact in float64, then rounded once.
 //!   Float atomics of several host threads come in any order.
@@ -78,7 +80,8 @@ pub enum FaultKind {
     Misaligned,
     /// A read of bytes that nothing wrote.
     Uninitialised,
-    /// Two threads' accesses to the same shared memory, at least one a write, with no barrier between them.
+    /// Two threads' accesses to the same shared memory, at least one a write, with no barrier between them; or an
+    /// access to what a `wgmma` in the background uses, with no fence before it or no wait behind it.
     Race,
     /// A barrier that not all threads reach, or lanes missing at a warp-wide instruction.
     Divergence,

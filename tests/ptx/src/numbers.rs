@@ -108,6 +108,18 @@ pub fn f16(bits: u16) -> f32 {
     f32::from_bits(value.to_bits() | sign)
 }
 
+/// The value of e4m3 bits, which have no infinities and one NaN of each sign.
+#[inline(always)]
+pub fn e4m3(bits: u8) -> f32 {
+    let mantissa = f32::from(bits & 7);
+    let magnitude = match bits >> 3 & 15 {
+        15 if bits & 7 == 7 => f32::NAN,
+        0 => mantissa * 2f32.powi(-9),
+        exponent => (8.0 + mantissa) * 2f32.powi(i32::from(exponent) - 10),
+    };
+    if bits >> 7 == 1 { -magnitude } else { magnitude }
+}
+
 /// Subnormals to zero of the same sign.
 #[inline(always)]
 pub fn flush(x: f32) -> f32 {

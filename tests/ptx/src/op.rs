@@ -121,6 +121,7 @@ pub enum Element {
     F16,
     S8,
     U8,
+    E4m3,
 }
 
 /// A matrix instruction with 16 rows and 8 columns.
@@ -137,6 +138,39 @@ pub struct Mma {
     pub c: Vec<u32>,
     /// Index of the mark on its line.
     pub mark: Option<usize>,
+}
+
+/// A `wgmma.mma_async` with both operands in shared memory: 64 rows, one register for two columns.
+#[derive(Debug)]
+pub struct Wgmma {
+    pub n: usize,
+    pub a_type: Element,
+    pub b_type: Element,
+    /// Accumulators.
+    pub d: Vec<u32>,
+    /// Wide registers with the matrices' descriptors.
+    pub a: u32,
+    pub b: u32,
+    /// Predicate: whether what the accumulators hold is added.
+    pub adds: u32,
+    /// Whether the product is subtracted: one of the immediate scales is -1.
+    pub negative: bool,
+    /// Index of the mark on its line.
+    pub mark: Option<usize>,
+}
+
+impl Wgmma {
+    /// Bytes of a row that one instruction takes.
+    pub const ROW_BYTES: usize = 32;
+
+    /// Columns of `a`.
+    pub fn k(&self) -> usize {
+        if matches!(self.a_type, Element::Bf16 | Element::F16) {
+            Self::ROW_BYTES / 2
+        } else {
+            Self::ROW_BYTES
+        }
+    }
 }
 
 /// `ldmatrix` and `stmatrix`: one register for each 8x8 matrix.
@@ -196,6 +230,15 @@ pub enum Code {
     /// Waits until at most this many groups are pending; `None`: for everything, committed or not.
     WaitCopies(Option<u32>),
     Mma(Box<Mma>),
+    Wgmma(Box<Wgmma>),
+    /// `wgmma.fence`.
+    WgmmaFence,
+    /// `wgmma.commit_group`.
+    WgmmaCommit,
+    /// `wgmma.wait_group`: waits until at most this many groups are pending.
+    WgmmaWait(u32),
+    /// `fence.proxy.async`.
+    ProxyFence,
     MatrixAccess(Box<MatrixAccess>),
     /// `movmatrix`: transposes 8x8.
     MoveMatrix {
@@ -280,6 +323,10 @@ impl Code {
                 .chain(copy.source_bytes.as_ref().map(word))
                 .collect(),
             Code::Mma(mma) => [&mma.d, &mma.a, &mma.b, &mma.c].into_iter().flatten().map(word).collect(),
+            Code::Wgmma(wgmma) => {
+                let descriptors = [wgmma.a, wgmma.b].map(|slot| Slot { class: Class::Wide, slot });
+                wgmma.d.iter().map(word).chain(descriptors).collect()
+            }
             Code::MatrixAccess(access) => {
                 access.registers.iter().map(word).chain([access.address.base]).collect()
             }
@@ -300,6 +347,10 @@ impl Code {
         matches!(
             self,
             Code::Mma(_)
+                | Code::Wgmma(_)
+                | Code::WgmmaFence
+                | Code::WgmmaCommit
+                | Code::WgmmaWait(_)
                 | Code::MatrixAccess(_)
                 | Code::MoveMatrix { .. }
                 | Code::Shuffle { .. }
@@ -365,6 +416,8 @@ pub struct Kernel {
     /// Places of shared variables; the last one is dynamic shared memory, its size that of the launch.
     pub shared_rooms: Vec<Room>,
     pub local_bytes: u64,
+    /// Whether it has `wgmma` instructions.
+    pub warpgroups: bool,
     /// See [`Op::uses`]; the destination of an operation that renames comes first.
     pub uses: Vec<Slot>,
 }

@@ -3,9 +3,13 @@
 //! Time counts barriers. `known[w][u]` is the time up to which all accesses of warp `u` come before what warp `w` does
 //! now. Two accesses race if one is a write and neither is known to the other.
 
+mod proxy;
+
 use crate::FaultKind;
 use crate::parse::ast::Room;
 use crate::trouble::{Checked, trouble};
+pub use proxy::CHUNK;
+use proxy::Proxy;
 
 const NOBODY: u16 = 0x8000;
 const PENDING: u16 = 0x4000;
@@ -58,11 +62,13 @@ pub struct Shared {
     pub time: u32,
     /// Up to here everything is known to everyone.
     settled: u32,
+    /// For kernels whose matrix units read shared memory themselves.
+    proxy: Option<Proxy>,
 }
 
 impl Shared {
     /// As a block finds it: nothing written. The last room has `dynamic` bytes.
-    pub fn reset(&mut self, rooms: &[Room], dynamic: u32, warps: usize) {
+    pub fn reset(&mut self, rooms: &[Room], dynamic: u32, warps: usize, warpgroups: bool) {
         self.rooms = rooms.to_vec();
         if let Some(last) = self.rooms.last_mut() {
             last.bytes = u64::from(dynamic);
@@ -77,6 +83,7 @@ impl Shared {
         self.known.resize(warps, [0; 32]);
         self.time = 1;
         self.settled = 0;
+        self.proxy = warpgroups.then(|| Proxy::new(bytes, warps));
     }
 
     /// A warp arrives at a barrier: what it hands to those who wait there.
@@ -295,19 +302,22 @@ impl Shared {
     pub fn write(&mut self, who: Who, address: u64, width: u32) -> Checked<usize> {
         let at = self.bounds(who, address, width)?;
         self.visit(at, width as usize, |shared, cell, at| shared.check_write(cell, who, at, 0))?;
-        Ok(at)
+        self.proxy.as_mut().map_or(Ok(at), |proxy| proxy.write(who, at, width as usize).map(|()| at))
     }
 
     /// As [`Shared::write`], but nobody may touch it until [`Shared::arrive`].
     pub fn write_pending(&mut self, who: Who, address: u64, width: u32) -> Checked<usize> {
         let at = self.bounds(who, address, width)?;
         self.visit(at, width as usize, |shared, cell, at| shared.check_write(cell, who, at, PENDING))?;
-        Ok(at)
+        self.proxy.as_mut().map_or(Ok(at), |proxy| proxy.write(who, at, width as usize).map(|()| at))
     }
 
-    /// A pending copy is there, and counts as written now by who made it.
-    pub fn arrive(&mut self, at: usize, width: u32) -> Checked {
+    /// A pending copy is there, and counts as written now by the thread that made it.
+    pub fn arrive(&mut self, thread: u16, at: usize, width: u32) -> Checked {
         let time = self.time;
+        if let Some(proxy) = &mut self.proxy {
+            proxy.wrote(thread, at, width as usize);
+        }
         self.visit(at, width as usize, |_, cell, _| {
             Ok(Cell { written: time, writer: cell.writer & !PENDING, ..cell })
         })

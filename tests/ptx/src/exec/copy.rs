@@ -92,7 +92,8 @@ impl Worker<'_> {
                 if done {
                     copy.mask &= !(1 << lane);
                     warp.flight.copied(u64::from(copy.reads[lane]));
-                    self.shared.arrive(copy.to[lane] as usize, copy.bytes)?;
+                    let thread = (warp.index * 32 + lane) as u16;
+                    self.shared.arrive(thread, copy.to[lane] as usize, copy.bytes)?;
                 }
             }
         }

@@ -149,10 +149,14 @@ impl Worker<'_> {
                 out[index]
             };
         }
-        let executed = 2 * 16 * 8 * mma.k as u64;
-        let mark = mma.mark.map(|mark| &mut self.counters.by_mark[mark]);
+        self.count_matrix(mma.mark, 16 * 8 * mma.k as u64, effective);
+    }
+
+    /// Counts multiply-adds: all of an instruction, and those whose factors are both not zero.
+    pub(super) fn count_matrix(&mut self, mark: Option<usize>, executed: u64, effective: u64) {
+        let mark = mark.map(|mark| &mut self.counters.by_mark[mark]);
         for work in std::iter::once(&mut self.counters.matrix).chain(mark) {
-            work.executed += executed;
+            work.executed += 2 * executed;
             work.effective += 2 * effective;
         }
     }

@@ -1,5 +1,6 @@
 //! Executes a block: its warps in turn, each until it waits or ends.
 
+mod accumulators;
 mod atomic;
 mod barrier;
 mod copy;
@@ -10,6 +11,7 @@ mod matrix;
 mod memory;
 mod start;
 mod warp;
+mod wgmma;
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -21,9 +23,11 @@ use crate::registers::{Class, Registers};
 use crate::shared::Shared;
 use crate::trouble::{Checked, lanes, trouble};
 use crate::{Fault, FaultKind};
+use accumulators::Accumulators;
 use barrier::Barriers;
 use copy::Copies;
 use flight::Flight;
+use wgmma::Warpgroups;
 
 /// Instructions that a warp executes before the next one gets its turn: waiting loops end even so.
 const TURN: u64 = 1 << 16;
@@ -78,6 +82,7 @@ pub struct Warp {
     steps: u64,
     copies: Copies,
     flight: Flight,
+    accumulators: Accumulators,
     local: Vec<u8>,
     local_defined: Vec<bool>,
 }
@@ -108,6 +113,7 @@ pub struct Worker<'a> {
     pub counters: Counters,
     shared: Shared,
     barriers: Barriers,
+    warpgroups: Warpgroups,
     block: [u32; 3],
     block_index: u64,
     /// The allocation that was found last.
@@ -129,6 +135,7 @@ impl<'a> Worker<'a> {
             counters: Counters::new(shape.memory.allocations.len(), shape.marks),
             shared: Shared::default(),
             barriers: Barriers::default(),
+            warpgroups: Warpgroups::default(),
             block: [0; 3],
             block_index: 0,
             recent: 0,
@@ -142,8 +149,9 @@ impl<'a> Worker<'a> {
         self.block = [(index % x) as u32, (index / x % y) as u32, (index / x / y) as u32];
         self.block_index = index;
         let kernel = self.shape.kernel;
-        self.shared.reset(&kernel.shared_rooms, self.shape.shared, warps.len());
+        self.shared.reset(&kernel.shared_rooms, self.shape.shared, warps.len(), kernel.warpgroups);
         self.barriers = Barriers::default();
+        self.warpgroups = Warpgroups::new(warps.len());
         for warp in warps.iter_mut() {
             self.start(warp);
         }
@@ -170,7 +178,7 @@ impl<'a> Worker<'a> {
             let trouble = trouble::<()>(FaultKind::Divergence, stuck.alive.trailing_zeros() as usize, what);
             return trouble.map_err(|trouble| self.fault(stuck, at, &trouble));
         }
-        Ok(())
+        self.whole_warpgroups(warps)
     }
 
     fn fault(&self, warp: &Warp, at: u32, trouble: &crate::trouble::Trouble) -> Fault {
@@ -200,7 +208,8 @@ impl<'a> Worker<'a> {
 
     /// Runs a warp until it waits, ends or has had its turn.
     fn turn(&mut self, warp: &mut Warp) -> Result<(), Fault> {
-        let ops = &self.shape.kernel.ops[..];
+        let kernel = self.shape.kernel;
+        let ops = &kernel.ops[..];
         let end = (warp.steps + TURN).min(self.shape.budget);
         if warp.steps >= self.shape.budget {
             let at = warp.frames.last().map_or(0, |frame| frame.at);
@@ -222,7 +231,13 @@ impl<'a> Worker<'a> {
                 self.counters.scalar_flops += executed * u64::from(op.flops);
                 warp.steps += 1;
                 if warp.flight.any() {
-                    warp.flight.step(op, &self.shape.kernel.uses);
+                    warp.flight.step(op, &kernel.uses);
+                }
+                if kernel.warpgroups
+                    && mask != 0
+                    && let Err(trouble) = warp.accumulators.ordinary(op, &kernel.uses)
+                {
+                    return Err(self.fault(warp, at, &trouble));
                 }
                 let next = if let Code::Map { run, to, from } = &op.code {
                     run(&mut warp.registers, *to, from, mask);
@@ -282,6 +297,23 @@ impl<'a> Worker<'a> {
                 Self::all_lanes(warp, mask)?;
                 self.mma(warp, mma);
             }
+            Code::Wgmma(wgmma) => {
+                Self::all_lanes(warp, mask)?;
+                self.wgmma(warp, wgmma, at)?;
+            }
+            Code::WgmmaFence => {
+                Self::all_lanes(warp, mask)?;
+                warp.accumulators.fence();
+            }
+            Code::WgmmaCommit => {
+                Self::all_lanes(warp, mask)?;
+                warp.accumulators.commit();
+            }
+            Code::WgmmaWait(groups) => {
+                Self::all_lanes(warp, mask)?;
+                self.wait_products(warp, *groups)?;
+            }
+            Code::ProxyFence => self.shared.fence_proxy(warp.index, mask),
             Code::MatrixAccess(access) => {
                 Self::all_lanes(warp, mask)?;
                 self.matrix_access(warp, access)?;

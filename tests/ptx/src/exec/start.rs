@@ -1,5 +1,6 @@
 //! Warps as a block finds them.
 
+use super::accumulators::Accumulators;
 use super::copy::Copies;
 use super::flight::Flight;
 use super::{Frame, State, Warp, Worker};
@@ -31,6 +32,7 @@ impl Worker<'_> {
                 steps: 0,
                 copies: Copies::default(),
                 flight: Flight::new(kernel.words as usize, kernel.wides as usize),
+                accumulators: Accumulators::default(),
                 local: vec![0; local],
                 local_defined: vec![false; local],
             })
@@ -93,6 +95,9 @@ impl Worker<'_> {
         warp.steps = 0;
         warp.copies.clear();
         warp.flight.clear();
+        if kernel.warpgroups {
+            warp.accumulators = Accumulators::new(kernel.words as usize);
+        }
         warp.local_defined.fill(false);
         warp.frames.clear();
         warp.frames.push(Frame { at: 0, until: kernel.ops.len() as u32, mask: warp.alive });

@@ -62,6 +62,10 @@ impl Lower<'_> {
                 self.operands(0..=0)?;
                 Code::Fence
             }
+            "fence.proxy.async" | "fence.proxy.async.shared::cta" if self.entry.warpgroups => {
+                self.operands(0..=0)?;
+                Code::ProxyFence
+            }
             "griddepcontrol.wait" => Code::WaitForEarlier,
             "griddepcontrol.launch_dependents" => Code::Nothing,
             "nanosleep.u32" => {

@@ -7,7 +7,7 @@ use crate::parse::ast::Operand;
 use crate::registers::Class;
 
 impl Lower<'_> {
-    fn words(&mut self, operand: &Operand, count: usize, write: bool) -> Result<Vec<u32>, Fault> {
+    pub(super) fn words(&mut self, operand: &Operand, count: usize, write: bool) -> Result<Vec<u32>, Fault> {
         let single = std::slice::from_ref(operand);
         let parts: &[Operand] = if let Operand::Vector(parts) = operand { parts } else { single };
         if parts.len() != count {

@@ -11,6 +11,7 @@ mod matrix;
 mod memory;
 mod moves;
 mod warp;
+mod wgmma;
 
 use std::collections::HashMap;
 
@@ -79,6 +80,7 @@ pub fn lower(entry: &Entry, marks: &Marks) -> Result<Kernel, Fault> {
         shared_bytes: entry.shared_bytes,
         shared_rooms: entry.shared_rooms.clone(),
         local_bytes: entry.local_bytes,
+        warpgroups: false,
         uses: Vec::new(),
     };
     let mut lower = Lower {
@@ -180,6 +182,7 @@ impl<'a> Lower<'a> {
             "atom" | "red" => self.atomic(opcode),
             "cp" => self.async_copy(opcode),
             "mma" | "ldmatrix" | "stmatrix" | "movmatrix" => self.matrix(opcode),
+            "wgmma" => self.wgmma(opcode),
             "shfl" | "vote" | "redux" | "activemask" => self.warp(opcode),
             "bra" | "brx" | "ret" | "exit" | "trap" | "bar" | "barrier" | "membar" | "fence"
             | "griddepcontrol" | "nanosleep" | "prefetch" | "prefetchu" | "createpolicy" | "isspacep"

@@ -110,6 +110,8 @@ pub struct Entry {
     /// Shared variables, the dynamic one last.
     pub shared_rooms: Vec<Room>,
     pub local_bytes: u64,
+    /// See [`File::warpgroups`].
+    pub warpgroups: bool,
 }
 
 impl Entry {
@@ -145,6 +147,8 @@ impl Entry {
 pub struct File {
     /// Of `.target sm_80`: 80.
     pub target: u32,
+    /// Whether the target is sm_90a, which has instructions of warpgroups.
+    pub warpgroups: bool,
     pub globals: Vec<Global>,
     pub entries: Vec<Entry>,
 }

@@ -121,6 +121,7 @@ impl<'a> Parser<'a> {
                 let target = self.word()?;
                 let digits = target.trim_start_matches("sm_").trim_end_matches('a');
                 self.file.target = digits.parse().map_err(|_| unknown(token.line, target))?;
+                self.file.warpgroups = target == "sm_90a";
                 self.skip_line(token.line);
             }
             ".visible" | ".extern" | ".weak" => self.at += 1,
@@ -151,6 +152,7 @@ impl<'a> Parser<'a> {
             line,
             variables: self.variables.clone(),
             shared_align: 16,
+            warpgroups: self.file.warpgroups,
             scopes: vec![0],
             ..Entry::default()
         };

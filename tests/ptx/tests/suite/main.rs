@@ -18,3 +18,5 @@ mod memory;
 mod races;
 mod refused;
 mod warp;
+mod wgmma;
+mod wgmma_order;
