@@ -48,7 +48,12 @@ pub fn h100() -> Gpu {
 impl InterpretedGpu {
     /// Interprets the PTX that this GPU would load.
     pub fn new(gpu: Gpu) -> Self {
-        let machine = Machine::new(std::thread::available_parallelism().map_or(1, usize::from));
+        Self::with_workers(gpu, std::thread::available_parallelism().map_or(1, usize::from))
+    }
+
+    /// On this many host threads. With one, blocks run in order: the same block arrives last every time.
+    pub fn with_workers(gpu: Gpu, workers: usize) -> Self {
+        let machine = Machine::new(workers);
         InterpretedGpu { gpu, machine, modules: HashMap::new(), profiles: Vec::new() }
     }
 
