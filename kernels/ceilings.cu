@@ -18,14 +18,6 @@ struct Stream {
     u64 tiles;      // read_cache: tiles to read in total, all rounds together
 };
 
-// 16 bytes from the L2 cache, whatever this multiprocessor has read before.
-__device__ __forceinline__ uint4 load16_l2(const void *from) {
-    uint4 v;
-    asm volatile("ld.global.cg.v4.u32 {%0, %1, %2, %3}, [%4];"
-                 : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w) : "l"(from));
-    return v;
-}
-
 __device__ __forceinline__ void give(const Stream &p, u32 sum) {
     if (p.sum) {
         atomicAdd(p.sum, sum);
@@ -108,21 +100,14 @@ struct Peak {
 
 enum Type { BF16, F16, INT8 };
 
-// c += a b for fragments of 16 x 32 bytes and 32 bytes x 8: 16 columns of 16-bit types, 32 of int8. Accumulators
-// are f32, of int8 s32.
+// c += a b for fragments of 16 x 32 bytes and 32 bytes x 8.
 template <Type type> __device__ __forceinline__ void multiply(u32 c[4], const u32 a[4], const u32 b[2]) {
     if (type == BF16) {
-        asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
-            : "+r"(c[0]), "+r"(c[1]), "+r"(c[2]), "+r"(c[3])
-            : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+        mma_bf16(c, a, b[0], b[1]);
     } else if (type == F16) {
-        asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
-            : "+r"(c[0]), "+r"(c[1]), "+r"(c[2]), "+r"(c[3])
-            : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+        mma_f16(c, a, b[0], b[1]);
     } else {
-        asm("mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
-            : "+r"(c[0]), "+r"(c[1]), "+r"(c[2]), "+r"(c[3])
-            : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+        mma_int8(c, a, b[0], b[1]);
     }
 }
 

@@ -16,18 +16,6 @@ __device__ __forceinline__ u64 mix(u64 z) {
     return z ^ (z >> 31);
 }
 
-__device__ __forceinline__ float log2_fast(float x) {
-    float y;
-    asm("lg2.approx.f32 %0, %1;" : "=f"(y) : "f"(x));
-    return y;
-}
-
-__device__ __forceinline__ float sqrt_fast(float x) {
-    float y;
-    asm("sqrt.approx.f32 %0, %1;" : "=f"(y) : "f"(x));
-    return y;
-}
-
 // Elements 2i and 2i + 1 of the stream, by Box and Muller's method: 32 bits make the radius, 32 the angle.
 __device__ __forceinline__ u32 two_normals(const Fill &p, u64 i) {
     u64 bits = mix(p.state + (i + 1) * 0x9e3779b97f4a7c15ull);

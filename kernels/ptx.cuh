@@ -54,6 +54,18 @@ __device__ __forceinline__ float reciprocal_fast(float x) {
     return y;
 }
 
+__device__ __forceinline__ float log2_fast(float x) {
+    float y;
+    asm("lg2.approx.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
+}
+
+__device__ __forceinline__ float sqrt_fast(float x) {
+    float y;
+    asm("sqrt.approx.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
+}
+
 // For |x| <= pi the absolute error is below 2^-20.
 __device__ __forceinline__ void sin_cos_fast(float x, float *sin, float *cos) {
     asm("sin.approx.f32 %0, %1;" : "=f"(*sin) : "f"(x));
@@ -75,6 +87,14 @@ __device__ __forceinline__ uint4 load16(const void *from) {
     uint4 v;
     asm volatile("ld.global.v4.u32 {%0, %1, %2, %3}, [%4];"
                  : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w) : "l"(from) : "memory");
+    return v;
+}
+
+// 16 bytes from the L2 cache, whatever this multiprocessor has read before.
+__device__ __forceinline__ uint4 load16_l2(const void *from) {
+    uint4 v;
+    asm volatile("ld.global.cg.v4.u32 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w) : "l"(from));
     return v;
 }
 
@@ -162,11 +182,23 @@ __device__ __forceinline__ u32 transposed8x8(u32 pair) {
 //   a[1]: row g + 8, columns 2t, 2t+1      b[1]: rows 2t+8, 2t+9,   column g
 //   a[2]: row g,     columns 2t+8, 2t+9    c[0], c[1]: row g,       columns 2t, 2t+1
 //   a[3]: row g + 8, columns 2t+8, 2t+9    c[2], c[3]: row g + 8,   columns 2t, 2t+1
-__device__ __forceinline__ void mma_bf16(float c[4], const u32 a[4], u32 b0, u32 b1) {
-    asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
-        : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
-        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
-}
+// `c` is float for f32 accumulators, or u32 for those of any type that are only passed on.
+#define MMA(instruction, c_type, mark)                                                                            \
+    asm("mma.sync.aligned." instruction " {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};" mark \
+        : c_type(c[0]), c_type(c[1]), c_type(c[2]), c_type(c[3])                                                  \
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1))
+#define MMA_BF16 "m16n8k16.row.col.f32.bf16.bf16.f32"
+
+__device__ __forceinline__ void mma_bf16(float c[4], const u32 a[4], u32 b0, u32 b1) { MMA(MMA_BF16, "+f", ""); }
+
+// The two products of attention. The marks let what they compute be counted apart.
+__device__ __forceinline__ void mma_scores(float c[4], const u32 a[4], u32 b0, u32 b1) { MMA(MMA_BF16, "+f", " //@ scores"); }
+__device__ __forceinline__ void mma_values(float c[4], const u32 a[4], u32 b0, u32 b1) { MMA(MMA_BF16, "+f", " //@ values"); }
+
+// For the peaks: 16 columns of a, of int8 32 with s32 accumulators.
+__device__ __forceinline__ void mma_bf16(u32 c[4], const u32 a[4], u32 b0, u32 b1) { MMA(MMA_BF16, "+r", ""); }
+__device__ __forceinline__ void mma_f16(u32 c[4], const u32 a[4], u32 b0, u32 b1) { MMA("m16n8k16.row.col.f32.f16.f16.f32", "+r", ""); }
+__device__ __forceinline__ void mma_int8(u32 c[4], const u32 a[4], u32 b0, u32 b1) { MMA("m16n8k32.row.col.s32.s8.s8.s32", "+r", ""); }
 
 // ---------------------------------------------------------------- order between kernels and blocks
 
