@@ -11,7 +11,8 @@
 // weights are read from shared memory once and tokens four times: 289 + 5 N clocks for 16 KB of weights, which is 44
 // bytes a clock at N = 16 and 27 at N = 64. An H200's memory gives each multiprocessor 20, an A100's 13.
 //
-// In flight are 48 KB of weights a block (32 KB at N = 64), in two blocks per multiprocessor.
+// In flight are 48 KB of weights a block (32 KB at N = 64), in two blocks per multiprocessor or, where shared memory
+// allows, three.
 #include "stages.cuh"
 
 constexpr u32 THREADS = 128;

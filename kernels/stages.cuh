@@ -21,8 +21,8 @@ struct Linear {
     float *logits;      // LM_HEAD: [rows][n]; null: not stored
     u32 *chosen;        // LM_HEAD: [rows] argmax, the lowest index among equals
     u64 *best;          // LM_HEAD: [rows], zero before and after
-    float *partial;     // split products: workspace of [split][tile] sums
-    u32 *arrivals;      // counters, zero before and after: [tile] for split products, one for LM_HEAD
+    float *partial;     // sums of tiles that several blocks share; each kernel has its own layout
+    u32 *arrivals;      // counters, zero before and after: one for each shared tile, one more for LM_HEAD
     u32 rows;           // token rows
     u32 k;              // columns of the weights; a multiple of 8
     u32 n;              // rows of the weights: q_width + 2 kv_width | n | n (of gate alone) | vocabulary
@@ -32,7 +32,7 @@ struct Linear {
     u32 q_width;
     u32 kv_width;
     u32 capacity;       // positions that the cache has room for
-    u32 splits;         // blocks that share one tile, each with a part of k
+    u32 splits;         // gemm: blocks that share one tile, each with a part of k
     float eps;          // of the norm
     u32 reserved;
 };

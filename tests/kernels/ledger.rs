@@ -19,31 +19,22 @@ use crate::numbers::normals;
 pub struct Counted {
     /// Multiply-adds of the matrix instructions, times two, whose factors are both real.
     pub flops: u64,
-    /// All that the matrix instructions did, padding and masked pairs included.
-    pub executed: u64,
     /// Distinct bytes of weights.
     pub weights: u64,
     /// Distinct bytes of keys and values, read or written.
     pub kv: u64,
     /// Distinct bytes of activations, read and written.
     pub activations: u64,
-    /// Distinct bytes of all else: positions, rotary turns, partial sums, counters, logits of a check.
-    pub other: u64,
     /// Distinct bytes of matrices, and the bytes of them that warps asked for.
     pub matrices: u64,
     /// See `matrices`.
     pub matrices_asked: u64,
-    /// Bytes of keys and values that warps asked for or wrote.
-    pub kv_asked: u64,
-    /// Shared-memory passes over the least there could be.
-    pub shared_passes: (u64, u64),
     /// Bytes of local memory.
     pub local: u64,
 }
 
 impl Counted {
     fn add(&mut self, profile: &Profile) {
-        self.executed += profile.matrix.executed;
         // A masked pair is scored before it is dropped; what counts is what goes into the output.
         self.flops += match profile.matrix_by_mark.get("values") {
             Some(values) => 2 * values.effective,
@@ -64,14 +55,12 @@ impl Counted {
                 }
                 Some("keys" | "values") => {
                     self.kv += unique;
-                    self.kv_asked += asked;
                 }
                 Some("residual" | "q" | "attended" | "gated") => self.activations += unique,
-                _ => self.other += unique,
+                // Positions, rotary turns, partial sums, counters, and the logits of a check.
+                _ => {}
             }
         }
-        self.shared_passes.0 += profile.shared_passes;
-        self.shared_passes.1 += profile.shared_passes_least;
         self.local += profile.local_bytes;
     }
 }

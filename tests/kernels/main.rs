@@ -1,6 +1,6 @@
 //! The CUDA kernels, executed by the PTX interpreter: every kernel against float64, with what it moves and computes.
 
-#![allow(clippy::unwrap_used, dead_code)]
+#![allow(clippy::unwrap_used)]
 
 mod attention;
 mod ceilings;

@@ -78,9 +78,9 @@ impl Bounds {
     /// bf16: the reference rounds where the device rounds. A device may still round an intermediate value
     /// once more, or the input of a product before the norm's scale instead of after (2^-9 each, 0.1-0.6% of a
     /// row), and a value at a tie may fall to the other side (2^-7 of the element). silu(gate) x up multiplies two
-    /// such errors: among a million elements the largest is 3.5% of the row's root mean square. Through all layers transformers' own bf16 lands at 0.011 to 0.029. So wide a bound on logits
-    /// lets a rotary base 5% off pass (0.01 to 0.03 after a short prompt): f32 activations and the stages
-    /// find it.
+    /// such errors: among a million elements the largest is 3.5% of the row's root mean square. Through all layers
+    /// transformers' own bf16 lands at 0.011 to 0.029. So wide a bound on logits lets a rotary base 5% off pass
+    /// (0.01 to 0.03 after a short prompt): f32 activations and the stages find it.
     fn of(activations: DType) -> Self {
         match activations {
             DType::F32 => Bounds { logits: 1e-4, stage: 1e-4, element: 1e-4 },
