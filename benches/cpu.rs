@@ -128,7 +128,11 @@ fn main() {
             } else {
                 model.layers = model.layers.min(options.layers.max(1));
             }
-            let open = OpenOptions { threads: Some(threads), instruction_set: options.set.clone() };
+            let open = OpenOptions {
+                threads: Some(threads),
+                instruction_set: options.set.clone(),
+                ..OpenOptions::default()
+            };
             let session = CpuBackend.open(&open).and_then(|mut session| {
                 let residency = Residency {
                     model: model.clone(),

@@ -60,6 +60,17 @@ pub enum PhaseArg {
     All,
 }
 
+/// What runs a GPU's matrix products of many rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum GemmArg {
+    /// The faster of the two in each pass
+    Auto,
+    /// The kernels of this program
+    Own,
+    /// The machine's cuBLASLt
+    Cublaslt,
+}
+
 /// Precision of what goes into matrix products.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum ActivationsArg {
@@ -103,13 +114,19 @@ pub struct WorkArgs {
 /// What runs the work, for `measure` and `verify`.
 #[derive(Debug, Args)]
 pub struct DeviceArgs {
-    /// auto or cpu
+    /// auto (a GPU if there is one), cpu, cuda:N, cuda:all, or a GPU's UUID
     #[arg(long = "device", value_name = "NAME", default_value = "auto", env = "LLMROOF_DEVICE")]
     pub name: String,
-    /// Threads [default: one per physical core]
+    /// GPU: what runs the matrix products of many rows
+    #[arg(long, value_enum, default_value_t = GemmArg::Auto, value_name = "WHICH", env = "LLMROOF_GEMM")]
+    pub gemm: GemmArg,
+    /// GPU: longest wait for one piece of work, as 60s or 5m
+    #[arg(long, default_value = "2m", value_parser = parse_duration, value_name = "TIME", env = "LLMROOF_TIMEOUT")]
+    pub timeout: Duration,
+    /// CPU: threads [default: one per physical core]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=4096), env = "LLMROOF_THREADS")]
     pub threads: Option<u32>,
-    /// Instruction set: auto, avx512-bf16, avx512, avx2, portable
+    /// CPU: instruction set: auto, avx512-bf16, avx512, avx2, portable
     #[arg(long, default_value = "auto", value_name = "NAME", env = "LLMROOF_ISA")]
     pub isa: String,
 }
@@ -135,9 +152,12 @@ pub struct MeasureArgs {
     /// Precision of what goes into matrix products
     #[arg(long, value_enum, default_value_t = ActivationsArg::Bf16)]
     pub activations: ActivationsArg,
-    /// Time to spend, as 60s or 5m
-    #[arg(long, default_value = "60s", value_parser = parse_duration, value_name = "TIME", env = "LLMROOF_BUDGET")]
-    pub budget: Duration,
+    /// Time to spend, as 60s or 5m [default: 25s on a GPU, 60s on a CPU]
+    #[arg(long, value_parser = parse_duration, value_name = "TIME", env = "LLMROOF_BUDGET")]
+    pub budget: Option<Duration>,
+    /// Also measure the compute peak after working at it for so long, as 10s; beyond the budget
+    #[arg(long, value_parser = parse_duration, value_name = "TIME", env = "LLMROOF_SOAK")]
+    pub soak: Option<Duration>,
     /// Whole trials, each with fresh allocations
     #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100))]
     pub repeat: u32,

@@ -16,8 +16,10 @@ pub enum CeilingKind {
     MemoryCopy,
     /// Read bandwidth of the last-level cache.
     CacheRead,
-    /// Arithmetic peak of one data type.
+    /// Arithmetic peak of one data type, in bursts.
     Compute,
+    /// The same after working at it for a while: what heat and power leave of it.
+    ComputeSustained,
 }
 
 impl CeilingKind {
@@ -28,13 +30,14 @@ impl CeilingKind {
             CeilingKind::MemoryCopy => "memory_copy",
             CeilingKind::CacheRead => "cache_read",
             CeilingKind::Compute => "compute",
+            CeilingKind::ComputeSustained => "compute_sustained",
         }
     }
 
     /// The unit of its rate.
     pub fn unit(self) -> &'static str {
         match self {
-            CeilingKind::Compute => FlopsPerSec::UNIT,
+            CeilingKind::Compute | CeilingKind::ComputeSustained => FlopsPerSec::UNIT,
             _ => BytesPerSec::UNIT,
         }
     }

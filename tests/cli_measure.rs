@@ -185,7 +185,7 @@ fn json_on_stdout_is_the_run_file() {
     let step = &run.points[0];
     assert_eq!((step.batch, step.context, step.layers_measured, step.layers_total), (2, 77, 1, 3));
     assert_eq!((step.activations.name(), step.kv.name()), ("f32", "f32"));
-    assert_eq!(run.conditions.unwrap().threads, 1);
+    assert_eq!(run.conditions.unwrap().threads, Some(1));
     assert!(run.request.is_none(), "no prefill was measured");
 }
 

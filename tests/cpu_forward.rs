@@ -33,7 +33,11 @@ fn model(hidden: u32, ffn: u32, heads: u32, kv_heads: u32, head_dim: u32, vocab:
 }
 
 fn session(model: &ModelSpec, isa: InstructionSet, threads: usize, activations: DType) -> Box<dyn Session> {
-    let options = OpenOptions { threads: Some(threads), instruction_set: Some(isa.name().to_owned()) };
+    let options = OpenOptions {
+        threads: Some(threads),
+        instruction_set: Some(isa.name().to_owned()),
+        ..OpenOptions::default()
+    };
     let mut session = CpuBackend.open(&options).unwrap();
     let residency = Residency { model: model.clone(), layers: model.layers, activations, copies: 1 };
     session.load(&residency, &RandomWeights::new(7, model)).unwrap();
@@ -274,7 +278,11 @@ fn the_number_of_threads_does_not_change_the_result() {
 fn timed_passes_and_probes_run_and_add_up() {
     let model = model(64, 96, 4, 2, 32, 100);
     for isa in InstructionSet::available() {
-        let options = OpenOptions { threads: None, instruction_set: Some(isa.name().to_owned()) };
+        let options = OpenOptions {
+            threads: None,
+            instruction_set: Some(isa.name().to_owned()),
+            ..OpenOptions::default()
+        };
         let mut session = CpuBackend.open(&options).unwrap();
         let residency = Residency { model: model.clone(), layers: 2, activations: DType::Bf16, copies: 3 };
         session.load(&residency, &RandomWeights::new(1, &model)).unwrap();
@@ -306,10 +314,11 @@ fn timed_passes_and_probes_run_and_add_up() {
 
 #[test]
 fn what_cannot_be_done_is_said_with_a_hint() {
-    let unknown = OpenOptions { threads: None, instruction_set: Some("avx9".into()) };
+    let unknown =
+        OpenOptions { threads: None, instruction_set: Some("avx9".into()), ..OpenOptions::default() };
     let failure = CpuBackend.open(&unknown).err().unwrap();
     assert!(failure.hint.unwrap().contains("portable"));
-    let too_many = OpenOptions { threads: Some(100_000), instruction_set: None };
+    let too_many = OpenOptions { threads: Some(100_000), ..OpenOptions::default() };
     assert!(CpuBackend.open(&too_many).is_err());
     let mut session = CpuBackend.open(&OpenOptions::default()).unwrap();
     assert!(session.run(1).is_err());

@@ -77,6 +77,10 @@ impl Session for Scripted {
         self.inner.load(residency, weights)
     }
 
+    fn probes(&self) -> Vec<Probe> {
+        vec![Probe::MemoryRead, Probe::MemoryCopy, Probe::CacheRead, Probe::Compute(DType::Bf16)]
+    }
+
     fn probe(&mut self, probe: Probe, seconds: f64) -> Result<Probed> {
         // Before its own weights are there, a device holds those of the check: they say nothing of memory.
         let checking = self.residency.as_ref().is_none_or(|held| held.model.name != model().name);
@@ -105,7 +109,14 @@ impl Session for Scripted {
             roof.shortest(cost.flops, cost.bytes()).0.0 / self.share
         });
         let borders = 5.0 * f64::from(work.model.layers) + 2.0;
-        Ok(vec![Execution { seconds: stages.iter().sum::<f64>() + borders * GAP, stages }; n])
+        Ok(vec![
+            Execution {
+                seconds: stages.iter().sum::<f64>() + borders * GAP,
+                stages,
+                ..Execution::default()
+            };
+            n
+        ])
     }
 
     fn begin(&mut self, batch: u32, capacity: u32) -> Result<()> {

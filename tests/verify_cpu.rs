@@ -14,8 +14,11 @@ use llmroof::model::DType;
 fn every_instruction_set_passes_both_checks() {
     for set in InstructionSet::available() {
         for threads in [1, 2] {
-            let options =
-                OpenOptions { threads: Some(threads), instruction_set: Some(set.name().to_string()) };
+            let options = OpenOptions {
+                threads: Some(threads),
+                instruction_set: Some(set.name().to_string()),
+                ..OpenOptions::default()
+            };
             // A machine with one core has no two threads to give.
             let Ok(mut session) = CpuBackend.open(&options) else { continue };
             for activations in [DType::F32, DType::Bf16] {

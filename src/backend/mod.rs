@@ -1,4 +1,4 @@
-//! What a device must be able to do to be measured. `cpu` implements it; `cuda` finds GPUs.
+//! What a device must be able to do to be measured: `cpu` and `cuda` do it.
 //!
 //! A backend runs the suite and reports raw device seconds. It holds no statistics and prints nothing.
 
@@ -6,6 +6,8 @@ pub mod cpu;
 pub mod cuda;
 mod rope;
 pub mod weights;
+
+use std::time::{Duration, Instant};
 
 use crate::error::Result;
 use crate::model::{DType, ModelSpec};
@@ -46,6 +48,34 @@ pub struct DeviceInfo {
     pub cache: Option<Bytes>,
     /// More that is worth showing, for instance cores and instruction set.
     pub detail: String,
+    /// GPU: what the driver says of it.
+    pub gpu: Option<GpuInfo>,
+}
+
+/// What the driver says of a GPU.
+#[derive(Debug, Clone, PartialEq)]
+pub struct GpuInfo {
+    /// Its number in the driver's order, which changes with the environment: never an identity.
+    pub ordinal: u32,
+    /// PCI address, `00000000:3b:00.0`.
+    pub pci: String,
+    /// Compute capability: (9, 0) for an H100.
+    pub capability: (u32, u32),
+    /// Streaming multiprocessors.
+    pub multiprocessors: u32,
+    /// Newest CUDA version that the driver runs, `12.8`.
+    pub cuda: String,
+    /// Highest memory clock in hertz; `None` where the driver does not say.
+    pub memory_clock: Option<f64>,
+    /// Width of the memory bus in bits; `None` where the driver does not say.
+    pub bus_width: Option<u32>,
+}
+
+impl GpuInfo {
+    /// Bandwidth that memory clock and bus width make, two transfers a clock, in bytes per second.
+    pub fn theoretical_bandwidth(&self) -> Option<f64> {
+        Some(self.memory_clock? * 2.0 * f64::from(self.bus_width?) / 8.0)
+    }
 }
 
 /// How to open a device.
@@ -55,21 +85,71 @@ pub struct OpenOptions {
     pub threads: Option<usize>,
     /// CPU: name of the instruction set to use; `None` is the best there is.
     pub instruction_set: Option<String>,
+    /// GPU: its number in the driver's order.
+    pub ordinal: u32,
+    /// GPU: what runs the matrix products of many rows.
+    pub gemm: Gemm,
+    /// GPU: longest wait for one piece of work before the device is given up; `None` is two minutes.
+    pub patience: Option<Duration>,
+}
+
+/// What runs a GPU's matrix products of many rows.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Gemm {
+    /// The faster of the two in each pass; our own where there is no cuBLASLt.
+    #[default]
+    Auto,
+    /// `kernels/gemm.cu`.
+    Own,
+    /// The machine's cuBLASLt.
+    CublasLt,
 }
 
 /// How the session runs its work.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Setup {
-    /// Instruction set of the kernels.
+    /// Instruction set of the kernels; on a GPU the target of the PTX, `sm_90`.
     pub instruction_set: String,
-    /// Threads that compute.
-    pub threads: u32,
+    /// Threads that compute; `None` on a GPU.
+    pub threads: Option<u32>,
     /// Logical CPUs that they are pinned to; empty where pinning was not possible.
     pub pinned_cpus: Vec<u32>,
     /// Share of the weights in huge pages; `None` where the system does not say.
     pub huge_page_share: Option<f64>,
     /// Data type of the instructions that the matrix products use: its compute peak is the roof.
     pub product_dtype: DType,
+    /// Random weights that are made in a second, about: for planning.
+    pub fill_rate: f64,
+    /// Share of the available memory that may be planned with.
+    pub memory_share: f64,
+}
+
+/// What ran on a GPU and what starting it costs, as far as the session has come.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct GpuSoftware {
+    /// Every kernel that was loaded, by name.
+    pub kernels: Vec<KernelImage>,
+    /// What runs the prepared pass's products of many rows: `own` or `cublaslt 12.8.4`; `None` where it has none.
+    pub gemm: Option<String>,
+    /// Seconds that one more empty kernel adds to a graph.
+    pub graph_node_seconds: Option<f64>,
+    /// Host seconds to launch a graph.
+    pub graph_launch_seconds: Option<f64>,
+}
+
+/// One kernel as the driver has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KernelImage {
+    /// Name of its entry point.
+    pub kernel: String,
+    /// Target of the PTX that the driver compiled: `sm_80`, `sm_90`, `sm_90a`.
+    pub target: String,
+    /// Registers of a thread.
+    pub registers: u32,
+    /// Bytes of local memory of a thread: spills, arrays.
+    pub local_bytes: u32,
+    /// Bytes of static shared memory of a block.
+    pub shared_bytes: u32,
 }
 
 /// What stays in memory across all points of a run.
@@ -133,8 +213,24 @@ impl Probed {
 pub struct Execution {
     /// The whole step.
     pub seconds: f64,
-    /// Each stage, in the order of [`Stage::ALL`], summed over the layers. The rest of the step is the bubble.
+    /// Each stage, in the order of [`Stage::ALL`], summed over the layers. The rest of the step is the bubble; on a
+    /// GPU, where stages are replayed by themselves, it can be negative: stages overlap in the step.
     pub stages: [f64; 7],
+    /// How many executions in a row this is the mean of; more than one where one is too short for the device's
+    /// clock. 0 is taken as 1.
+    pub repeats: u32,
+    /// Host seconds of one execution, from the launch of the first to the end of the last of a run over their number;
+    /// `None` where host and device have one clock.
+    pub wall_seconds: Option<f64>,
+}
+
+/// Executions back to back.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Repeated {
+    /// How many.
+    pub executions: u64,
+    /// Device seconds of all.
+    pub seconds: f64,
 }
 
 /// What one stage put out, for comparison with a reference.
@@ -179,6 +275,16 @@ pub trait Session {
     /// Out of memory.
     fn load(&mut self, residency: &Residency, weights: &dyn WeightSource) -> Result<()>;
 
+    /// The ceilings that this device can measure.
+    fn probes(&self) -> Vec<Probe> {
+        Vec::new()
+    }
+
+    /// How a ceiling is measured, for people: `sequential read of the weights, 2 threads`.
+    fn describe_probe(&self, probe: Probe) -> String {
+        format!("{probe:?}")
+    }
+
     /// Measures a ceiling once, for about this many seconds.
     ///
     /// # Errors
@@ -196,6 +302,25 @@ pub trait Session {
     /// # Errors
     /// Nothing is prepared, or the device failed.
     fn run(&mut self, n: usize) -> Result<Vec<Execution>>;
+
+    /// Runs the prepared pass back to back for about this many seconds, with nothing in between that would cost
+    /// energy.
+    ///
+    /// # Errors
+    /// As [`Session::run`].
+    fn repeat(&mut self, seconds: f64) -> Result<Repeated> {
+        let (start, mut repeated) = (Instant::now(), Repeated::default());
+        while repeated.executions == 0 || start.elapsed().as_secs_f64() < seconds {
+            repeated.seconds += self.run(1)?.iter().map(|execution| execution.seconds).sum::<f64>();
+            repeated.executions += 1;
+        }
+        Ok(repeated)
+    }
+
+    /// What ran on a GPU; `None` on other devices.
+    fn software(&self) -> Option<GpuSoftware> {
+        None
+    }
 
     /// Empties the caches for `batch` sequences of up to `capacity` positions, for [`Session::forward`].
     ///

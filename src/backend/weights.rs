@@ -7,6 +7,26 @@ pub trait WeightSource: Sync {
     /// Writes one row as bf16 bits. Norms are one row; `layer` is 0 for tensors outside the layers.
     /// A layer beyond the source's last gives distinct values of the same kind (copies of the model).
     fn row(&self, tensor: Tensor, layer: u32, row: u32, out: &mut [u16]);
+
+    /// The distribution of a tensor's elements, where any values of it will do: a device may then make them itself
+    /// instead of asking for rows. `None` where the values matter.
+    fn distribution(&self, tensor: Tensor, layer: u32, columns: u32) -> Option<Distribution> {
+        let _ = (tensor, layer, columns);
+        None
+    }
+}
+
+/// Independent normals.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Distribution {
+    /// Seed of the weights.
+    pub seed: u64,
+    /// Number of the tensor's own stream of random numbers.
+    pub stream: u64,
+    /// Mean.
+    pub mean: f32,
+    /// Standard deviation.
+    pub deviation: f32,
 }
 
 /// bf16 bits of `value`, rounded to nearest even. NaN stays NaN.
@@ -60,6 +80,16 @@ impl RandomWeights {
 }
 
 impl WeightSource for RandomWeights {
+    fn distribution(&self, tensor: Tensor, layer: u32, columns: u32) -> Option<Distribution> {
+        let (mean, deviation) = match tensor {
+            Tensor::AttentionNorm | Tensor::FfnNorm | Tensor::FinalNorm => (1.0, 0.1),
+            Tensor::Embedding => (0.0, 1.0),
+            _ => (0.0, 1.0 / (columns as f32).sqrt()),
+        };
+        let stream = (tensor as u64) << 56 ^ u64::from(layer) << 32;
+        Some(Distribution { seed: self.seed, stream, mean, deviation })
+    }
+
     fn row(&self, tensor: Tensor, layer: u32, row: u32, out: &mut [u16]) {
         let state = mix(self.seed ^ mix((tensor as u64) << 56 ^ u64::from(layer) << 32 ^ u64::from(row)));
         match tensor {

@@ -21,6 +21,7 @@ pub fn open_device(args: &DeviceArgs) -> Result<Box<dyn Session>> {
     let session = CpuBackend.open(&OpenOptions {
         threads: args.threads.map(|n| n as usize),
         instruction_set: (args.isa != "auto").then(|| args.isa.clone()),
+        ..OpenOptions::default()
     })?;
     if automatic {
         eprintln!("{}; using the CPU", why_no_gpu());

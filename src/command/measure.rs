@@ -1,5 +1,7 @@
 //! `llmroof measure`.
 
+use std::time::Duration;
+
 use super::device::open_device;
 use super::output::Destination;
 use super::progress::Progress;
@@ -13,6 +15,9 @@ use crate::measure::{self, Layers, Observer, Options};
 use crate::model::{DType, ModelSpec};
 use crate::profiles::Catalog;
 use crate::run::{Origin, Run, Status};
+
+/// Time to spend on a CPU without being told.
+const CPU_BUDGET: Duration = Duration::from_secs(60);
 
 /// Runs `llmroof measure`.
 ///
@@ -29,7 +34,8 @@ pub fn run(args: &MeasureArgs) -> Result<()> {
     let mut options = options(args, model);
     options.check()?;
     let destination = Destination::of(&args.output)?;
-    let mut progress = Progress::new(&args.reports, args.budget, !args.no_progress)?;
+    let budget = options.budget;
+    let mut progress = Progress::new(&args.reports, budget, !args.no_progress)?;
     let mut session = open_device(&args.device)?;
     options.profile = catalog.device_of_driver(&session.device().name).map(|profile| profile.name.clone());
 
@@ -69,7 +75,7 @@ fn options(args: &MeasureArgs, model: ModelSpec) -> Options {
             ActivationsArg::Bf16 => DType::Bf16,
             ActivationsArg::F32 => DType::F32,
         },
-        budget: args.budget,
+        budget: args.budget.unwrap_or(CPU_BUDGET),
         repeat: args.repeat,
         seed: args.seed,
         profile: None,

@@ -17,7 +17,8 @@ use crate::model::DType;
 struct Report<'a> {
     device: &'a str,
     instruction_set: String,
-    threads: u32,
+    /// Null on a GPU.
+    threads: Option<u32>,
     /// Folder of the checkpoint; null for random models.
     checkpoint: Option<String>,
     seed: u64,
@@ -143,10 +144,10 @@ fn render(report: &Report, format: Format) -> Result<String> {
             }
             let subject = report.checkpoint.as_deref().unwrap_or("random models");
             Ok(format!(
-                "{subject} on {} ({}, {} threads)\n\n{}\n\n{}\n",
+                "{subject} on {} ({}{})\n\n{}\n\n{}\n",
                 report.device,
                 report.instruction_set,
-                report.threads,
+                report.threads.map_or(String::new(), |n| format!(", {n} threads")),
                 table.trim_fmt(),
                 verdicts(report.rows).join("\n")
             ))

@@ -60,8 +60,11 @@ fn above(run: &Run) -> Vec<String> {
             c.energy_source.as_ref().map_or("no energy counter".into(), |e| format!("energy from {e}"));
         let load = c.foreign_load.map_or(String::new(), |l| format!(", {l:.2} cores busy with other work"));
         lines.push(format!(
-            "conditions: {}, {} threads, {} weights (seed {}), {energy}{load}",
-            c.instruction_set, c.threads, c.weights_from, c.seed
+            "conditions: {}, {}{} weights (seed {}), {energy}{load}",
+            c.instruction_set,
+            c.threads.map_or(String::new(), |n| format!("{n} threads, ")),
+            c.weights_from,
+            c.seed
         ));
     }
     if let Some(v) = &run.verification {

@@ -3,7 +3,7 @@
 //! Memory bandwidth of shared machines swings by a factor of two within seconds. A share of the roof is only
 //! meaningful against a roof measured in the same second.
 
-use crate::backend::{Probe, Session, Setup};
+use crate::backend::{Probe, Session};
 use crate::error::{Failure, Result};
 use crate::model::DType;
 use crate::roofline::{Ceiling, CeilingKind, CeilingSource, Roofline};
@@ -25,27 +25,19 @@ const BEST: f64 = 0.9;
 #[derive(Debug)]
 pub(super) struct Ceilings {
     probes: Vec<(Probe, Vec<f64>)>,
+    /// How each is measured.
+    described: Vec<String>,
     product: DType,
-    instruction_set: String,
-    threads: u32,
 }
 
 impl Ceilings {
-    /// For a session set up like this; nothing is measured yet.
-    pub fn of(setup: &Setup) -> Ceilings {
-        let probes = [
-            Probe::MemoryRead,
-            Probe::MemoryCopy,
-            Probe::CacheRead,
-            Probe::Compute(DType::Bf16),
-            Probe::Compute(DType::F32),
-            Probe::Compute(DType::Int8),
-        ];
+    /// Those that this session's device has; nothing is measured yet.
+    pub fn of(session: &dyn Session) -> Ceilings {
+        let probes = session.probes();
         Ceilings {
-            probes: probes.map(|probe| (probe, Vec::new())).into(),
-            product: setup.product_dtype,
-            instruction_set: setup.instruction_set.clone(),
-            threads: setup.threads,
+            described: probes.iter().map(|&probe| session.describe_probe(probe)).collect(),
+            probes: probes.into_iter().map(|probe| (probe, Vec::new())).collect(),
+            product: session.setup().product_dtype,
         }
     }
 
@@ -124,38 +116,31 @@ impl Ceilings {
 
     /// The ceilings for the run file.
     pub fn list(&self) -> Vec<Ceiling> {
-        self.probes.iter().filter_map(|(probe, rates)| self.ceiling(*probe, rates)).collect()
+        let described = self.described.iter().cloned();
+        self.probes
+            .iter()
+            .zip(described)
+            .filter_map(|((probe, rates), how)| ceiling(*probe, rates, how))
+            .collect()
     }
+}
 
-    fn ceiling(&self, probe: Probe, rates: &[f64]) -> Option<Ceiling> {
-        let (set, threads) = (&self.instruction_set, self.threads);
-        let (kind, dtype, how) = match probe {
-            Probe::MemoryRead => {
-                (CeilingKind::MemoryRead, None, format!("sequential read of the weights, {threads} threads"))
-            }
-            Probe::MemoryCopy => (
-                CeilingKind::MemoryCopy,
-                None,
-                format!("copy between two buffers, bytes read and written, {threads} threads"),
-            ),
-            Probe::CacheRead => (
-                CeilingKind::CacheRead,
-                None,
-                format!("repeated read of half the last-level cache, {threads} threads"),
-            ),
-            Probe::Compute(dtype) => {
-                (CeilingKind::Compute, Some(dtype), format!("register-only loop, {set}, {threads} threads"))
-            }
-        };
-        Some(Ceiling {
-            kind,
-            dtype,
-            rate: stats::quantile(rates, BEST)?,
-            low: stats::quantile(rates, 0.25),
-            median: stats::median(rates),
-            source: CeilingSource::Measured,
-            citation: how,
-            samples: rates.to_vec(),
-        })
-    }
+/// The ceiling of what a probe gave.
+fn ceiling(probe: Probe, rates: &[f64], citation: String) -> Option<Ceiling> {
+    let (kind, dtype) = match probe {
+        Probe::MemoryRead => (CeilingKind::MemoryRead, None),
+        Probe::MemoryCopy => (CeilingKind::MemoryCopy, None),
+        Probe::CacheRead => (CeilingKind::CacheRead, None),
+        Probe::Compute(dtype) => (CeilingKind::Compute, Some(dtype)),
+    };
+    Some(Ceiling {
+        kind,
+        dtype,
+        rate: stats::quantile(rates, BEST)?,
+        low: stats::quantile(rates, 0.25),
+        median: stats::median(rates),
+        source: CeilingSource::Measured,
+        citation,
+        samples: rates.to_vec(),
+    })
 }

@@ -127,7 +127,7 @@ pub fn measure(
     observer.doing("checking the kernels", clock.left());
     run.verification = Some(verify::quick_check(session, options.seed, options.activations)?);
 
-    let mut ceilings = Ceilings::of(&session.setup());
+    let mut ceilings = Ceilings::of(session);
     observer.doing("ceilings: compute, cache and copy", clock.left());
     // A fourteenth of the budget, shared by five probes; the read bandwidth's turn comes after loading.
     let each = (options.budget.as_secs_f64() / 70.0).clamp(0.02, 2.0);
@@ -200,6 +200,7 @@ fn empty(
             weights_from: options.weights_from.clone(),
             budget_seconds: options.budget.as_secs_f64(),
             wall_seconds: 0.0,
+            gpu: None,
         }),
         ceilings: Vec::new(),
         points: Vec::new(),

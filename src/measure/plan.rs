@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::points::Layout;
 use super::{Options, name, pass};
-use crate::backend::{Residency, Session, Work};
+use crate::backend::{Residency, Session, Setup, Work};
 use crate::error::{Failure, Result};
 use crate::model::{DType, ModelSpec};
 use crate::roofline::Roofline;
@@ -39,10 +39,6 @@ const RUNS: f64 = 11.0;
 const LEAST_RUNS: f64 = 4.0;
 /// Share of its roof that a pass is expected to reach when time is planned.
 const EXPECTED: f64 = 0.7;
-/// Random weights made per second and thread.
-const FILL_RATE: f64 = 0.4e9;
-/// Share of the free memory that is taken without being asked to.
-const SHARE_OF_MEMORY: f64 = 0.6;
 /// Share of the time left that the least number of samples may take.
 const SHARE_OF_TIME: f64 = 0.75;
 /// The resident weights are this many times the last-level cache at least: cold by nature.
@@ -56,7 +52,8 @@ pub(super) struct Plan {
     /// What is held.
     pub residency: Residency,
     roof: Roofline,
-    threads: u32,
+    threads: Option<u32>,
+    fill_rate: f64,
 }
 
 /// Refuses what was asked for explicitly and does not fit, with figures.
@@ -108,15 +105,15 @@ impl Plan {
         roof: Roofline,
         left: Duration,
     ) -> Result<Plan> {
-        let threads = session.setup().threads;
-        let plan = |layers| Plan { residency: residency(session, options, layers), roof, threads };
+        let Setup { threads, fill_rate, memory_share, .. } = session.setup();
+        let plan = |layers| Plan { residency: residency(session, options, layers), roof, threads, fill_rate };
         let total = options.model.layers;
         let layers = match options.layers {
             Layers::All => total,
             Layers::Count(n) => n,
             Layers::Auto => {
                 let passes: Vec<Work> = works.iter().map(pass).collect();
-                let available = session.available_memory() * SHARE_OF_MEMORY;
+                let available = session.available_memory() * memory_share;
                 let time = SHARE_OF_TIME * left.as_secs_f64() / f64::from(options.repeat);
                 (1..=total)
                     .take_while(|&n| {
@@ -186,7 +183,7 @@ impl Plan {
         let kv = work.cost(Stage::Attention).kv_bytes.0 / f64::from(work.model.layers);
         let filled = match work.phase {
             Phase::Prefill => 0.0,
-            Phase::Decode => kv * f64::from(self.residency.layers) / 2.0 / self.fill_rate(),
+            Phase::Decode => kv * f64::from(self.residency.layers) / 2.0 / self.fill_rate,
         };
         self.expected(work) * RUNS + filled
     }
@@ -195,10 +192,6 @@ impl Plan {
     fn loading(&self) -> f64 {
         let Residency { model, layers, copies, .. } = &self.residency;
         let held = sampled(model, *layers);
-        f64::from(*copies) * held.streamed_matrix_parameters() / self.fill_rate()
-    }
-
-    fn fill_rate(&self) -> f64 {
-        FILL_RATE * f64::from(self.threads)
+        f64::from(*copies) * held.streamed_matrix_parameters() / self.fill_rate
     }
 }

@@ -12,8 +12,8 @@ use crate::workload::{Stage, Workload};
 pub(super) struct Layout {
     /// Layers that ran.
     pub layers: u32,
-    /// Threads.
-    pub threads: u32,
+    /// Threads; `None` on a GPU.
+    pub threads: Option<u32>,
 }
 
 /// Fewest samples of a point that is not called partial.
@@ -78,7 +78,7 @@ impl Measured {
         let roof = median_roof(&samples);
         let place = |status| Placement {
             roof,
-            threads: Some(layout.threads),
+            threads: layout.threads,
             layers_measured: layout.layers,
             step_seconds: step.median,
             status,

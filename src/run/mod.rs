@@ -2,8 +2,10 @@
 //!
 //! Null means not known; why stands in the notes beside it.
 
+mod gpu;
 mod point;
 
+pub use gpu::{Gpu, Kernel, Reading};
 pub use point::{Placement, Point, Status, StoppedBy, Timing};
 
 use schemars::JsonSchema;
@@ -15,7 +17,7 @@ use crate::roofline::{Ceiling, CeilingKind, CeilingSource, Roofline};
 use crate::units::{BytesPerSec, FlopsPerSec};
 
 /// Version of the file format that this program writes.
-pub const SCHEMA_VERSION: u32 = 1;
+pub const SCHEMA_VERSION: u32 = 2;
 
 /// One invocation's results.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -118,8 +120,8 @@ pub struct Device {
 pub struct Conditions {
     /// Instruction set of the kernels, for instance `avx512-bf16`.
     pub instruction_set: String,
-    /// Threads that computed.
-    pub threads: u32,
+    /// Threads that computed; null on a GPU.
+    pub threads: Option<u32>,
     /// The logical CPUs that the threads were pinned to; empty where pinning was not possible.
     pub pinned_cpus: Vec<u32>,
     /// Share of the weights that lay in huge pages; null where the system does not say.
@@ -136,6 +138,8 @@ pub struct Conditions {
     pub budget_seconds: f64,
     /// Wall-clock seconds from start to end.
     pub wall_seconds: f64,
+    /// The GPU's driver, kernels and sensors; null on other devices.
+    pub gpu: Option<Gpu>,
 }
 
 /// A request of some prompt tokens and some generated ones, batch 1, put together from measured points.

@@ -127,6 +127,16 @@ pub struct Point {
     pub status: Status,
     /// What a reader must know of this point.
     pub notes: Vec<String>,
+    /// Host seconds of one execution, launch included; null for a stage and where host and device have one clock.
+    pub wall_seconds: Option<f64>,
+    /// What ran a GPU's products of many rows: `own` or `cublaslt 12.8.4`; null where there are none.
+    pub gemm: Option<String>,
+    /// Samples taken while the GPU held its clocks down; null where that is not known.
+    pub throttled_samples: Option<u32>,
+    /// Median clock of the GPU's multiprocessors during the samples.
+    pub sm_clock_hz: Option<f64>,
+    /// Share of the time that the GPU's matrix units were busy, from its counters; null where there is none.
+    pub tensor_activity: Option<f64>,
 }
 
 impl Timing {
@@ -229,6 +239,11 @@ impl Point {
             joules_per_token: None,
             status: place.status,
             notes: Vec::new(),
+            wall_seconds: None,
+            gemm: None,
+            throttled_samples: None,
+            sm_clock_hz: None,
+            tensor_activity: None,
             seconds,
         }
     }

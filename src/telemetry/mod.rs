@@ -3,6 +3,10 @@
 mod load;
 mod rapl;
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Instant;
+
 pub use load::ForeignLoad;
 
 /// A counter of energy since some moment.
@@ -20,4 +24,91 @@ pub trait EnergyMeter {
 /// Why there is none, in one line.
 pub fn cpu_energy() -> Result<Box<dyn EnergyMeter>, String> {
     Ok(Box::new(rapl::Rapl::open(std::path::Path::new("/sys/class/powercap"))?))
+}
+
+/// A GPU's sensors. Every figure that is `None` has its reason in `unavailable`, under the field's name.
+pub trait Sensors: Send + Sync {
+    /// What does not change while work runs, and who else uses the GPU.
+    fn facts(&self) -> Facts;
+
+    /// The sensors now.
+    fn reading(&self) -> Reading;
+
+    /// Joules since some fixed moment. The counter ticks about every 100 ms.
+    ///
+    /// # Errors
+    /// Why there is no counter, in one line.
+    fn joules(&self) -> Result<f64, String>;
+
+    /// Begins to count memory traffic and the matrix units' activity.
+    ///
+    /// # Errors
+    /// Why the GPU has no such counters, in one line.
+    fn count(&self) -> Result<Box<dyn Counting + '_>, String>;
+}
+
+/// Counters that run.
+pub trait Counting {
+    /// What they counted since [`Sensors::count`].
+    ///
+    /// # Errors
+    /// Why they could not be read, in one line.
+    fn end(self: Box<Self>) -> Result<Activity, String>;
+}
+
+/// What a GPU's counters saw over some time.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Activity {
+    /// Share of the memory's theoretical bandwidth that was used, 0 to 1.
+    pub memory: f64,
+    /// Share of the time that the matrix units were busy, 0 to 1.
+    pub tensor: Option<f64>,
+}
+
+/// What is known of a GPU besides what its driver for computing says.
+#[derive(Debug, Clone, Default, PartialEq)]
+#[allow(missing_docs)]
+pub struct Facts {
+    /// Version of the driver.
+    pub driver: Option<String>,
+    pub ecc: Option<bool>,
+    pub mig: Option<bool>,
+    pub power_limit_watts: Option<f64>,
+    pub power_limit_default_watts: Option<f64>,
+    /// Highest clock of the multiprocessors.
+    pub max_sm_clock_hz: Option<f64>,
+    /// Highest clock of the memory.
+    pub max_memory_clock_hz: Option<f64>,
+    /// In bits.
+    pub bus_width: Option<u32>,
+    pub memory_total_bytes: Option<f64>,
+    pub memory_used_bytes: Option<f64>,
+    /// Processes that compute on this GPU, this one left out.
+    pub other_processes: Option<u32>,
+    /// Why a figure is `None`, by its field's name.
+    pub unavailable: BTreeMap<&'static str, String>,
+}
+
+/// The sensors at one moment.
+#[derive(Debug, Clone, PartialEq)]
+#[allow(missing_docs)]
+pub struct Reading {
+    pub at: Instant,
+    pub power_watts: Option<f64>,
+    pub sm_clock_hz: Option<f64>,
+    pub memory_clock_hz: Option<f64>,
+    pub temperature_celsius: Option<f64>,
+    /// Why the clocks are below their highest: `power_cap`, `thermal_slowdown`, ...; idle is no reason. Empty if
+    /// nothing holds them.
+    pub throttle_reasons: Option<Vec<&'static str>>,
+    /// Why a figure is `None`, by its field's name.
+    pub unavailable: BTreeMap<&'static str, String>,
+}
+
+/// The sensors of the GPU with this UUID.
+///
+/// # Errors
+/// Why there are none, in one line.
+pub fn gpu_sensors(uuid: &str) -> Result<Arc<dyn Sensors>, String> {
+    Err(format!("no sensors of {uuid}"))
 }

@@ -24,6 +24,7 @@ impl<D: Driver> SuiteSession<D> {
             memory: Bytes(gpu.memory as f64),
             cache: Some(Bytes(gpu.l2 as f64)),
             detail: String::new(),
+            gpu: None,
         };
         SuiteSession { info, suite: Suite::new(driver) }
     }
@@ -41,10 +42,12 @@ impl<D: Driver> Session for SuiteSession<D> {
     fn setup(&self) -> Setup {
         Setup {
             instruction_set: "ptx".into(),
-            threads: 1,
+            threads: None,
             pinned_cpus: Vec::new(),
             huge_page_share: None,
             product_dtype: DType::Bf16,
+            fill_rate: 1e9,
+            memory_share: 1.0,
         }
     }
 

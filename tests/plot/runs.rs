@@ -103,8 +103,9 @@ pub fn empty(name: &str) -> Run {
         },
         model: llama_8b(),
         conditions: Some(Conditions {
+            gpu: None,
             instruction_set: "avx512-bf16".into(),
-            threads: 2,
+            threads: Some(2),
             pinned_cpus: vec![0, 1],
             huge_page_share: Some(0.98),
             foreign_load: Some(0.02),

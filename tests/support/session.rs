@@ -68,6 +68,7 @@ impl ReferenceSession {
             memory: Bytes(1e12),
             cache: None,
             detail: String::new(),
+            gpu: None,
         };
         ReferenceSession { info, loaded: None, model: None, room: 0, passes: 0, fault }
     }
@@ -81,10 +82,12 @@ impl Session for ReferenceSession {
     fn setup(&self) -> Setup {
         Setup {
             instruction_set: "f64".into(),
-            threads: 1,
+            threads: Some(1),
             pinned_cpus: Vec::new(),
             huge_page_share: None,
             product_dtype: DType::F32,
+            fill_rate: 1e9,
+            memory_share: 1.0,
         }
     }
 

@@ -84,5 +84,6 @@ fn describe() -> DeviceInfo {
         memory: Bytes(system.total_memory() as f64),
         cache: Caches::read().last.map(|bytes| Bytes(bytes as f64)),
         detail: format!("{cores} cores, {}", sets.join(" ")),
+        gpu: None,
     }
 }

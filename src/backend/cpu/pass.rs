@@ -220,6 +220,6 @@ impl Pass {
             }
             stages[stage] += end.saturating_sub(start) as f64 * 1e-9;
         }
-        Execution { seconds, stages }
+        Execution { seconds, stages, repeats: 1, wall_seconds: None }
     }
 }

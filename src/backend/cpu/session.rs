@@ -26,6 +26,8 @@ use crate::workload::Stage;
 
 /// Seed of caches and token ids of timed passes.
 const SEED: u64 = 0x11a3;
+/// Random weights that a thread makes in a second.
+const FILL_RATE: f64 = 0.4e9;
 
 /// The CPU with its threads.
 pub struct CpuSession {
@@ -223,10 +225,13 @@ impl Session for CpuSession {
     fn setup(&self) -> Setup {
         Setup {
             instruction_set: self.isa.name().to_owned(),
-            threads: self.pool.threads() as u32,
+            threads: Some(self.pool.threads() as u32),
             pinned_cpus: self.pool.pinned().iter().map(|&cpu| cpu as u32).collect(),
             huge_page_share: self.loaded.as_ref().and_then(|loaded| huge_page_share(&loaded.arenas)),
             product_dtype: if self.format_loaded() == Format::Bf16 { DType::Bf16 } else { DType::F32 },
+            fill_rate: FILL_RATE * self.pool.threads() as f64,
+            // The rest is for the page cache and for others.
+            memory_share: 0.6,
         }
     }
 
@@ -264,6 +269,24 @@ impl Session for CpuSession {
         self.check_memory(loaded::needed(residency, &shape), "these weights")?;
         self.loaded = Some(Loaded::new(&mut self.pool, residency, weights)?);
         Ok(())
+    }
+
+    fn probes(&self) -> Vec<Probe> {
+        let types = [DType::Bf16, DType::F32, DType::Int8];
+        let memory = [Probe::MemoryRead, Probe::MemoryCopy, Probe::CacheRead];
+        memory.into_iter().chain(types.map(Probe::Compute)).collect()
+    }
+
+    fn describe_probe(&self, probe: Probe) -> String {
+        let threads = self.pool.threads();
+        match probe {
+            Probe::MemoryRead => format!("sequential read of the weights, {threads} threads"),
+            Probe::MemoryCopy => {
+                format!("copy between two buffers, bytes read and written, {threads} threads")
+            }
+            Probe::CacheRead => format!("repeated read of half the last-level cache, {threads} threads"),
+            Probe::Compute(_) => format!("register-only loop, {}, {threads} threads", self.isa.name()),
+        }
     }
 
     fn probe(&mut self, probe: Probe, seconds: f64) -> Result<Probed> {

@@ -83,6 +83,7 @@ unsafe fn describe(ordinal: i32) -> Result<DeviceInfo> {
         id: Some(hyphenated(uuid.bytes.map(|byte| byte as u8))),
         memory: Bytes(bytes as f64),
         cache: None,
+        gpu: None,
         detail: format!("cuda:{ordinal}; found, but not measured by this version"),
     })
 }
