@@ -68,12 +68,12 @@ pub fn caption(run: &Run) -> String {
         parts.push(format!("host {}", run.host.cpu));
     }
     if let Some(c) = &run.conditions {
-        if let Some(threads) = c.threads {
+        let threads = c.threads.map_or(String::new(), |threads| {
             let pinned = if c.pinned_cpus.is_empty() { "" } else { " pinned" };
             let plural = if threads == 1 { "" } else { "s" };
-            parts.push(format!("{threads} thread{plural}{pinned}"));
-        }
-        parts.push(c.instruction_set.clone());
+            format!("{threads} thread{plural}{pinned}, ")
+        });
+        parts.push(threads + &c.instruction_set);
         if let Some(share) = c.huge_page_share {
             parts.push(format!("{} of the weights in huge pages", percent(share)));
         }
