@@ -23,9 +23,27 @@ use std::ffi::CStr;
 
 use cudarc::driver::sys;
 
-use super::DeviceInfo;
+use super::{Backend, DeviceInfo, OpenOptions, Session};
 use crate::error::{Failure, Result};
 use crate::units::Bytes;
+
+/// The NVIDIA GPUs of this machine.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct CudaBackend;
+
+impl Backend for CudaBackend {
+    fn name(&self) -> &'static str {
+        "cuda"
+    }
+
+    fn devices(&self) -> Result<Vec<DeviceInfo>> {
+        devices()
+    }
+
+    fn open(&self, _: &OpenOptions) -> Result<Box<dyn Session>> {
+        Err(Failure::device("this version does not measure on GPUs"))
+    }
+}
 
 /// The GPUs that the driver shows.
 ///
