@@ -35,6 +35,10 @@ pub struct Settings {
     pub pace: bool,
     /// `FAKE_DRIVER_THROTTLE`
     pub throttle: Throttle,
+    /// `FAKE_DRIVER_THROTTLE_REASON`: too hot (`thermal`) rather than at the power limit (`power`).
+    pub thermal: bool,
+    /// `FAKE_DRIVER_ECC_ERRORS`: uncorrected since the driver was loaded.
+    pub ecc_errors: u64,
     /// `FAKE_DRIVER_OTHERS`: processes of others on every GPU.
     pub others: u32,
     /// `FAKE_DRIVER_SEED` of the jitter.
@@ -95,6 +99,12 @@ impl Settings {
             slowdown: number("FAKE_DRIVER_SLOWDOWN", 1.0)?,
             pace: flag("FAKE_DRIVER_PACE"),
             throttle,
+            thermal: match get("FAKE_DRIVER_THROTTLE_REASON").as_deref() {
+                None | Some("power") => false,
+                Some("thermal") => true,
+                Some(text) => return Err(format!("FAKE_DRIVER_THROTTLE_REASON: `{text}`")),
+            },
+            ecc_errors: number("FAKE_DRIVER_ECC_ERRORS", 0.0)? as u64,
             others: number("FAKE_DRIVER_OTHERS", 0.0)? as u32,
             seed: number("FAKE_DRIVER_SEED", 1.0)? as u64,
             verbose: flag("FAKE_DRIVER_VERBOSE"),
