@@ -29,6 +29,7 @@ fn a_graph_does_what_direct_launches_do() {
     let program = Program::new();
     let (function, embed, expected) = embedding(&program);
     let (mut graph, mut executable, mut nodes) = (ptr::null_mut(), ptr::null_mut(), 0);
+    // SAFETY: the fake looks handles up; pointers are to locals.
     unsafe {
         ok(cuStreamBeginCapture_v2(program.stream, CU_STREAM_CAPTURE_MODE_GLOBAL));
         ok(program.launch(function, [3, 1, 1], 0, &embed));
@@ -59,6 +60,7 @@ fn what_a_capture_does_not_allow_is_refused_and_breaks_it() {
     let event = program.event(0);
     let mut graph = ptr::null_mut();
     let mut address = 0;
+    // SAFETY: the fake looks handles up; pointers are to locals.
     unsafe {
         ok(program.record(event));
         let attempts: [(&str, &dyn Fn() -> CUresult); 6] = [
@@ -97,6 +99,7 @@ fn a_wild_pointer_comes_to_light_later_and_ends_everything() {
     ok(program.launch(function, [3, 1, 1], 0, &Embed { residual: embed.residual + 256, ..embed }));
     assert_eq!(number(program.synchronize()), 700);
     let mut address = 0;
+    // SAFETY: the fake looks handles up; pointers are to locals.
     unsafe {
         assert_eq!(number(cuMemAlloc_v2(&mut address, 64)), 700);
         assert_eq!(number(cuMemFree_v2(embed.table)), 700);
@@ -110,6 +113,7 @@ fn what_was_given_back_is_not_used_again() {
     let _turn = begin(&[]);
     let program = Program::new();
     let (function, embed, _) = embedding(&program);
+    // SAFETY: the fake looks handles up; pointers are to locals.
     unsafe {
         ok(cuMemFree_v2(embed.table));
         assert_eq!(number(cuMemFree_v2(embed.table)), 1);
@@ -124,6 +128,7 @@ fn what_was_given_back_is_not_used_again() {
 fn handles_and_contexts_are_looked_at() {
     let _turn = begin(&[]);
     let mut address = 0;
+    // SAFETY: the fake looks handles up; pointers are to locals.
     unsafe {
         assert_eq!(number(cuMemAlloc_v2(&mut address, 64)), 3);
         ok(cuInit(0));
@@ -165,7 +170,10 @@ fn events_keep_virtual_time() {
         // 0.93 of 3350 GB/s, and some microseconds for the launch.
         let rate = bytes as f64 / milliseconds * 1e3;
         assert!((0.90..0.935).contains(&(rate / 3350e9)), "{rate}");
-        assert!((milliseconds * 2e3).fract().min(1.0 - (milliseconds * 2e3).fract()) < 1e-2, "{milliseconds}");
+        assert!(
+            (milliseconds * 2e3).fract().min(1.0 - (milliseconds * 2e3).fract()) < 1e-2,
+            "{milliseconds}"
+        );
     }
     assert!(program.elapsed(events[4], events[0]).unwrap() < 0.0);
     let untimed = program.event(2);
@@ -204,6 +212,7 @@ fn dynamic_shared_memory_has_to_be_asked_for() {
     let parameter = [0u8; 168];
     let attribute = CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
     let mut value = 0;
+    // SAFETY: the fake looks handles up; pointers are to locals.
     unsafe {
         assert_eq!(number(program.launch(function, [1, 1, 1], 78_000, &parameter)), 1);
         ok(cuFuncSetAttribute(function, attribute, 78_000));
@@ -229,7 +238,9 @@ fn devices_have_addresses_of_their_own() {
     assert_ne!(on_first, on_second);
     assert_eq!(number(second.write(on_first, &[1; 16])), 1);
     ok(second.write(on_second, &[1; 16]));
+    // SAFETY: the fake looks handles up; pointers are to locals.
     assert_eq!(number(unsafe { cuStreamSynchronize(first.stream) }), 400);
+    // SAFETY: the context is live.
     unsafe { ok(cuCtxSetCurrent(first.context)) };
     ok(first.synchronize());
 }

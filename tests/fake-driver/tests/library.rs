@@ -36,7 +36,8 @@ unsafe fn function<F: Copy>(handle: *mut c_void, name: &CStr) -> F {
 fn two_names_of_one_file_are_one_instance() {
     let folder = env::temp_dir().join(format!("fake-driver-{}", std::process::id()));
     fs::create_dir_all(&folder).unwrap();
-    let (cuda, nvml, copy) = (folder.join("libcuda.so.1"), folder.join("libnvidia-ml.so.1"), folder.join("copy.so"));
+    let (cuda, nvml, copy) =
+        (folder.join("libcuda.so.1"), folder.join("libnvidia-ml.so.1"), folder.join("copy.so"));
     std::os::unix::fs::symlink(library(), &cuda).unwrap();
     std::os::unix::fs::symlink(library(), &nvml).unwrap();
     fs::copy(library(), &copy).unwrap();

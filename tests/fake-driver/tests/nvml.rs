@@ -105,8 +105,7 @@ fn it_sees_what_cuda_allocates_and_does() {
         assert!((300_000..600_000).contains(&more), "{more} mJ");
         let mut count = 0;
         assert_eq!(nvmlDeviceGetComputeRunningProcesses_v3(gpu, &mut count, ptr::null_mut()), 7);
-        let nothing =
-            nvmlProcessInfo_t { pid: 0, usedGpuMemory: 0, gpuInstanceId: 0, computeInstanceId: 0 };
+        let nothing = nvmlProcessInfo_t { pid: 0, usedGpuMemory: 0, gpuInstanceId: 0, computeInstanceId: 0 };
         let mut infos = vec![nothing; count as usize];
         assert_eq!(nvmlDeviceGetComputeRunningProcesses_v3(gpu, &mut count, infos.as_mut_ptr()), 0);
         let others = infos.iter().filter(|info| info.pid != std::process::id()).count();

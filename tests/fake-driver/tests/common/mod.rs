@@ -8,7 +8,6 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use cudarc::driver::sys::{self, CUresult};
 use fake_driver::context::*;
-use fake_driver::device::*;
 use fake_driver::event::*;
 use fake_driver::launch::*;
 use fake_driver::memory::*;
@@ -21,7 +20,8 @@ static TURN: Mutex<()> = Mutex::new(());
 /// A fresh driver with these variables.
 pub fn begin(variables: &[(&str, &str)]) -> MutexGuard<'static, ()> {
     let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
-    let look_up = |name: &str| variables.iter().find(|(key, _)| *key == name).map(|(_, value)| value.to_string());
+    let look_up =
+        |name: &str| variables.iter().find(|(key, _)| *key == name).map(|(_, value)| value.to_string());
     fake_driver::begin(look_up).unwrap();
     turn
 }
@@ -121,11 +121,19 @@ impl Program {
     }
 
     /// One block of 256 threads; the parameter is a struct by value.
-    pub fn launch<P>(&self, function: sys::CUfunction, grid: [u32; 3], shared: u32, parameter: &P) -> CUresult {
+    pub fn launch<P>(
+        &self,
+        function: sys::CUfunction,
+        grid: [u32; 3],
+        shared: u32,
+        parameter: &P,
+    ) -> CUresult {
         let mut pointers = [ptr::from_ref(parameter).cast_mut().cast::<c_void>()];
         let ([x, y, z], parameters) = (grid, pointers.as_mut_ptr());
         // SAFETY: the parameter is what the kernel takes; the call copies it.
-        unsafe { cuLaunchKernel(function, x, y, z, 256, 1, 1, shared, self.stream, parameters, ptr::null_mut()) }
+        unsafe {
+            cuLaunchKernel(function, x, y, z, 256, 1, 1, shared, self.stream, parameters, ptr::null_mut())
+        }
     }
 
     pub fn event(&self, flags: u32) -> sys::CUevent {
