@@ -5,6 +5,7 @@ use crate::error::Result;
 
 pub mod device;
 pub mod devices;
+pub mod here;
 pub mod host;
 pub mod measure;
 pub mod models;
@@ -12,6 +13,7 @@ pub mod output;
 pub mod plot;
 pub mod predict;
 pub mod progress;
+pub mod selection;
 pub mod verify;
 pub mod work;
 
