@@ -6,23 +6,27 @@ use super::device::open_device;
 use super::output::Destination;
 use super::progress::Progress;
 use super::{host, work};
+use crate::backend::Session;
 use crate::backend::weights::{RandomWeights, WeightSource};
 use crate::checkpoint::Checkpoint;
 use crate::cli::{ActivationsArg, LayersArg, MeasureArgs};
 use crate::error::{Failure, Result};
 use crate::export;
-use crate::measure::{self, Layers, Observer, Options};
+use crate::measure::{self, Ended, Layers, Observer, Options};
 use crate::model::{DType, ModelSpec};
 use crate::profiles::Catalog;
 use crate::run::{Origin, Run, Status};
+use crate::telemetry;
 
 /// Time to spend on a CPU without being told.
 const CPU_BUDGET: Duration = Duration::from_secs(60);
+/// The same on a GPU.
+const GPU_BUDGET: Duration = Duration::from_secs(25);
 
 /// Runs `llmroof measure`.
 ///
 /// # Errors
-/// Whatever ended it, with its exit code; an interrupted or invalid measurement only after all was kept.
+/// Whatever ended it, with its exit code; an interrupted, failed or invalid measurement only after all was kept.
 pub fn run(args: &MeasureArgs) -> Result<()> {
     // Everything that can be refused is refused before the first second is measured.
     let catalog = Catalog::load(args.profiles.as_deref())?;
@@ -31,13 +35,10 @@ pub fn run(args: &MeasureArgs) -> Result<()> {
         Some(checkpoint) => checkpoint.spec().clone(),
         None => catalog.model(&args.model)?,
     };
-    let mut options = options(args, model);
+    let options = options(args, model);
     options.check()?;
     let destination = Destination::of(&args.output)?;
-    let budget = options.budget;
-    let mut progress = Progress::new(&args.reports, budget, !args.no_progress)?;
-    let mut session = open_device(&args.device)?;
-    options.profile = catalog.device_of_driver(&session.device().name).map(|profile| profile.name.clone());
+    let mut progress = Progress::new(&args.reports, !args.no_progress)?;
 
     let random: RandomWeights;
     let weights: &dyn WeightSource = match &checkpoint {
@@ -47,18 +48,52 @@ pub fn run(args: &MeasureArgs) -> Result<()> {
             &random
         }
     };
-    let origin = Origin { argv: std::env::args().collect(), created: host::now(), host: host::describe() };
-    let measured = measure::measure(session.as_mut(), weights, &options, origin, &mut progress);
-    progress.end();
-    let mut run = measured?;
-    // The datasheet's roofs, where a profile matches the device.
-    if let Some(name) = &run.device.profile {
-        run.ceilings.extend(catalog.device(name)?.ceilings());
+    let mut session = open_device(&args.device)?;
+    let order = Order { args, catalog: &catalog, options, weights, destination: &destination };
+    order.carry_out(session.as_mut(), &mut progress)
+}
+
+/// What is asked for, of whichever device.
+struct Order<'a> {
+    args: &'a MeasureArgs,
+    catalog: &'a Catalog,
+    options: Options,
+    weights: &'a dyn WeightSource,
+    destination: &'a Destination,
+}
+
+impl Order<'_> {
+    /// Measures one device: its run file, its table.
+    fn carry_out(&self, session: &mut dyn Session, progress: &mut Progress) -> Result<()> {
+        let device = session.device().clone();
+        let budget = if device.gpu.is_some() { GPU_BUDGET } else { CPU_BUDGET };
+        let budget = self.args.budget.unwrap_or(budget);
+        let profile = self.catalog.device_of_driver(&device.name);
+        let options =
+            Options { budget, profile: profile.map(|profile| profile.name.clone()), ..self.options.clone() };
+        let sensors = device.gpu.as_ref().map(|_| match &device.id {
+            Some(uuid) => telemetry::gpu_sensors(uuid),
+            None => Err("the driver gave no UUID to find them by".into()),
+        });
+        let origin =
+            Origin { argv: std::env::args().collect(), created: host::now(), host: host::describe() };
+        progress.begin(budget);
+        let ended = measure::measure(session, self.weights, &options, sensors, origin, progress);
+        progress.end();
+        let Ended { mut run, failure } = ended?;
+        // The datasheet's roofs, where a profile matches the device.
+        match profile {
+            Some(profile) => run.ceilings.extend(profile.ceilings()),
+            None if device.gpu.is_some() => {
+                run.notes.push(format!("no datasheet percentages: no profile is of \"{}\"", device.name));
+            }
+            None => {}
+        }
+        let path = progress.keep(&run)?.display().to_string();
+        eprintln!("run file: {path}");
+        self.destination.write(|format| export::render(&run, format))?;
+        failure.map_or_else(|| verdict(&run, progress), Err)
     }
-    let path = progress.keep(&run)?.display().to_string();
-    eprintln!("run file: {path}");
-    destination.write(|format| export::render(&run, format))?;
-    verdict(&run, &progress)
 }
 
 fn options(args: &MeasureArgs, model: ModelSpec) -> Options {
@@ -76,6 +111,7 @@ fn options(args: &MeasureArgs, model: ModelSpec) -> Options {
             ActivationsArg::F32 => DType::F32,
         },
         budget: args.budget.unwrap_or(CPU_BUDGET),
+        soak: args.soak,
         repeat: args.repeat,
         seed: args.seed,
         profile: None,

@@ -2,12 +2,14 @@
 
 mod load;
 mod rapl;
+mod watch;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
 pub use load::ForeignLoad;
+pub use watch::Watch;
 
 /// A counter of energy since some moment.
 pub trait EnergyMeter {
