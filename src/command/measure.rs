@@ -2,16 +2,15 @@
 
 use std::time::Duration;
 
-use super::device::open_device;
+use super::device::{self, Chosen};
 use super::output::Destination;
 use super::progress::Progress;
 use super::{host, work};
-use crate::backend::Session;
 use crate::backend::weights::{RandomWeights, WeightSource};
 use crate::checkpoint::Checkpoint;
-use crate::cli::{ActivationsArg, LayersArg, MeasureArgs};
+use crate::cli::{ActivationsArg, LayersArg, MeasureArgs, OutputArgs};
 use crate::error::{Failure, Result};
-use crate::export;
+use crate::export::{self, Format};
 use crate::measure::{self, Ended, Layers, Observer, Options};
 use crate::model::{DType, ModelSpec};
 use crate::profiles::Catalog;
@@ -38,6 +37,10 @@ pub fn run(args: &MeasureArgs) -> Result<()> {
     let options = options(args, model);
     options.check()?;
     let destination = Destination::of(&args.output)?;
+    let devices = device::choose(&args.device)?;
+    if devices.len() > 1 {
+        refuse_one_file(&args.output, devices.len())?;
+    }
     let mut progress = Progress::new(&args.reports, !args.no_progress)?;
 
     let random: RandomWeights;
@@ -48,9 +51,37 @@ pub fn run(args: &MeasureArgs) -> Result<()> {
             &random
         }
     };
-    let mut session = open_device(&args.device)?;
     let order = Order { args, catalog: &catalog, options, weights, destination: &destination };
-    order.carry_out(session.as_mut(), &mut progress)
+    let mut failures = Vec::new();
+    for chosen in &devices {
+        let Err(failure) = order.carry_out(chosen, &mut progress) else { continue };
+        failures.push(match devices.len() {
+            1 => failure,
+            _ => failure.at(device::called(chosen.info())),
+        });
+        if progress.interrupted().is_some() {
+            break;
+        }
+    }
+    failures.sort_by_key(|failure| failure.code as u8);
+    let worst = failures.pop();
+    for failure in failures {
+        eprintln!("{failure}");
+    }
+    worst.map_or(Ok(()), Err)
+}
+
+/// Several devices are several results: tables follow each other on stdout, one file cannot hold them.
+fn refuse_one_file(output: &OutputArgs, devices: usize) -> Result<()> {
+    let file = output.export.iter().find(|path| path.as_os_str() != "-");
+    let what = match (file, output.output) {
+        (Some(path), _) => format!("--export {}", path.display()),
+        (None, Format::Json) => "-o json".into(),
+        (None, Format::Csv) => "-o csv".into(),
+        (None, Format::Table | Format::Markdown) => return Ok(()),
+    };
+    Err(Failure::input(format!("{what} holds one result, and these are {devices} GPUs"))
+        .hint("leave it out, --reports gets a run file of each; or give one --device"))
 }
 
 /// What is asked for, of whichever device.
@@ -64,13 +95,17 @@ struct Order<'a> {
 
 impl Order<'_> {
     /// Measures one device: its run file, its table.
-    fn carry_out(&self, session: &mut dyn Session, progress: &mut Progress) -> Result<()> {
+    fn carry_out(&self, chosen: &Chosen, progress: &mut Progress) -> Result<()> {
+        let mut session = chosen.open()?;
         let device = session.device().clone();
         let budget = if device.gpu.is_some() { GPU_BUDGET } else { CPU_BUDGET };
         let budget = self.args.budget.unwrap_or(budget);
-        let profile = self.catalog.device_of_driver(&device.name);
-        let options =
-            Options { budget, profile: profile.map(|profile| profile.name.clone()), ..self.options.clone() };
+        let profile = device::profile_of(self.catalog, &device);
+        let options = Options {
+            budget,
+            profile: profile.as_ref().ok().map(|profile| profile.name.clone()),
+            ..self.options.clone()
+        };
         let sensors = device.gpu.as_ref().map(|_| match &device.id {
             Some(uuid) => telemetry::gpu_sensors(uuid),
             None => Err("the driver gave no UUID to find them by".into()),
@@ -78,16 +113,16 @@ impl Order<'_> {
         let origin =
             Origin { argv: std::env::args().collect(), created: host::now(), host: host::describe() };
         progress.begin(budget);
-        let ended = measure::measure(session, self.weights, &options, sensors, origin, progress);
+        let ended = measure::measure(session.as_mut(), self.weights, &options, sensors, origin, progress);
         progress.end();
         let Ended { mut run, failure } = ended?;
         // The datasheet's roofs, where a profile matches the device.
         match profile {
-            Some(profile) => run.ceilings.extend(profile.ceilings()),
-            None if device.gpu.is_some() => {
-                run.notes.push(format!("no datasheet percentages: no profile is of \"{}\"", device.name));
+            Ok(profile) => run.ceilings.extend(profile.ceilings()),
+            Err(reason) if device.gpu.is_some() => {
+                run.notes.push(format!("no datasheet percentages: {reason}"));
             }
-            None => {}
+            Err(_) => {}
         }
         let path = progress.keep(&run)?.display().to_string();
         eprintln!("run file: {path}");
