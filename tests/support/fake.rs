@@ -1,5 +1,6 @@
 //! The real binary on the fake driver: a folder with `libcuda.so.1` and `libnvidia-ml.so.1`, which is what
 //! `tests/fake-driver` was built to, and the environment that goes with it.
+#![allow(dead_code)]
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -14,6 +15,10 @@ const LIBRARIES: [(&str, &[&str]); 3] = [
     ("nvml", &["libnvidia-ml.so.1"]),
     ("cublaslt", &["libcublasLt.so.12", "libcublasLt.so"]),
 ];
+
+/// Where a real driver's libraries lie.
+const SYSTEM: [&str; 4] =
+    ["/usr/lib/x86_64-linux-gnu", "/usr/lib64", "/usr/lib/wsl/lib", "/usr/local/nvidia/lib64"];
 
 /// A machine with NVIDIA GPUs, as a program sees it. Without further ado: one H100, its driver and NVML.
 pub struct FakeDriver {
@@ -73,11 +78,15 @@ impl FakeDriver {
         found.map(|(_, names)| *names).expect("cuda, nvml or cublaslt")
     }
 
-    /// Leaves a library out: `cuda`, `nvml`.
+    /// Leaves a library out: `cuda`, `nvml`. Where the machine has the real one, an empty file hides it.
     #[must_use]
     pub fn without(self, library: &str) -> Self {
         for name in Self::names(library) {
-            fs::remove_file(self.folder.path().join(name)).expect("it was there");
+            let path = self.folder.path().join(name);
+            fs::remove_file(&path).expect("it was there");
+            if SYSTEM.iter().any(|folder| Path::new(folder).join(name).exists()) {
+                fs::write(&path, []).expect("the folder is ours");
+            }
         }
         self
     }

@@ -1,7 +1,7 @@
 //! Initialisation, primary contexts, and which one a thread has.
 
 use std::ffi::{CStr, CString, c_char, c_int, c_uint, c_void};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use cudarc::driver::sys::{
     CUcontext, CUdevice, CUdriverProcAddressQueryResult, CUresult, CUresult::*, cuuint64_t,
@@ -28,6 +28,9 @@ fn destroy(fake: &mut Fake, index: usize) {
     fake.destroyed.push(device.context);
     device.context = 0;
     device.flags = 0;
+    if let Some((_, mut meter)) = fake.room.gpu(device.slot) {
+        (meter.allocated, meter.context) = (0, false);
+    }
 }
 
 /// Texts that were handed out, which stay as long as the process.
@@ -110,6 +113,7 @@ driver! {
 
     fn cuDevicePrimaryCtxRetain(fake, context: *mut CUcontext, device: CUdevice) {
         let fresh = fake.handle();
+        let room = Arc::clone(&fake.room);
         let device = fake.device(device)?;
         if let Some(code) = device.lost {
             return refuse(code);
@@ -119,6 +123,9 @@ driver! {
         }
         if device.retained == 0 {
             device.context = fresh;
+            if let Some((_, mut meter)) = room.gpu(device.slot) {
+                meter.context = true;
+            }
         }
         device.retained += 1;
         give(context, device.context as CUcontext)

@@ -49,10 +49,10 @@ pub fn fail(fake: &mut Fake, name: &str, kernel: Option<&str>) -> Answer {
     if code == CUresult::CUDA_SUCCESS {
         return Ok(());
     }
-    if is_sticky(code) {
-        if let Some(device) = fake.current_device() {
-            device.lost = Some(code);
-        }
+    if is_sticky(code)
+        && let Some(device) = fake.current_device()
+    {
+        device.lost = Some(code);
     }
     refuse(code)
 }

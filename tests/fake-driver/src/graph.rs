@@ -18,7 +18,7 @@ driver! {
             return refuse(CUDA_ERROR_INVALID_VALUE);
         }
         let handle = fake.handle();
-        fake.graphs.insert(handle, Graph { device, nodes: Arc::default() });
+        fake.graphs.insert(handle, Graph { device, nodes: Arc::default(), launches: 0 });
         give(to, handle as CUgraph)
     }
 
@@ -58,8 +58,9 @@ driver! {
 
     fn cuGraphLaunch(fake, graph: CUgraphExec, stream: CUstream) {
         let device = fake.current()?;
-        let found = fake.executables.get(&(graph as u64)).filter(|graph| graph.device == device);
-        let nodes = Arc::clone(&found.ok_or(Stop::Code(CUDA_ERROR_INVALID_VALUE))?.nodes);
+        let found = fake.executables.get_mut(&(graph as u64)).filter(|graph| graph.device == device);
+        let found = found.ok_or(Stop::Code(CUDA_ERROR_INVALID_VALUE))?;
+        let nodes = Arc::clone(&found.nodes);
         if stream as u64 <= 2 {
             fake.use_legacy(device)?;
         } else {
@@ -71,14 +72,18 @@ driver! {
                 return Ok(());
             }
         }
+        let execute = fake.room.settings.execute;
+        let graph = fake.executables.get_mut(&(graph as u64)).ok_or(Stop::Code(CUDA_ERROR_INVALID_VALUE))?;
+        graph.launches += 1;
+        let timed_only = execute.is_some_and(|most| graph.launches > most);
         launched(fake, device);
         if fake.room.strike("hang", None).is_some() {
             fake.devices[device].hung = true;
         }
-        for node in nodes.iter() {
-            perform(fake, device, node, Place::Graph)?;
-        }
-        Ok(())
+        fake.devices[device].timed_only = timed_only;
+        let done = nodes.iter().try_for_each(|node| perform(fake, device, node, Place::Graph));
+        fake.devices[device].timed_only = false;
+        done
     }
 
     fn cuGraphDestroy(fake, graph: CUgraph) {

@@ -20,6 +20,7 @@ mod identity;
 pub mod launch;
 pub mod memory;
 pub mod module;
+pub mod nvml;
 mod resources;
 mod room;
 mod settings;

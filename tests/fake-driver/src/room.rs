@@ -108,8 +108,10 @@ pub struct Meter {
     pub matrix: f64,
     /// Watts of the last work, and when it was submitted.
     pub last: Option<(f64, Instant)>,
-    /// Bytes allocated.
+    /// Bytes that this process has allocated.
     pub allocated: u64,
+    /// This process has a context there.
+    pub context: bool,
     steps: u64,
     /// Of the whole graph that runs.
     graph_jitter: f64,
@@ -118,6 +120,8 @@ pub struct Meter {
 
 /// Nanoseconds of a copy between host and device before its first byte.
 const COPY: f64 = 4_000.0;
+/// Seconds after its last work for which a GPU still looks busy.
+const AFTERGLOW: f64 = 1.0;
 
 impl Meter {
     /// A number around 0 with a deviation of about 1, the same in every run.
@@ -181,6 +185,11 @@ impl Meter {
     pub fn copy(&mut self, room: &Room, bytes: u64) {
         self.now += (COPY + bytes as f64 / 25e9 * 1e9) * room.settings.slowdown;
         self.bytes += bytes as f64;
+    }
+
+    /// Watts of the work under way; `None` where there is none.
+    pub fn busy(&self) -> Option<f64> {
+        self.last.filter(|(_, when)| when.elapsed().as_secs_f64() < AFTERGLOW).map(|(watts, _)| watts)
     }
 
     /// The energy counter in joules. It moves every 100 ms, of host and virtual time together.

@@ -29,12 +29,18 @@ pub struct Settings {
     pub reserve_above: u64,
     /// `FAKE_DRIVER_MEMORY`: bytes that can be allocated, if not those of the GPU.
     pub memory: Option<u64>,
+    /// `FAKE_DRIVER_EXECUTE`: how often the kernels of each graph compute; further launches of it take time alone.
+    pub execute: Option<u64>,
     /// `FAKE_DRIVER_SLOWDOWN`: all durations times this.
     pub slowdown: f64,
     /// `FAKE_DRIVER_PACE`: calls that wait do so until the host's clock has come to the virtual one.
     pub pace: bool,
     /// `FAKE_DRIVER_THROTTLE`
     pub throttle: Throttle,
+    /// `FAKE_DRIVER_THROTTLE_REASON`: too hot (`thermal`) rather than at the power limit (`power`).
+    pub thermal: bool,
+    /// `FAKE_DRIVER_ECC_ERRORS`: uncorrected since the driver was loaded.
+    pub ecc_errors: u64,
     /// `FAKE_DRIVER_OTHERS`: processes of others on every GPU.
     pub others: u32,
     /// `FAKE_DRIVER_SEED` of the jitter.
@@ -62,6 +68,7 @@ impl Settings {
             None => Ok(default),
             Some(text) => text.trim().parse::<f64>().map_err(|_| format!("{name}: `{text}` is no number")),
         };
+        let whole = |name: &str| get(name).map(|_| number(name, 0.0).map(|value| value as u64)).transpose();
         let list = variable("FAKE_DRIVER_GPUS").unwrap_or_else(|| "h100".into());
         let gpus = list
             .split(',')
@@ -88,13 +95,17 @@ impl Settings {
             name_version: get("FAKE_DRIVER_NAME_VERSION").unwrap_or_else(|| "570.86.15".into()),
             faults: Faults::parse(&get("FAKE_DRIVER_FAULT").unwrap_or_default())?,
             reserve_above: number("FAKE_DRIVER_RESERVE_ABOVE", (1u64 << 30) as f64)? as u64,
-            memory: get("FAKE_DRIVER_MEMORY")
-                .map(|_| number("FAKE_DRIVER_MEMORY", 0.0))
-                .transpose()?
-                .map(|bytes| bytes as u64),
+            memory: whole("FAKE_DRIVER_MEMORY")?,
+            execute: whole("FAKE_DRIVER_EXECUTE")?,
             slowdown: number("FAKE_DRIVER_SLOWDOWN", 1.0)?,
             pace: flag("FAKE_DRIVER_PACE"),
             throttle,
+            thermal: match get("FAKE_DRIVER_THROTTLE_REASON").as_deref() {
+                None | Some("power") => false,
+                Some("thermal") => true,
+                Some(text) => return Err(format!("FAKE_DRIVER_THROTTLE_REASON: `{text}`")),
+            },
+            ecc_errors: number("FAKE_DRIVER_ECC_ERRORS", 0.0)? as u64,
             others: number("FAKE_DRIVER_OTHERS", 0.0)? as u32,
             seed: number("FAKE_DRIVER_SEED", 1.0)? as u64,
             verbose: flag("FAKE_DRIVER_VERBOSE"),

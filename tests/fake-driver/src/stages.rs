@@ -95,6 +95,9 @@ pub fn attention(
     spans.may(p.wide(48), 4, "arrivals");
     let (mut positions, mut pairs) = (0.0, 0.0);
     for first in start(p.wide(32), sequences) {
+        if u64::from(first) + tokens > capacity {
+            spans.must(0, 1, "positions beyond the capacity");
+        }
         let (first, tokens) = (f64::from(first), tokens as f64);
         positions += first + tokens;
         // Token i attends first + i + 1.

@@ -50,6 +50,12 @@ pub struct Device {
     /// Bytes of live allocations as the driver rounds them.
     pub allocated: u64,
     next_reserved: u64,
+    /// How many of the blocks have nothing behind them.
+    reserved: usize,
+    /// Kernels are timed and not executed for now.
+    pub timed_only: bool,
+    /// A kernel was not executed, so what it would have written is missing.
+    pub skipped: bool,
     /// The primary context's handle; 0: not active.
     pub context: u64,
     /// How often it was retained and not released.
@@ -75,6 +81,9 @@ impl Device {
             blocks: BTreeMap::new(),
             allocated: 0,
             next_reserved: START + base + RESERVED,
+            reserved: 0,
+            timed_only: false,
+            skipped: false,
             context: 0,
             retained: 0,
             flags: 0,
@@ -107,6 +116,7 @@ impl Device {
             self.machine.allocate(bytes, &format!("allocation {}", self.blocks.len()))
         };
         self.allocated += rounded;
+        self.reserved += usize::from(reserved);
         self.blocks.insert(address, Block { bytes, reserved });
         Some(address)
     }
@@ -115,6 +125,7 @@ impl Device {
     pub fn free(&mut self, address: u64) -> bool {
         let Some(block) = self.blocks.remove(&address) else { return false };
         self.allocated -= block.bytes.next_multiple_of(512);
+        self.reserved -= usize::from(block.reserved);
         block.reserved || self.machine.free(address).is_ok()
     }
 
@@ -125,9 +136,16 @@ impl Device {
         Some((*base, *block))
     }
 
-    /// Some of its memory has nothing behind it, so kernels are not executed.
-    pub fn reserves(&self) -> bool {
-        self.blocks.values().any(|block| block.reserved)
+    /// Kernels compute: no memory is without anything behind it, and nobody asked for their time alone.
+    pub fn executes(&self) -> bool {
+        self.reserved == 0 && !self.timed_only
+    }
+
+    /// Reads memory for the host. Bytes that nothing wrote are a fault of the program's, unless a kernel that was not
+    /// executed may have been meant to write them.
+    pub fn read(&self, from: u64, into: &mut [u8]) -> Result<(), String> {
+        let read = if self.skipped { self.machine.peek(from, into) } else { self.machine.read(from, into) };
+        read.map_err(|fault| fault.to_string())
     }
 
     /// What went wrong asynchronously comes to light.
@@ -202,6 +220,8 @@ pub struct Graph {
     pub device: usize,
     /// In order.
     pub nodes: Arc<Vec<Work>>,
+    /// How often it was launched.
+    pub launches: u64,
 }
 
 /// See the module.

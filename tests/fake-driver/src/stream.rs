@@ -147,7 +147,7 @@ driver! {
             return refuse(CUDA_ERROR_STREAM_CAPTURE_INVALIDATED);
         }
         let made = fake.handle();
-        fake.graphs.insert(made, Graph { device, nodes: Arc::new(capture.nodes) });
+        fake.graphs.insert(made, Graph { device, nodes: Arc::new(capture.nodes), launches: 0 });
         give(graph, made as CUgraph)
     }
 
