@@ -61,7 +61,8 @@ pub struct Ceiling {
     pub kind: CeilingKind,
     /// Data type of a compute peak, null for bandwidths.
     pub dtype: Option<DType>,
-    /// Bytes per second or operations per second. Measured: what the best tenth of the run's windows reached.
+    /// Bytes per second or operations per second. Measured: what the best tenth of the run's windows reached; of a
+    /// sustained peak the median.
     pub rate: f64,
     /// First quartile of the samples: how low the ceiling itself fell during the run.
     pub low: Option<f64>,

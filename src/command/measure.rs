@@ -2,27 +2,30 @@
 
 use std::time::Duration;
 
-use super::device::{open_device, profile_of};
+use super::device::{self, Chosen};
 use super::output::Destination;
 use super::progress::Progress;
 use super::{host, work};
 use crate::backend::weights::{RandomWeights, WeightSource};
 use crate::checkpoint::Checkpoint;
-use crate::cli::{ActivationsArg, LayersArg, MeasureArgs};
+use crate::cli::{ActivationsArg, LayersArg, MeasureArgs, OutputArgs};
 use crate::error::{Failure, Result};
-use crate::export;
-use crate::measure::{self, Layers, Observer, Options};
+use crate::export::{self, Format};
+use crate::measure::{self, Ended, Layers, Observer, Options};
 use crate::model::{DType, ModelSpec};
 use crate::profiles::Catalog;
 use crate::run::{Origin, Run, Status};
+use crate::telemetry;
 
 /// Time to spend on a CPU without being told.
 const CPU_BUDGET: Duration = Duration::from_secs(60);
+/// The same on a GPU.
+const GPU_BUDGET: Duration = Duration::from_secs(25);
 
 /// Runs `llmroof measure`.
 ///
 /// # Errors
-/// Whatever ended it, with its exit code; an interrupted or invalid measurement only after all was kept.
+/// Whatever ended it, with its exit code; an interrupted, failed or invalid measurement only after all was kept.
 pub fn run(args: &MeasureArgs) -> Result<()> {
     // Everything that can be refused is refused before the first second is measured.
     let catalog = Catalog::load(args.profiles.as_deref())?;
@@ -31,13 +34,14 @@ pub fn run(args: &MeasureArgs) -> Result<()> {
         Some(checkpoint) => checkpoint.spec().clone(),
         None => catalog.model(&args.model)?,
     };
-    let mut options = options(args, model);
+    let options = options(args, model);
     options.check()?;
     let destination = Destination::of(&args.output)?;
-    let budget = options.budget;
-    let mut progress = Progress::new(&args.reports, budget, !args.no_progress)?;
-    let mut session = open_device(&args.device)?;
-    options.profile = profile_of(&catalog, session.device()).ok().map(|profile| profile.name.clone());
+    let devices = device::choose(&args.device)?;
+    if devices.len() > 1 {
+        refuse_one_file(&args.output, devices.len())?;
+    }
+    let mut progress = Progress::new(&args.reports, !args.no_progress)?;
 
     let random: RandomWeights;
     let weights: &dyn WeightSource = match &checkpoint {
@@ -47,18 +51,84 @@ pub fn run(args: &MeasureArgs) -> Result<()> {
             &random
         }
     };
-    let origin = Origin { argv: std::env::args().collect(), created: host::now(), host: host::describe() };
-    let measured = measure::measure(session.as_mut(), weights, &options, origin, &mut progress);
-    progress.end();
-    let mut run = measured?;
-    // The datasheet's roofs, where a profile matches the device.
-    if let Some(name) = &run.device.profile {
-        run.ceilings.extend(catalog.device(name)?.ceilings());
+    let order = Order { args, catalog: &catalog, options, weights, destination: &destination };
+    let mut failures = Vec::new();
+    for chosen in &devices {
+        let Err(failure) = order.carry_out(chosen, &mut progress) else { continue };
+        failures.push(match devices.len() {
+            1 => failure,
+            _ => failure.at(device::called(chosen.info())),
+        });
+        if progress.interrupted().is_some() {
+            break;
+        }
     }
-    let path = progress.keep(&run)?.display().to_string();
-    eprintln!("run file: {path}");
-    destination.write(|format| export::render(&run, format))?;
-    verdict(&run, &progress)
+    failures.sort_by_key(|failure| failure.code as u8);
+    let worst = failures.pop();
+    for failure in failures {
+        eprintln!("{failure}");
+    }
+    worst.map_or(Ok(()), Err)
+}
+
+/// Several devices are several results: tables follow each other on stdout, one file cannot hold them.
+fn refuse_one_file(output: &OutputArgs, devices: usize) -> Result<()> {
+    let file = output.export.iter().find(|path| path.as_os_str() != "-");
+    let what = match (file, output.output) {
+        (Some(path), _) => format!("--export {}", path.display()),
+        (None, Format::Json) => "-o json".into(),
+        (None, Format::Csv) => "-o csv".into(),
+        (None, Format::Table | Format::Markdown) => return Ok(()),
+    };
+    Err(Failure::input(format!("{what} holds one result, and these are {devices} GPUs"))
+        .hint("leave it out, --reports gets a run file of each; or give one --device"))
+}
+
+/// What is asked for, of whichever device.
+struct Order<'a> {
+    args: &'a MeasureArgs,
+    catalog: &'a Catalog,
+    options: Options,
+    weights: &'a dyn WeightSource,
+    destination: &'a Destination,
+}
+
+impl Order<'_> {
+    /// Measures one device: its run file, its table.
+    fn carry_out(&self, chosen: &Chosen, progress: &mut Progress) -> Result<()> {
+        let mut session = chosen.open()?;
+        let device = session.device().clone();
+        let budget = if device.gpu.is_some() { GPU_BUDGET } else { CPU_BUDGET };
+        let budget = self.args.budget.unwrap_or(budget);
+        let profile = device::profile_of(self.catalog, &device);
+        let options = Options {
+            budget,
+            profile: profile.as_ref().ok().map(|profile| profile.name.clone()),
+            ..self.options.clone()
+        };
+        let sensors = device.gpu.as_ref().map(|_| match &device.id {
+            Some(uuid) => telemetry::gpu_sensors(uuid),
+            None => Err("the driver gave no UUID to find them by".into()),
+        });
+        let origin =
+            Origin { argv: std::env::args().collect(), created: host::now(), host: host::describe() };
+        progress.begin(budget);
+        let ended = measure::measure(session.as_mut(), self.weights, &options, sensors, origin, progress);
+        progress.end();
+        let Ended { mut run, failure } = ended?;
+        // The datasheet's roofs, where a profile matches the device.
+        match profile {
+            Ok(profile) => run.ceilings.extend(profile.ceilings()),
+            Err(reason) if device.gpu.is_some() => {
+                run.notes.push(format!("no datasheet percentages: {reason}"));
+            }
+            Err(_) => {}
+        }
+        let path = progress.keep(&run)?.display().to_string();
+        eprintln!("run file: {path}");
+        self.destination.write(|format| export::render(&run, format))?;
+        failure.map_or_else(|| verdict(&run, progress), Err)
+    }
 }
 
 fn options(args: &MeasureArgs, model: ModelSpec) -> Options {
@@ -76,6 +146,7 @@ fn options(args: &MeasureArgs, model: ModelSpec) -> Options {
             ActivationsArg::F32 => DType::F32,
         },
         budget: args.budget.unwrap_or(CPU_BUDGET),
+        soak: args.soak,
         repeat: args.repeat,
         seed: args.seed,
         profile: None,

@@ -28,7 +28,7 @@ impl Progress {
     ///
     /// # Errors
     /// The folder cannot be made or written to, or signals cannot be caught.
-    pub fn new(folder: &Path, budget: Duration, shown: bool) -> Result<Progress> {
+    pub fn new(folder: &Path, shown: bool) -> Result<Progress> {
         std::fs::create_dir_all(folder).map_err(|e| {
             Failure::input(format!("{}: {e}", folder.display()))
                 .hint("give --reports a folder you may write to")
@@ -36,7 +36,7 @@ impl Progress {
         file::check_writable(&folder.join("run.json"))?;
         // No ticking thread: it would take time from the threads that are measured.
         let target = if shown { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
-        let bar = ProgressBar::with_draw_target(Some(budget.as_millis() as u64), target);
+        let bar = ProgressBar::with_draw_target(Some(1), target);
         if let Ok(style) = ProgressStyle::with_template("[{bar:24}] {msg}") {
             bar.set_style(style.progress_chars("=> "));
         }
@@ -50,7 +50,14 @@ impl Progress {
                 .and_then(|_| flag::register_usize(number, Arc::clone(&signal), number as usize))
                 .map_err(caught)?;
         }
-        Ok(Progress { bar, budget, folder: folder.to_path_buf(), path: None, signal })
+        Ok(Progress { bar, budget: Duration::ZERO, folder: folder.to_path_buf(), path: None, signal })
+    }
+
+    /// Begins with a device that may take so long, and with a run file of its own.
+    pub fn begin(&mut self, budget: Duration) {
+        (self.budget, self.path) = (budget, None);
+        self.bar.reset();
+        self.bar.set_length(budget.as_millis() as u64);
     }
 
     /// Writes the run to its file.

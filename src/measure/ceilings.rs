@@ -28,6 +28,8 @@ pub(super) struct Ceilings {
     /// How each is measured.
     described: Vec<String>,
     product: DType,
+    /// The peak after a soak.
+    pub sustained: Option<Ceiling>,
 }
 
 impl Ceilings {
@@ -38,7 +40,13 @@ impl Ceilings {
             described: probes.iter().map(|&probe| session.describe_probe(probe)).collect(),
             probes: probes.into_iter().map(|probe| (probe, Vec::new())).collect(),
             product: session.setup().product_dtype,
+            sustained: None,
         }
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.probes.len()
     }
 
     /// Measures every ceiling but the read bandwidth for about `seconds` each. That one is read over the weights,
@@ -117,10 +125,10 @@ impl Ceilings {
     /// The ceilings for the run file.
     pub fn list(&self) -> Vec<Ceiling> {
         let described = self.described.iter().cloned();
-        self.probes
-            .iter()
-            .zip(described)
+        let probed = self.probes.iter().zip(described);
+        probed
             .filter_map(|((probe, rates), how)| ceiling(*probe, rates, how))
+            .chain(self.sustained.clone())
             .collect()
     }
 }

@@ -4,31 +4,44 @@
 //! - `plan`: how many layers run, and which points fit the budget.
 //! - `ceilings`: the roofs, surveyed first and probed again beside every sample.
 //! - `sampler`: takes samples of one pass until they are enough.
+//! - `energy`: a CPU's around the samples, a GPU's in windows of seconds, with its counters of memory traffic.
+//! - `readings`, `watched`: a GPU's clocks, power and throttling meanwhile.
 //! - `points`: samples into points, sampled layers scaled to all.
+//! - `soak`: the peak that is left after a while of computing.
+//! - `record`: the run file as it grows.
 //!
 //! Nothing is printed here: an [`Observer`] is told.
 
 mod ceilings;
+mod energy;
 mod plan;
 mod points;
+mod readings;
+mod record;
 mod sampler;
+mod soak;
 pub mod verify;
+mod watched;
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::backend::weights::WeightSource;
-use crate::backend::{Session, Work};
+use crate::backend::{DeviceInfo, Session, Work};
 use crate::error::{Code, Failure, Result};
 use crate::model::{DType, ModelSpec};
 use crate::request::Sweeps;
-use crate::run::{Conditions, Device, Origin, Run, RunStatus, SCHEMA_VERSION, Status, Tool};
-use crate::telemetry::{self, ForeignLoad};
+use crate::run::{Origin, Run};
+use crate::telemetry::Sensors;
 use crate::workload::Workload;
 use ceilings::Ceilings;
+use energy::Meter;
 pub use plan::Layers;
 use plan::Plan;
-use points::{Layout, Measured};
+use points::Measured;
+use record::Record;
 use sampler::Sampler;
+use watched::Watched;
 
 /// What to measure.
 #[derive(Debug, Clone, PartialEq)]
@@ -45,6 +58,8 @@ pub struct Options {
     pub activations: DType,
     /// Time to spend.
     pub budget: Duration,
+    /// After all points: how long to compute for the sustained peak.
+    pub soak: Option<Duration>,
     /// Trials, each with fresh allocations.
     pub repeat: u32,
     /// Seed of random weights.
@@ -98,20 +113,33 @@ impl Clock {
     }
 }
 
-/// Measures what `options` ask for. Interrupted, it returns what it has, marked partial.
+/// A GPU's sensors, or why there are none; `None` on other devices.
+pub type GpuSensors = Option<std::result::Result<Arc<dyn Sensors>, String>>;
+
+/// A measurement that has ended.
+#[derive(Debug)]
+pub struct Ended {
+    /// What was measured; marked partial where the plan was not carried out.
+    pub run: Run,
+    /// What ended it midway, for the process to end with after the run has been kept.
+    pub failure: Option<Failure>,
+}
+
+/// Measures what `options` ask for. Interrupted, or failing after the first point, it returns what it has, marked
+/// partial.
 ///
 /// # Errors
-/// The kernels compute wrongly, the work does not fit, or the device failed.
+/// The kernels compute wrongly, the work does not fit, or the device failed before anything was measured.
 pub fn measure(
     session: &mut dyn Session,
     weights: &dyn WeightSource,
     options: &Options,
+    sensors: GpuSensors,
     origin: Origin,
     observer: &mut dyn Observer,
-) -> Result<Run> {
+) -> Result<Ended> {
     // The end of a run is not free: the last sample overshoots, files are written, memory is given back.
     let clock = Clock { start: Instant::now(), budget: options.budget.mul_f64(0.97) };
-    let foreign = ForeignLoad::start();
     options.check()?;
     let works = options.sweeps.workloads(&options.model)?;
     let works: Vec<Workload> = works
@@ -120,147 +148,127 @@ pub fn measure(
         .map(|work| Workload { activations: options.activations, kv: options.activations, ..work })
         .collect();
 
-    let mut energy = telemetry::cpu_energy();
-    let mut run = empty(session, options, origin, energy.as_ref().map(|meter| meter.name().to_owned()));
+    let (watched, meter) = instruments(session.device(), sensors, &clock);
+    let mut record = Record::new(session, options, origin, watched, &meter);
     plan::check_memory(session, options, &works)?;
 
     observer.doing("checking the kernels", clock.left());
-    run.verification = Some(verify::quick_check(session, options.seed, options.activations)?);
+    record.run.verification = Some(verify::quick_check(session, options.seed, options.activations)?);
 
     let mut ceilings = Ceilings::of(session);
     observer.doing("ceilings: compute, cache and copy", clock.left());
-    // A fourteenth of the budget, shared by five probes; the read bandwidth's turn comes after loading.
-    let each = (options.budget.as_secs_f64() / 70.0).clamp(0.02, 2.0);
+    // A fourteenth of the budget, shared by the probes; the read bandwidth's turn comes after loading.
+    let each = (options.budget.as_secs_f64() / 14.0 / ceilings.len().max(1) as f64).clamp(0.02, 2.0);
     ceilings.survey(session, each)?;
 
     let plan = Plan::new(session, options, &works, ceilings.estimate()?, clock.left())?;
     let mut measured: Vec<Measured> = plan.order(&works).into_iter().map(Measured::new).collect();
-    let mut stopped = None;
-    'trials: for trial in 0..options.repeat {
-        observer.doing(&format!("loading {}", plan.describe()), clock.left());
-        session.load(&plan.residency, weights)?;
-        observer.doing("ceilings: memory", clock.left());
-        ceilings.survey_memory(session, each)?;
-        let trials_left = f64::from(options.repeat - trial);
-        for at in 0..measured.len() {
-            stopped = observer.interrupted();
-            if stopped.is_some() {
-                break 'trials;
-            }
-            let waiting: Vec<&Workload> = measured[at..].iter().map(|m| &m.work).collect();
-            let left = clock.left().mul_f64(1.0 / trials_left);
-            let Some(allotment) = plan.allot(&waiting, left, at == 0) else {
-                continue;
-            };
-            let sampler =
-                Sampler { session, ceilings: &mut ceilings, clock: &clock, energy: energy.as_mut().ok() };
-            sampler.sample(&mut measured[at], allotment, observer)?;
-            update(&mut run, session, options, &plan, &ceilings, &measured, &clock, &foreign);
-            observer.measured(&run)?;
+    let mut trials = Trials { session, options, plan, ceilings, meter, clock, each };
+    let mut ended = trials.run(weights, &mut measured, &mut record, observer);
+    let end = Instant::now();
+    if let (Ok(None), Some(time)) = (&ended, options.soak) {
+        match soak::soak(trials.session, time, &clock, observer) {
+            Ok(peak) => trials.ceilings.sustained = peak,
+            Err(failure) => ended = Err(failure),
         }
     }
-    stopped = stopped.or_else(|| observer.interrupted());
-    update(&mut run, session, options, &plan, &ceilings, &measured, &clock, &foreign);
-    finish(&mut run, &measured, stopped, energy.err());
-    Ok(run)
-}
-
-/// The run before anything is measured.
-fn empty(
-    session: &dyn Session,
-    options: &Options,
-    origin: Origin,
-    energy: std::result::Result<String, &String>,
-) -> Run {
-    let (device, setup) = (session.device(), session.setup());
-    Run {
-        schema_version: SCHEMA_VERSION,
-        tool: Tool { name: "llmroof".into(), version: env!("CARGO_PKG_VERSION").into() },
-        argv: origin.argv,
-        created: origin.created,
-        status: RunStatus::Partial,
-        host: origin.host,
-        device: Device {
-            kind: device.kind.into(),
-            name: device.name.clone(),
-            id: device.id.clone(),
-            profile: options.profile.clone(),
-            memory_bytes: device.memory.0,
-            cache_bytes: device.cache.map(|bytes| bytes.0),
-        },
-        model: options.model.clone(),
-        conditions: Some(Conditions {
-            instruction_set: setup.instruction_set,
-            threads: setup.threads,
-            pinned_cpus: setup.pinned_cpus,
-            huge_page_share: None,
-            foreign_load: None,
-            energy_source: energy.ok(),
-            seed: options.seed,
-            weights_from: options.weights_from.clone(),
-            budget_seconds: options.budget.as_secs_f64(),
-            wall_seconds: 0.0,
-            gpu: None,
-        }),
-        ceilings: Vec::new(),
-        points: Vec::new(),
-        request: None,
-        verification: None,
-        notes: Vec::new(),
-    }
-}
-
-/// Brings the run up to what has been measured so far.
-#[allow(clippy::too_many_arguments)]
-fn update(
-    run: &mut Run,
-    session: &dyn Session,
-    options: &Options,
-    plan: &Plan,
-    ceilings: &Ceilings,
-    measured: &[Measured],
-    clock: &Clock,
-    foreign: &ForeignLoad,
-) {
-    run.ceilings = ceilings.list();
-    let layout = Layout { threads: session.setup().threads, ..plan.layout() };
-    let best = ceilings.roofline().ok();
-    run.points = measured.iter().flat_map(|m| m.points(&layout, best)).collect();
-    // In the order people read: prefill, then decode by batch.
-    run.points.sort_by_key(|p| (p.phase, p.batch));
-    run.request = options.sweeps.request(&run.points);
-    if let Some(conditions) = &mut run.conditions {
-        conditions.huge_page_share = session.setup().huge_page_share;
-        conditions.foreign_load = foreign.cores();
-        conditions.wall_seconds = clock.start.elapsed().as_secs_f64();
-    }
-}
-
-/// Judges the whole and says what a reader must know.
-fn finish(run: &mut Run, measured: &[Measured], stopped: Option<Code>, no_energy: Option<String>) {
-    let left_out: Vec<String> = measured.iter().filter(|m| m.is_empty()).map(|m| name(&m.work)).collect();
-    let invalid = run.points.iter().any(|point| point.status == Status::Invalid);
-    run.status = match () {
-        () if invalid => RunStatus::Invalid,
-        () if stopped.is_some() || !left_out.is_empty() => RunStatus::Partial,
-        () => RunStatus::Complete,
+    let (stopped, failure) = match ended {
+        Ok(stopped) => (stopped.or_else(|| observer.interrupted()), None),
+        Err(failure) if measured.iter().all(Measured::is_empty) => return Err(failure),
+        Err(failure) => (None, Some(failure)),
     };
-    if stopped.is_some() {
-        run.notes.push("interrupted: what had been measured until then is kept".into());
+    trials.update(&mut record, &measured);
+    let run = record.finish(&measured, stopped, failure.as_ref(), trials.plan.note(), end);
+    Ok(Ended { run, failure })
+}
+
+/// What watches the device and meters its energy.
+fn instruments(device: &DeviceInfo, sensors: GpuSensors, clock: &Clock) -> (Option<Watched>, Meter) {
+    let Some(info) = &device.gpu else { return (None, Meter::of_cpu()) };
+    let sensors = sensors.unwrap_or_else(|| Err("none were opened".into()));
+    let meter = Meter::of_gpu(&sensors, info.theoretical_bandwidth());
+    (Some(Watched::start(info, sensors, clock.start)), meter)
+}
+
+/// The trials: each loads the weights afresh and samples every pass.
+struct Trials<'a> {
+    session: &'a mut dyn Session,
+    options: &'a Options,
+    plan: Plan,
+    ceilings: Ceilings,
+    meter: Meter,
+    clock: Clock,
+    /// Seconds of a ceiling's survey.
+    each: f64,
+}
+
+impl Trials<'_> {
+    /// Runs them all; returns the signal that stopped them, if one did.
+    fn run(
+        &mut self,
+        weights: &dyn WeightSource,
+        measured: &mut [Measured],
+        record: &mut Record,
+        observer: &mut dyn Observer,
+    ) -> Result<Option<Code>> {
+        for trial in 0..self.options.repeat {
+            observer.doing(&format!("loading {}", self.plan.describe()), self.clock.left());
+            self.session.load(&self.plan.residency, weights)?;
+            observer.doing("ceilings: memory", self.clock.left());
+            self.ceilings.survey_memory(self.session, self.each)?;
+            for at in 0..measured.len() {
+                if let Some(code) = observer.interrupted() {
+                    return Ok(Some(code));
+                }
+                let before = measured[at].samples();
+                let sampled = self.point(measured, at, trial, observer);
+                if measured[at].samples() > before {
+                    self.update(record, measured);
+                    observer.measured(&record.run)?;
+                }
+                sampled?;
+            }
+        }
+        Ok(None)
     }
-    if !left_out.is_empty() {
-        let why =
-            if stopped.is_some() { "not reached" } else { "left out, the time budget ended (--budget)" };
-        run.notes.push(format!("{why}: {}", left_out.join(", ")));
+
+    /// Samples one pass, if there is time.
+    fn point(
+        &mut self,
+        measured: &mut [Measured],
+        at: usize,
+        trial: u32,
+        observer: &mut dyn Observer,
+    ) -> Result<()> {
+        let window = self.meter.window_seconds(self.options.budget).filter(|_| trial == 0);
+        let trials_left = f64::from(self.options.repeat - trial);
+        // The first pass of each phase has a window in any case: its time is not the samples'.
+        let is_first = |at: usize| !measured[..at].iter().any(|m| m.work.phase == measured[at].work.phase);
+        let reserved = |from: usize| {
+            window.unwrap_or(0.0) * (from..measured.len()).filter(|&at| is_first(at)).count() as f64
+        };
+        let left =
+            |clock: &Clock, from: usize| (clock.left().as_secs_f64() - reserved(from)).max(0.0) / trials_left;
+        let (first, later) = (is_first(at), reserved(at + 1));
+
+        let waiting: Vec<&Workload> = measured[at..].iter().map(|m| &m.work).collect();
+        let Some(allotment) = self.plan.allot(&waiting, left(&self.clock, at), at == 0) else {
+            return Ok(());
+        };
+        let wanted: f64 = waiting[1..].iter().map(|work| self.plan.wanted(work)).sum();
+        let Trials { session, ceilings, clock, meter, .. } = self;
+        let mut sampler = Sampler { session: *session, ceilings, clock, meter };
+        sampler.sample(&mut measured[at], &allotment, observer)?;
+        let Some(seconds) = window.filter(|_| observer.interrupted().is_none()) else { return Ok(()) };
+        let room = (clock.left().as_secs_f64() - later) / trials_left - wanted;
+        if first || room >= seconds {
+            sampler.window(&mut measured[at], seconds, observer)?;
+        }
+        Ok(())
     }
-    if let Some(reason) = no_energy {
-        run.notes.push(format!("no energy: {reason}"));
-    }
-    if let Some(load) = run.conditions.as_ref().and_then(|c| c.foreign_load).filter(|&load| load >= 0.1) {
-        run.notes.push(format!(
-            "other processes used {load:.1} CPU cores during the run: shares of the roof are measured in turn with \
-             it and hold, absolute times may not"
-        ));
+
+    fn update(&self, record: &mut Record, measured: &[Measured]) {
+        record.update(self.session, self.options, &self.plan, &self.ceilings, measured, &self.clock);
     }
 }
 

@@ -27,7 +27,7 @@ pub enum Layers {
 pub(super) struct Allotment {
     /// Seconds in all, preparation and warm-up included.
     pub seconds: f64,
-    /// Expected seconds of one execution.
+    /// Expected seconds of one sample.
     pub one: f64,
     /// What to call it.
     pub label: String,
@@ -43,6 +43,12 @@ const EXPECTED: f64 = 0.7;
 const SHARE_OF_TIME: f64 = 0.75;
 /// The resident weights are this many times the last-level cache at least: cold by nature.
 const TIMES_CACHE: f64 = 4.0;
+/// Most copies of a small model.
+const MOST_COPIES: f64 = 4096.0;
+/// On a GPU, where each copy is a graph of its own.
+const MOST_COPIES_GPU: f64 = 64.0;
+/// A GPU runs the step and replays its stages.
+const EXECUTIONS_GPU: f64 = 2.0;
 /// Where the cache's size is not known.
 const ASSUMED_CACHE: Bytes = Bytes(64e6);
 
@@ -54,6 +60,10 @@ pub(super) struct Plan {
     roof: Roofline,
     threads: Option<u32>,
     fill_rate: f64,
+    /// What is held is smaller than the caches, in as many copies as are allowed.
+    warm: bool,
+    /// Executions that a sample costs.
+    executions: f64,
 }
 
 /// Refuses what was asked for explicitly and does not fit, with figures.
@@ -84,10 +94,20 @@ pub(super) fn check_memory(session: &dyn Session, options: &Options, works: &[Wo
 
 /// What holding `layers` layers means: as many copies as it takes to be larger than the caches.
 fn residency(session: &dyn Session, options: &Options, layers: u32) -> Residency {
-    let cache = session.device().cache.unwrap_or(ASSUMED_CACHE);
-    let held = sampled(&options.model, layers).streamed_bytes(DType::Bf16);
-    let copies = (TIMES_CACHE * cache.0 / held.0).ceil().clamp(1.0, 4096.0) as u32;
+    let most = if is_gpu(session) { MOST_COPIES_GPU } else { MOST_COPIES };
+    let copies = cold_copies(session, &options.model, layers).clamp(1.0, most) as u32;
     Residency { model: options.model.clone(), layers, activations: options.activations, copies }
+}
+
+/// Copies that are larger than the caches.
+fn cold_copies(session: &dyn Session, model: &ModelSpec, layers: u32) -> f64 {
+    let cache = session.device().cache.unwrap_or(ASSUMED_CACHE);
+    let held = sampled(model, layers).streamed_bytes(DType::Bf16);
+    (TIMES_CACHE * cache.0 / held.0).ceil()
+}
+
+fn is_gpu(session: &dyn Session) -> bool {
+    session.device().gpu.is_some()
 }
 
 /// The model with fewer layers.
@@ -96,8 +116,8 @@ fn sampled(model: &ModelSpec, layers: u32) -> ModelSpec {
 }
 
 impl Plan {
-    /// Decides what to hold: all layers where that was asked for, otherwise as many as leave time for the least
-    /// number of samples of every pass.
+    /// Decides what to hold: all layers where that was asked for, otherwise as many as fit the memory. A CPU, which
+    /// makes its weights slowly, also leaves time for the least number of samples of every pass.
     pub fn new(
         session: &dyn Session,
         options: &Options,
@@ -106,7 +126,13 @@ impl Plan {
         left: Duration,
     ) -> Result<Plan> {
         let Setup { threads, fill_rate, memory_share, .. } = session.setup();
-        let plan = |layers| Plan { residency: residency(session, options, layers), roof, threads, fill_rate };
+        let gpu = is_gpu(session);
+        let plan = |layers| {
+            let residency = residency(session, options, layers);
+            let warm = f64::from(residency.copies) < cold_copies(session, &options.model, layers);
+            let executions = if gpu { EXECUTIONS_GPU } else { 1.0 };
+            Plan { residency, roof, threads, fill_rate, warm, executions }
+        };
         let total = options.model.layers;
         let layers = match options.layers {
             Layers::All => total,
@@ -120,7 +146,7 @@ impl Plan {
                         let candidate = plan(n);
                         let runs: f64 = works.iter().map(|work| candidate.effort(work)).sum();
                         let fits = session.needed_memory(&candidate.residency, &passes).0 <= available.0;
-                        n == 1 || (fits && candidate.loading() + runs <= time)
+                        n == 1 || (fits && (gpu || candidate.loading() + runs <= time))
                     })
                     .last()
                     .unwrap_or(1)
@@ -139,7 +165,20 @@ impl Plan {
 
     /// How the points were run.
     pub fn layout(&self) -> Layout {
-        Layout { layers: self.residency.layers, threads: self.threads }
+        Layout { layers: self.residency.layers, threads: self.threads, warm: self.warm }
+    }
+
+    /// What a reader must know of it.
+    pub fn note(&self) -> Option<String> {
+        let Residency { model, layers, copies, .. } = &self.residency;
+        let held = sampled(model, *layers).streamed_bytes(DType::Bf16) * f64::from(*copies);
+        self.warm.then(|| {
+            format!(
+                "{copies} copies of the weights are {}, too little to be cold: decode reads some of them from the cache \
+                 and may lie above the memory roof",
+                held.human()
+            )
+        })
     }
 
     /// `3 of 32 layers of llama-8b`.
@@ -148,22 +187,21 @@ impl Plan {
         format!("{layers} of {} layers of {}", model.layers, model.name)
     }
 
-    /// The time and samples for the first of the waiting passes; `None` if even the fewest do not fit. `insist`
+    /// The time for the first of the waiting passes, of `left` seconds; `None` if even the fewest do not fit. `insist`
     /// measures it all the same.
-    pub fn allot(&self, waiting: &[&Workload], left: Duration, insist: bool) -> Option<Allotment> {
+    pub fn allot(&self, waiting: &[&Workload], left: f64, insist: bool) -> Option<Allotment> {
         let first = waiting.first()?;
-        let left = left.as_secs_f64();
         let wanted: f64 = waiting.iter().map(|work| self.wanted(work)).sum();
         let own = self.wanted(first);
         let seconds =
             if wanted <= left { own + (left - wanted) / waiting.len() as f64 } else { own * left / wanted };
-        let fewest = self.expected(first) * LEAST_RUNS;
+        let fewest = self.expected(first) * LEAST_RUNS * self.executions;
         // Too little for this one now, but what follows could be given up for it.
         let seconds = if seconds < fewest { fewest } else { seconds };
         if seconds > left && !insist {
             return None;
         }
-        Some(Allotment { seconds, one: self.expected(first), label: name(first) })
+        Some(Allotment { seconds, one: self.expected(first) * self.executions, label: name(first) })
     }
 
     /// Expected seconds of one run of the resident layers.
@@ -174,7 +212,7 @@ impl Plan {
     }
 
     /// Seconds for the least number of samples, the least time of sampling and the probes.
-    fn wanted(&self, work: &Workload) -> f64 {
+    pub fn wanted(&self, work: &Workload) -> f64 {
         self.effort(work).max(0.5) + 0.4
     }
 
@@ -185,7 +223,7 @@ impl Plan {
             Phase::Prefill => 0.0,
             Phase::Decode => kv * f64::from(self.residency.layers) / 2.0 / self.fill_rate,
         };
-        self.expected(work) * RUNS + filled
+        self.expected(work) * RUNS * self.executions + filled
     }
 
     /// Seconds to put the weights in place.

@@ -1,11 +1,13 @@
 //! Samples into points: sampled layers scaled to all, each sample held against the roofs beside it.
 
+use super::energy::Window;
+use super::readings::{Readings, Round, distinct};
 use crate::backend::Execution;
 use crate::roofline::Roofline;
 use crate::run::{Placement, Point, Status, StoppedBy, Timing};
 use crate::stats;
 use crate::units::{BytesPerSec, FlopsPerSec};
-use crate::workload::{Stage, Workload};
+use crate::workload::{Phase, Stage, Workload};
 
 /// What the points say of how they were run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -14,6 +16,8 @@ pub(super) struct Layout {
     pub layers: u32,
     /// Threads; `None` on a GPU.
     pub threads: Option<u32>,
+    /// The held weights fit the caches: they may be faster than memory.
+    pub warm: bool,
 }
 
 /// Fewest samples of a point that is not called partial.
@@ -22,6 +26,8 @@ pub(super) const LEAST_SAMPLES: usize = 10;
 const ABOVE: f64 = 1.02;
 /// Stages below this share of the step are too short to be held against a roof: caches and clocks blur them.
 const SHORT: f64 = 0.01;
+/// A window this much slower than the samples is worth a note: without pauses the GPU meets its power limit.
+const LONGER: f64 = 1.02;
 
 /// One execution and the roofs measured right before and after it.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -30,6 +36,8 @@ pub(super) struct Sample {
     pub execution: Execution,
     /// The roofs beside it.
     pub roof: Roofline,
+    /// When it was taken.
+    pub round: Round,
 }
 
 /// All samples of one workload.
@@ -39,6 +47,10 @@ pub(super) struct Measured {
     pub work: Workload,
     trials: Vec<Vec<Sample>>,
     stopped_by: Option<StoppedBy>,
+    /// What runs its products of many rows on a GPU.
+    pub gemm: Option<String>,
+    /// What the GPU's counters found.
+    pub window: Option<Window>,
     joules: f64,
     metered_seconds: f64,
 }
@@ -46,7 +58,15 @@ pub(super) struct Measured {
 impl Measured {
     /// Nothing is measured yet.
     pub fn new(work: Workload) -> Measured {
-        Measured { work, trials: Vec::new(), stopped_by: None, joules: 0.0, metered_seconds: 0.0 }
+        Measured {
+            work,
+            trials: Vec::new(),
+            stopped_by: None,
+            gemm: None,
+            window: None,
+            joules: 0.0,
+            metered_seconds: 0.0,
+        }
     }
 
     /// Adds a trial.
@@ -55,7 +75,17 @@ impl Measured {
         self.stopped_by = Some(stopped_by);
     }
 
-    /// Adds the energy of some executions.
+    /// How many samples there are.
+    pub fn samples(&self) -> usize {
+        self.trials.iter().map(Vec::len).sum()
+    }
+
+    /// When its samples were taken, one round for each.
+    pub fn rounds(&self) -> impl Iterator<Item = Round> {
+        self.trials.iter().flatten().map(|sample| sample.round)
+    }
+
+    /// Adds the energy of executions that took so many seconds together.
     pub fn energy(&mut self, joules: f64, seconds: f64) {
         self.joules += joules;
         self.metered_seconds += seconds;
@@ -63,11 +93,12 @@ impl Measured {
 
     /// Whether there is not a single sample.
     pub fn is_empty(&self) -> bool {
-        self.trials.iter().all(Vec::is_empty)
+        self.samples() == 0
     }
 
-    /// The whole step and its seven stages; nothing without samples. `best` are the best roofs of the run.
-    pub fn points(&self, layout: &Layout, best: Option<Roofline>) -> Vec<Point> {
+    /// The whole step and its seven stages; nothing without samples. `best` are the best roofs of the run, `readings`
+    /// what a GPU's sensors said meanwhile.
+    pub fn points(&self, layout: &Layout, best: Option<Roofline>, readings: &Readings) -> Vec<Point> {
         let scaled: Vec<Vec<Scaled>> = self
             .trials
             .iter()
@@ -85,6 +116,7 @@ impl Measured {
         };
         let status = if samples.len() < LEAST_SAMPLES { Status::Partial } else { Status::Ok };
         let parts = Stage::ALL.map(|stage| self.work.cost(stage)).map(|cost| (cost.flops, cost.bytes()));
+        let clocks = Clocks::of(&samples, readings);
 
         let mut points = Vec::with_capacity(1 + Stage::ALL.len());
         for stage in std::iter::once(None).chain(Stage::ALL.map(Some)) {
@@ -113,21 +145,123 @@ impl Measured {
             if let Some(fraction) = stats::median(&fractions) {
                 point = point.paired(fraction);
             }
+            point.throttled_samples = clocks.throttled;
+            point.sm_clock_hz = clocks.median;
+            if stage.is_none_or(|stage| self.multiplies_rows(stage)) {
+                point.gemm.clone_from(&self.gemm);
+            }
             if stage.is_none() {
-                let bubbles: Vec<f64> = scaled.iter().flatten().map(|s| s.bubble).collect();
+                let scaled: Vec<Scaled> = scaled.concat();
+                let bubbles: Vec<f64> = scaled.iter().map(|s| s.bubble).collect();
                 point.bubble_seconds = stats::median(&bubbles);
-                let watts = self.joules / self.metered_seconds;
-                point.joules_per_token =
-                    (self.joules > 0.0).then(|| watts * step.median / self.work.new_tokens());
+                point.wall_seconds = wall(&samples, &scaled);
+                self.charge(&mut point, &samples);
+                self.explain(&mut point, &samples, &clocks);
             }
-            if stage.is_none() && samples.len() < LEAST_SAMPLES {
-                point.notes.push(format!("{} samples: the time budget allowed no more", samples.len()));
-            }
-            hold_against(&mut point, highest(best, &samples));
+            hold_against(&mut point, highest(best, &samples), layout.warm);
             points.push(point);
         }
         points
     }
+
+    /// Whether a stage is products of many rows: embed looks up, attention multiplies per sequence, and the head of a
+    /// prefill has the last row of each sequence alone.
+    fn multiplies_rows(&self, stage: Stage) -> bool {
+        match stage {
+            Stage::Embed | Stage::Attention => false,
+            Stage::LmHead => self.work.phase == Phase::Decode,
+            Stage::Qkv | Stage::OutProj | Stage::GateUp | Stage::Down => true,
+        }
+    }
+
+    /// Energy and what counters saw, for the whole step.
+    fn charge(&self, step: &mut Point, samples: &[Sample]) {
+        let tokens = self.work.new_tokens();
+        if self.joules > 0.0 && self.metered_seconds > 0.0 {
+            step.joules_per_token = Some(self.joules / self.metered_seconds * step.seconds.median / tokens);
+        }
+        let Some(window) = &self.window else { return };
+        let held: Vec<f64> = samples.iter().map(|sample| sample.execution.seconds).collect();
+        let sampled = step.layers_measured < step.layers_total;
+        // Sampled layers take energy in proportion to their time.
+        let factor = match stats::median(&held) {
+            Some(held) if sampled && held > 0.0 => step.seconds.median / held,
+            _ => 1.0,
+        };
+        step.joules_per_token = window.joules.map(|joules| joules * factor / tokens);
+        step.tensor_activity = window.tensor_activity;
+        // A witness is not extrapolated.
+        step.witnessed_bytes = window.witnessed_bytes.filter(|_| !sampled);
+    }
+
+    /// What a reader must know of the whole step.
+    fn explain(&self, step: &mut Point, samples: &[Sample], clocks: &Clocks) {
+        if samples.len() < LEAST_SAMPLES {
+            let why = match self.stopped_by {
+                Some(StoppedBy::Failure) => "the device failed",
+                Some(StoppedBy::Interrupt) => "interrupted",
+                _ => "the time budget allowed no more",
+            };
+            step.notes.push(format!("{} samples: {why}", samples.len()));
+        }
+        let repeats: Vec<f64> = samples.iter().map(|s| f64::from(s.execution.repeats.max(1))).collect();
+        if let Some(repeats) = stats::median(&repeats).filter(|&repeats| repeats > 1.0) {
+            step.notes.push(format!(
+                "each sample is the mean of {repeats:.0} executions: one is too short for the device's clock"
+            ));
+        }
+        if let Some(throttled) = clocks.throttled.filter(|&n| n > 0) {
+            step.notes.push(format!(
+                "{throttled} of {} samples were taken while the GPU held its clocks down ({})",
+                samples.len(),
+                clocks.reasons.join(", ")
+            ));
+        }
+        let Some(window) = &self.window else { return };
+        step.notes.extend(window.no_energy.iter().map(|reason| format!("no energy: {reason}")));
+        let held: Vec<f64> = samples.iter().map(|sample| sample.execution.seconds).collect();
+        let Some(held) = stats::median(&held) else { return };
+        if window.seconds > LONGER * held {
+            step.notes.push(format!(
+                "without pauses, for energy, it took {:.1}% longer than in the samples",
+                (window.seconds / held - 1.0) * 100.0
+            ));
+        }
+    }
+}
+
+/// A GPU's clocks during some samples.
+struct Clocks {
+    /// Samples while they were held down; `None` where nothing is known of any.
+    throttled: Option<u32>,
+    reasons: Vec<&'static str>,
+    median: Option<f64>,
+}
+
+impl Clocks {
+    fn of(samples: &[Sample], readings: &Readings) -> Clocks {
+        let rounds: Vec<Round> = samples.iter().map(|sample| sample.round).collect();
+        let known: Vec<Vec<&'static str>> =
+            rounds.iter().filter_map(|&round| readings.throttled(round)).collect();
+        let throttled = known.iter().filter(|reasons| !reasons.is_empty()).count() as u32;
+        Clocks {
+            throttled: (!known.is_empty()).then_some(throttled),
+            reasons: distinct(known.iter().flatten().copied()),
+            median: readings.clock(&rounds),
+        }
+    }
+}
+
+/// Host seconds of the whole model's step: what the launch of one step adds is not scaled with the layers.
+fn wall(samples: &[Sample], scaled: &[Scaled]) -> Option<f64> {
+    let walls: Vec<f64> = samples
+        .iter()
+        .zip(scaled)
+        .filter_map(|(sample, scaled)| {
+            Some((scaled.step + sample.execution.wall_seconds? - sample.execution.seconds).max(0.0))
+        })
+        .collect();
+    stats::median(&walls)
 }
 
 /// The highest roofs seen: the run's best, or those beside these samples where the machine had just got faster.
@@ -140,15 +274,16 @@ fn highest(best: Option<Roofline>, samples: &[Sample]) -> Roofline {
 }
 
 /// Marks a point that lies above the highest roofs by more than any noise: its ledger must be wrong.
-fn hold_against(point: &mut Point, best: Roofline) {
+fn hold_against(point: &mut Point, best: Roofline, warm: bool) {
     if point.share_of_step < SHORT {
         return;
     }
     let slowest = point.seconds.high;
     let memory = point.bytes / slowest / best.bandwidth.0;
     let compute = point.flops / slowest / best.peak.0;
-    // Activations of a short prefill stay in the caches; only what must come from memory can be above its roof.
-    let streamed = point.intensity < best.ridge().0;
+    // Activations of a short prefill stay in the caches, and so do weights that fit them; only what must come from
+    // memory can be above its roof.
+    let streamed = !warm && point.intensity < best.ridge().0;
     if (streamed && memory > ABOVE) || compute > ABOVE {
         point.status = Status::Invalid;
         point.notes.push(format!(
@@ -167,20 +302,24 @@ struct Scaled {
 }
 
 impl Scaled {
-    /// Stages of a layer count for all layers; embed and lm_head ran once, as in the whole model; the bubble grows
-    /// with the number of borders between stages.
+    /// Stages of a layer count for all layers; embed and lm_head ran once, as in the whole model. The bubble grows
+    /// with the number of borders between stages; where it is negative, because stages overlap in the step, with
+    /// what overlaps.
     fn of(execution: &Execution, work: &Workload, layers: u32) -> Scaled {
         let total = f64::from(work.model.layers);
         let factor = total / f64::from(layers);
         let per_layer = Stage::ALL.iter().filter(|stage| stage.per_layer()).count() as f64;
         let once = Stage::ALL.len() as f64 - per_layer;
         let borders = (per_layer * total + once) / (per_layer * f64::from(layers) + once);
-        let bubble = (execution.seconds - execution.stages.iter().sum::<f64>()) * borders;
+        let held = execution.stages.iter().sum::<f64>();
         let mut stages = execution.stages;
         for stage in Stage::ALL.into_iter().filter(|stage| stage.per_layer()) {
             stages[stage.index()] *= factor;
         }
-        Scaled { step: stages.iter().sum::<f64>() + bubble, stages, bubble }
+        let all = stages.iter().sum::<f64>();
+        let bubble = execution.seconds - held;
+        let bubble = bubble * if bubble < 0.0 { all / held } else { borders };
+        Scaled { step: all + bubble, stages, bubble }
     }
 }
 

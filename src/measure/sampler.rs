@@ -3,14 +3,15 @@
 use std::time::{Duration, Instant};
 
 use super::ceilings::Ceilings;
+use super::energy::{self, Meter};
 use super::plan::Allotment;
 use super::points::{LEAST_SAMPLES, Measured, Sample};
-use super::{Clock, Observer, pass};
-use crate::backend::Session;
+use super::readings::Round;
+use super::{Clock, Observer, name, pass};
+use crate::backend::{Execution, Session};
 use crate::error::Result;
 use crate::roofline::Roofline;
 use crate::run::{StoppedBy, Timing};
-use crate::telemetry::EnergyMeter;
 use crate::units::{BytesPerSec, FlopsPerSec};
 
 /// Fewest seconds of sampling.
@@ -27,39 +28,74 @@ pub(super) struct Sampler<'a> {
     pub session: &'a mut dyn Session,
     pub ceilings: &'a mut Ceilings,
     pub clock: &'a Clock,
-    pub energy: Option<&'a mut Box<dyn EnergyMeter>>,
+    pub meter: &'a mut Meter,
 }
 
 impl Sampler<'_> {
     /// Adds one trial's samples to `measured`: at least ten and half a second, then until the interval of the
     /// median is narrow or the allotment is used up.
+    ///
+    /// # Errors
+    /// The device failed; the samples until then are kept.
     pub fn sample(
-        mut self,
+        &mut self,
         measured: &mut Measured,
-        allotment: Allotment,
+        allotment: &Allotment,
         observer: &mut dyn Observer,
     ) -> Result<()> {
+        let mut samples = Vec::new();
+        let ended = self.rounds(measured, &mut samples, allotment, observer);
+        if ended.is_ok() || !samples.is_empty() {
+            measured.add(samples, *ended.as_ref().unwrap_or(&StoppedBy::Failure));
+        }
+        ended.map(|_| ())
+    }
+
+    /// Runs the pass that was sampled last for about this long under a GPU's counters.
+    ///
+    /// # Errors
+    /// The device failed.
+    pub fn window(
+        &mut self,
+        measured: &mut Measured,
+        seconds: f64,
+        observer: &mut dyn Observer,
+    ) -> Result<()> {
+        observer.doing(&format!("{}: energy", name(&measured.work)), self.clock.left());
+        measured.window = energy::window(self.session, self.meter, seconds, observer)?;
+        Ok(())
+    }
+
+    /// Prepares the pass and takes rounds of samples until something ends it.
+    fn rounds(
+        &mut self,
+        measured: &mut Measured,
+        samples: &mut Vec<Sample>,
+        allotment: &Allotment,
+        observer: &mut dyn Observer,
+    ) -> Result<StoppedBy> {
         let deadline = Instant::now() + Duration::from_secs_f64(allotment.seconds.min(86_400.0));
         observer.doing(&allotment.label, self.clock.left());
         self.session.prepare(&pass(&measured.work))?;
+        measured.gemm = self.session.software().and_then(|software| software.gemm);
         // The first execution faults pages in and fills the instruction caches.
-        let warm_up = self.session.run(1)?;
-        let mut one = warm_up.first().map_or(allotment.one, |execution| execution.seconds);
+        let (warm_up, round) = self.run(1)?;
+        let mut cost = cost(&warm_up, round).unwrap_or(allotment.one);
 
         let began = Instant::now();
-        let mut samples: Vec<Sample> = Vec::new();
         let mut before = self.ceilings.beside(self.session)?;
-        let stopped_by = loop {
-            let n = ((ROUND / one.max(1e-7)).round() as usize).clamp(1, 64);
-            let joules = self.joules();
-            let executions = self.session.run(n)?;
-            if let (Some(start), Some(end)) = (joules, self.joules()) {
-                measured.energy(end - start, executions.iter().map(|e| e.seconds).sum());
+        loop {
+            let n = ((ROUND / cost.max(1e-7)).round() as usize).clamp(1, 64);
+            let joules = self.meter.joules();
+            let (executions, round) = self.run(n)?;
+            if let (Some(start), Some(end)) = (joules, self.meter.joules()) {
+                let seconds = executions.iter().map(|e| e.seconds * f64::from(e.repeats.max(1))).sum();
+                measured.energy(end - start, seconds);
             }
             let after = self.ceilings.beside(self.session)?;
             let roof = between(before, after);
-            one = executions.iter().map(|e| e.seconds).fold(f64::INFINITY, f64::min);
-            samples.extend(executions.into_iter().map(|execution| Sample { execution, roof }));
+            cost = self::cost(&executions, round).unwrap_or(cost);
+            samples.extend(executions.into_iter().map(|execution| Sample { execution, roof, round }));
             before = after;
 
             let times: Vec<f64> = samples.iter().map(|sample| sample.execution.seconds).collect();
@@ -70,26 +106,38 @@ impl Sampler<'_> {
             );
             let enough = samples.len() >= LEAST_SAMPLES && began.elapsed().as_secs_f64() >= LEAST_SECONDS;
             if observer.interrupted().is_some() {
-                break StoppedBy::Interrupt;
+                return Ok(StoppedBy::Interrupt);
             }
             if enough && interval < NARROW {
-                break StoppedBy::Interval;
+                return Ok(StoppedBy::Interval);
             }
             if samples.len() >= MOST_SAMPLES {
-                break StoppedBy::Samples;
+                return Ok(StoppedBy::Samples);
             }
-            let next = Duration::from_secs_f64((one * n as f64).min(86_400.0));
+            let next = Duration::from_secs_f64((cost * n as f64).min(86_400.0));
             if Instant::now() + next > deadline {
-                break StoppedBy::Budget;
+                return Ok(StoppedBy::Budget);
             }
-        };
-        measured.add(samples, stopped_by);
-        Ok(())
+        }
     }
 
-    fn joules(&mut self) -> Option<f64> {
-        self.energy.as_mut()?.joules()
+    /// Runs, and when that was.
+    fn run(&mut self, n: usize) -> Result<(Vec<Execution>, Round)> {
+        let from = Instant::now();
+        let executions = self.session.run(n)?;
+        Ok((executions, Round { from, to: Instant::now() }))
     }
+}
+
+/// Seconds that one more sample of such a round costs: the time of its executions, on the device's clock or the
+/// host's, whichever is longer. A GPU replays its stages for each.
+fn cost(executions: &[Execution], round: Round) -> Option<f64> {
+    let device = executions
+        .iter()
+        .map(|execution| execution.seconds * f64::from(execution.repeats.max(1)))
+        .min_by(f64::total_cmp)?;
+    let host = round.to.saturating_duration_since(round.from).as_secs_f64() / executions.len() as f64;
+    Some(device.max(host))
 }
 
 /// The roofs of what ran between two probes.

@@ -31,11 +31,11 @@ pub struct Gpu {
     pub power_limit_watts: Option<f64>,
     /// Power limit that the card comes with.
     pub power_limit_default_watts: Option<f64>,
-    /// Power before the work began.
+    /// Power before the work began; energy per token is not reduced by it.
     pub idle_watts: Option<f64>,
     /// Memory in use before the work began.
     pub memory_used_bytes: Option<f64>,
-    /// Other processes that compute on this GPU.
+    /// Other processes that computed on this GPU before the work began.
     pub other_processes: Option<u32>,
     /// Every kernel that was loaded.
     pub kernels: Vec<Kernel>,
@@ -43,7 +43,7 @@ pub struct Gpu {
     pub graph_node_seconds: Option<f64>,
     /// Host seconds to launch a graph.
     pub graph_launch_seconds: Option<f64>,
-    /// The sensors, about ten times a second.
+    /// The sensors, about ten times a second; of more than 2000 every second, third, ...
     pub readings: Vec<Reading>,
     /// Why a field is null, by its name; those of readings as `readings.power_watts`.
     pub unavailable: BTreeMap<String, String>,

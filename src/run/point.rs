@@ -59,6 +59,8 @@ pub enum StoppedBy {
     Samples,
     /// Ctrl-C or SIGTERM.
     Interrupt,
+    /// The device failed; the samples until then are kept.
+    Failure,
 }
 
 /// One whole step (`stage` null) or one stage of it.
@@ -95,7 +97,8 @@ pub struct Point {
     pub bytes: f64,
     /// What the whole model occupies.
     pub resident_bytes: f64,
-    /// What a hardware counter saw; null where there is none.
+    /// What a hardware counter saw between memory and chip in one execution; null where there is none, for stages, and
+    /// where only some layers ran.
     pub witnessed_bytes: Option<f64>,
     /// Time of one execution.
     pub seconds: Timing,
@@ -121,7 +124,7 @@ pub struct Point {
     pub fraction_of_roof: f64,
     /// What it is bound by.
     pub bound: Bound,
-    /// Energy per new token; null where no counter is readable.
+    /// Energy per new token, the device's idle power included; null for a stage and where no counter was read.
     pub joules_per_token: Option<f64>,
     /// What the figures are worth.
     pub status: Status,
@@ -135,7 +138,8 @@ pub struct Point {
     pub throttled_samples: Option<u32>,
     /// Median clock of the GPU's multiprocessors during the samples.
     pub sm_clock_hz: Option<f64>,
-    /// Share of the time that the GPU's matrix units were busy, from its counters; null where there is none.
+    /// Share of the time that the GPU's matrix units were busy, from its counters; null for a stage and where there is
+    /// none.
     pub tensor_activity: Option<f64>,
 }
 
@@ -297,6 +301,9 @@ impl Point {
             ("witnessed_bytes", self.witnessed_bytes),
             ("tokens_per_second", self.tokens_per_second),
             ("joules_per_token", self.joules_per_token),
+            ("wall_seconds", self.wall_seconds),
+            ("sm_clock_hz", self.sm_clock_hz),
+            ("tensor_activity", self.tensor_activity),
         ];
         let optional = optional.into_iter().filter_map(|(field, value)| Some((field, value?)));
         let samples = self.seconds.samples.iter().map(|&s| ("seconds.samples", s));

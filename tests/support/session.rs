@@ -59,6 +59,8 @@ pub struct ReferenceSession {
     room: usize,
     passes: usize,
     fault: Fault,
+    /// What its setup says.
+    pub fill_rate: f64,
 }
 
 impl ReferenceSession {
@@ -72,7 +74,7 @@ impl ReferenceSession {
             detail: String::new(),
             gpu: None,
         };
-        ReferenceSession { info, loaded: None, model: None, room: 0, passes: 0, fault }
+        ReferenceSession { info, loaded: None, model: None, room: 0, passes: 0, fault, fill_rate: 1e9 }
     }
 }
 
@@ -88,7 +90,7 @@ impl Session for ReferenceSession {
             pinned_cpus: Vec::new(),
             huge_page_share: None,
             product_dtype: DType::F32,
-            fill_rate: 1e9,
+            fill_rate: self.fill_rate,
             memory_share: 1.0,
         }
     }

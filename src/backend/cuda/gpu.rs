@@ -237,8 +237,8 @@ impl Driver for CudaGpu {
         let result = unsafe { sys::cuMemGetInfo_v2(&mut free, &mut total) };
         match check(result, "asking for free memory") {
             Ok(()) => Bytes(free as f64),
-            // A GPU that does not answer has none; whatever is asked of it next says why.
-            Err(_) => Bytes(0.0),
+            // Whatever is asked of the GPU next fails and says why; that too little is free would not be the reason.
+            Err(_) => Bytes(f64::INFINITY),
         }
     }
 

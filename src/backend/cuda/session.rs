@@ -48,7 +48,7 @@ impl CudaSession {
     /// What starting kernels and graphs costs, measured once: graphs of many of the smallest kernel there is, the
     /// look-up of one row of eight elements.
     fn start_costs(&mut self) -> Result<StartCosts> {
-        const DOING: &str = "measuring what starting a kernel costs";
+        const DOING: &str = "many small kernels";
         if let Some(costs) = self.costs {
             return Ok(costs);
         }
@@ -134,7 +134,7 @@ impl Session for CudaSession {
     fn available_memory(&self) -> Bytes {
         match self.suite.driver().bind() {
             Ok(()) => self.suite.driver().available(),
-            Err(_) => Bytes(0.0),
+            Err(_) => Bytes(f64::INFINITY),
         }
     }
 

@@ -80,7 +80,7 @@ fn explain(code: u32) -> (&'static str, &'static str) {
             "the GPU drives a display or is a virtual one with a time limit: use another",
         ),
         703..=718 => ("a kernel failed", KERNEL),
-        719 => ("a kernel failed", KERNEL),
+        719 => ("a kernel's launch failed or it was ended", KERNEL),
         720 => ("a cooperative launch was too large", "this is worth a bug report"),
         800 => ("the operating system does not permit it", "look at the permissions of /dev/nvidia*"),
         801 => ("this GPU or driver does not support it", "a newer driver may"),

@@ -1,0 +1,129 @@
+//! What a GPU's sensors said while samples were taken.
+
+use std::time::{Duration, Instant};
+
+use crate::stats;
+use crate::telemetry::Reading;
+
+/// A reading this far from a round says nothing of it.
+const NEAR: Duration = Duration::from_millis(500);
+
+/// From when to when some executions ran, on the host's clock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Round {
+    /// Before the first was launched.
+    pub from: Instant,
+    /// After the last had ended.
+    pub to: Instant,
+}
+
+/// Readings in order of time.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Readings(pub Vec<Reading>);
+
+impl Readings {
+    /// Why the clocks were held down during a round: by the readings inside it, or by the nearest where it lies
+    /// between two. `None` where that is not known.
+    pub fn throttled(&self, round: Round) -> Option<Vec<&'static str>> {
+        let (first, end) = self.range(round);
+        let inside: Vec<&Vec<&'static str>> =
+            self.0[first..end].iter().filter_map(|reading| reading.throttle_reasons.as_ref()).collect();
+        if !inside.is_empty() {
+            return Some(distinct(inside.into_iter().flatten().copied()));
+        }
+        let before = first.checked_sub(1).and_then(|at| self.0.get(at));
+        let nearest = before
+            .into_iter()
+            .chain(self.0.get(end))
+            .map(|reading| (distance(reading.at, round), reading))
+            .filter(|(far, reading)| *far <= NEAR && reading.throttle_reasons.is_some())
+            .min_by_key(|(far, _)| *far)?;
+        nearest.1.throttle_reasons.clone()
+    }
+
+    /// Median clock of the multiprocessors during these rounds; between them where no reading fell into one.
+    pub fn clock(&self, rounds: &[Round]) -> Option<f64> {
+        let clocks = |round: Round| {
+            let (first, end) = self.range(round);
+            self.0[first..end].iter().filter_map(|reading| reading.sm_clock_hz)
+        };
+        let mut rounds = rounds.to_vec();
+        // The samples of one round share it.
+        rounds.dedup();
+        let inside: Vec<f64> = rounds.iter().flat_map(|&round| clocks(round)).collect();
+        let (first, last) = (rounds.first()?, rounds.last()?);
+        let between = Round { from: first.from, to: last.to };
+        stats::median(&inside).or_else(|| stats::median(&clocks(between).collect::<Vec<_>>()))
+    }
+
+    /// Those up to a moment.
+    pub fn until(&self, moment: Instant) -> &[Reading] {
+        &self.0[..self.0.partition_point(|reading| reading.at <= moment)]
+    }
+
+    /// The readings inside a round, from the first to before the second number.
+    fn range(&self, round: Round) -> (usize, usize) {
+        let first = self.0.partition_point(|reading| reading.at < round.from);
+        (first, self.0.partition_point(|reading| reading.at <= round.to).max(first))
+    }
+}
+
+/// Time between a moment and a round that it lies outside of.
+fn distance(moment: Instant, round: Round) -> Duration {
+    round.from.saturating_duration_since(moment) + moment.saturating_duration_since(round.to)
+}
+
+/// Each once, in order of the alphabet.
+pub(super) fn distinct<'a>(names: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
+    let mut names: Vec<&str> = names.collect();
+    names.sort_unstable();
+    names.dedup();
+    names
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(start: Instant, ms: u64) -> Instant {
+        start + Duration::from_millis(ms)
+    }
+
+    /// Free until 1 s, at its power limit until 2 s, then silent.
+    fn readings(start: Instant) -> Readings {
+        let reading = |ms: u64| Reading {
+            at: at(start, ms),
+            power_watts: None,
+            sm_clock_hz: Some(if ms < 1000 { 2e9 } else { 1e9 }),
+            memory_clock_hz: None,
+            temperature_celsius: None,
+            throttle_reasons: Some(if ms < 1000 { vec![] } else { vec!["power_cap"] }),
+            unavailable: Default::default(),
+        };
+        Readings((0..20).map(|i| reading(i * 100)).collect())
+    }
+
+    #[test]
+    fn a_round_has_the_state_of_the_readings_in_it_or_else_of_the_nearest() {
+        let start = Instant::now();
+        let readings = readings(start);
+        let state = |from, to| readings.throttled(Round { from: at(start, from), to: at(start, to) });
+        assert_eq!(state(210, 480), Some(vec![]));
+        assert_eq!(state(850, 1250), Some(vec!["power_cap"]), "one of the readings inside says so");
+        assert_eq!(state(910, 930), Some(vec![]), "the reading at 900 is nearer than the one at 1000");
+        assert_eq!(state(970, 990), Some(vec!["power_cap"]));
+        assert_eq!(state(2200, 2300), Some(vec!["power_cap"]));
+        assert_eq!(state(3000, 3100), None, "the sensors had been silent for a second");
+    }
+
+    #[test]
+    fn the_clock_is_that_of_the_rounds() {
+        let start = Instant::now();
+        let readings = readings(start);
+        let round = |from, to| Round { from: at(start, from), to: at(start, to) };
+        assert_eq!(readings.clock(&[round(150, 450), round(450, 850)]), Some(2e9));
+        assert_eq!(readings.clock(&[round(1110, 1120), round(1310, 1320)]), Some(1e9), "between the rounds");
+        assert_eq!(readings.clock(&[round(1110, 1120)]), None);
+        assert_eq!(readings.clock(&[]), None);
+    }
+}

@@ -1,0 +1,186 @@
+//! The run file as it grows, and what is said of it at the end.
+
+use std::time::Instant;
+
+use super::ceilings::Ceilings;
+use super::energy::Meter;
+use super::plan::Plan;
+use super::points::{Layout, Measured};
+use super::readings::Round;
+use super::watched::Watched;
+use super::{Clock, Options, name};
+use crate::backend::Session;
+use crate::error::{Code, Failure};
+use crate::run::{Conditions, Device, Origin, Run, RunStatus, SCHEMA_VERSION, Status, Tool};
+use crate::telemetry::ForeignLoad;
+
+/// The run, and what its conditions are read from.
+pub(super) struct Record {
+    /// So far.
+    pub run: Run,
+    /// A GPU's sensors.
+    pub watched: Option<Watched>,
+    foreign: ForeignLoad,
+    no_energy: Option<String>,
+}
+
+impl Record {
+    /// The run before anything is measured.
+    pub fn new(
+        session: &dyn Session,
+        options: &Options,
+        origin: Origin,
+        watched: Option<Watched>,
+        meter: &Meter,
+    ) -> Record {
+        let (device, setup) = (session.device(), session.setup());
+        let energy = meter.source(options.budget);
+        let run = Run {
+            schema_version: SCHEMA_VERSION,
+            tool: Tool { name: "llmroof".into(), version: env!("CARGO_PKG_VERSION").into() },
+            argv: origin.argv,
+            created: origin.created,
+            status: RunStatus::Partial,
+            host: origin.host,
+            device: Device {
+                kind: device.kind.into(),
+                name: device.name.clone(),
+                id: device.id.clone(),
+                profile: options.profile.clone(),
+                memory_bytes: device.memory.0,
+                cache_bytes: device.cache.map(|bytes| bytes.0),
+            },
+            model: options.model.clone(),
+            conditions: Some(Conditions {
+                instruction_set: setup.instruction_set,
+                threads: setup.threads,
+                pinned_cpus: setup.pinned_cpus,
+                huge_page_share: None,
+                foreign_load: None,
+                energy_source: energy.clone().ok(),
+                seed: options.seed,
+                weights_from: options.weights_from.clone(),
+                budget_seconds: options.budget.as_secs_f64(),
+                wall_seconds: 0.0,
+                gpu: None,
+            }),
+            ceilings: Vec::new(),
+            points: Vec::new(),
+            request: None,
+            verification: None,
+            notes: Vec::new(),
+        };
+        Record { run, watched, foreign: ForeignLoad::start(), no_energy: energy.err() }
+    }
+
+    /// Brings the run up to what has been measured so far.
+    pub fn update(
+        &mut self,
+        session: &dyn Session,
+        options: &Options,
+        plan: &Plan,
+        ceilings: &Ceilings,
+        measured: &[Measured],
+        clock: &Clock,
+    ) {
+        let readings = self.watched.as_ref().map(Watched::readings).unwrap_or_default();
+        let run = &mut self.run;
+        run.ceilings = ceilings.list();
+        let layout = Layout { threads: session.setup().threads, ..plan.layout() };
+        let best = ceilings.roofline().ok();
+        run.points = measured.iter().flat_map(|m| m.points(&layout, best, &readings)).collect();
+        // In the order people read: prefill, then decode by batch.
+        run.points.sort_by_key(|p| (p.phase, p.batch));
+        run.request = options.sweeps.request(&run.points);
+        if let Some(watched) = &mut self.watched {
+            if let Some(reason) = &self.no_energy {
+                watched.in_vain("joules_per_token", reason);
+            }
+            for window in measured.iter().filter_map(|m| m.window.as_ref()) {
+                if let Some(reason) = &window.no_energy {
+                    watched.in_vain("joules_per_token", reason);
+                }
+                if let Some(reason) = &window.no_witness {
+                    watched.in_vain("witnessed_bytes", reason);
+                    watched.in_vain("tensor_activity", reason);
+                }
+            }
+        }
+        if let Some(conditions) = &mut run.conditions {
+            conditions.huge_page_share = session.setup().huge_page_share;
+            conditions.foreign_load = self.foreign.cores();
+            conditions.wall_seconds = clock.start.elapsed().as_secs_f64();
+            conditions.gpu =
+                self.watched.as_ref().map(|watched| watched.describe(&readings, session.software()));
+        }
+    }
+
+    /// Judges the whole and says what a reader must know. Readings after `end` are not of the points.
+    pub fn finish(
+        mut self,
+        measured: &[Measured],
+        stopped: Option<Code>,
+        failure: Option<&Failure>,
+        warm: Option<String>,
+        end: Instant,
+    ) -> Run {
+        let left_out: Vec<String> = measured.iter().filter(|m| m.is_empty()).map(|m| name(&m.work)).collect();
+        let ended_early = stopped.is_some() || failure.is_some();
+        let invalid = self.run.points.iter().any(|point| point.status == Status::Invalid);
+        self.run.status = match () {
+            () if invalid => RunStatus::Invalid,
+            () if ended_early || !left_out.is_empty() => RunStatus::Partial,
+            () => RunStatus::Complete,
+        };
+        let sampled = self.run.points.iter().any(|point| point.layers_measured < point.layers_total);
+        let notes = &mut self.run.notes;
+        if let Some(failure) = failure {
+            notes.push(format!("failed midway, what had been measured is kept: {}", failure.what));
+        }
+        if stopped.is_some() {
+            notes.push("interrupted: what had been measured until then is kept".into());
+        }
+        if !left_out.is_empty() {
+            let why = if ended_early { "not reached" } else { "left out, the time budget ended (--budget)" };
+            notes.push(format!("{why}: {}", left_out.join(", ")));
+        }
+        notes.extend(warm);
+        if let Some(watched) = &self.watched {
+            let rounds: Vec<Round> = measured.iter().flat_map(Measured::rounds).collect();
+            notes.extend(watched.notes(&watched.readings(), &rounds, end));
+        }
+        // Without sensors there is no energy either, for the reason that was just given.
+        let sensed = self.watched.as_ref().is_none_or(Watched::has_sensors);
+        if let Some(reason) = self.no_energy.as_ref().filter(|_| sensed) {
+            notes.push(format!("no energy: {reason}"));
+        } else if sensed && self.watched.is_some() && !ended_early {
+            let without = measured.iter().filter(|m| !m.is_empty() && m.window.is_none());
+            let without: Vec<String> = without.map(|m| name(&m.work)).collect();
+            if !without.is_empty() {
+                notes.push(format!(
+                    "no energy of {}: the time budget left no room for seconds of repeating (--budget)",
+                    without.join(", ")
+                ));
+            }
+        }
+        notes.extend(no_witness(measured, sampled).map(|reason| format!("no witnessed bytes: {reason}")));
+        let load = self.run.conditions.as_ref().and_then(|c| c.foreign_load).filter(|&load| load >= 0.1);
+        if let Some(load) = load.filter(|_| self.watched.is_none()) {
+            notes.push(format!(
+                "other processes used {load:.1} CPU cores during the run: shares of the roof are measured in turn \
+                 with it and hold, absolute times may not"
+            ));
+        }
+        self.run
+    }
+}
+
+/// Why no window has witnessed bytes.
+fn no_witness(measured: &[Measured], sampled: bool) -> Option<String> {
+    let mut windows = measured.iter().filter_map(|m| m.window.as_ref()).peekable();
+    windows.peek()?;
+    if windows.clone().any(|window| window.witnessed_bytes.is_some()) {
+        return sampled.then(|| "a counter's figure of some layers is not scaled to all".into());
+    }
+    windows.find_map(|window| window.no_witness.clone())
+}
