@@ -280,3 +280,23 @@ fn large_fills_are_normals_too_and_copies_copy() {
         assert!((mean - 0.5).abs() < 0.06 && (deviation / 2.0 - 1.0).abs() < 0.05, "{mean} {deviation}");
     }
 }
+
+#[test]
+fn with_pacing_the_host_waits_for_virtual_time() {
+    let _turn = begin(&[("FAKE_DRIVER_PACE", "1"), ("FAKE_DRIVER_SLOWDOWN", "1000")]);
+    let program = Program::new();
+    let (function, embed, _) = embedding(&program);
+    let (start, end) = (program.event(0), program.event(0));
+    let began = std::time::Instant::now();
+    ok(program.synchronize());
+    ok(program.record(start));
+    for _ in 0..10 {
+        ok(program.launch(function, [3, 1, 1], 0, &embed));
+    }
+    ok(program.record(end));
+    ok(program.synchronize());
+    let elapsed = program.elapsed(start, end).unwrap();
+    assert!(elapsed > 20.0);
+    // However busy the machine is, it cannot be less.
+    assert!(began.elapsed().as_secs_f32() * 1e3 >= elapsed * 0.99);
+}
