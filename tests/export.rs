@@ -8,12 +8,12 @@ use std::path::Path;
 use llmroof::device::DeviceProfile;
 use llmroof::error::Code;
 use llmroof::export::{Format, file, render};
+use llmroof::model::DType;
 use llmroof::predict::{explain, predict};
 use llmroof::profiles::Catalog;
 use llmroof::request::Sweeps;
-use llmroof::roofline::CeilingSource;
-use llmroof::run::Origin;
-use llmroof::run::{Host, Run, RunStatus, Status, Timing};
+use llmroof::roofline::{Ceiling, CeilingKind, CeilingSource};
+use llmroof::run::{Conditions, Gpu, Host, Kernel, Origin, Run, RunStatus, Status, Timing};
 use llmroof::units::si;
 use llmroof::workload::Phase;
 use proptest::prelude::*;
@@ -67,6 +67,59 @@ fn measured() -> Run {
     run
 }
 
+/// The same dressed up as from a GPU with sensors.
+fn on_a_gpu() -> Run {
+    let mut run = measured();
+    run.status = RunStatus::Complete;
+    run.device.kind = "cuda".into();
+    run.device.id = Some("GPU-8f2a1c04-0000-1111-2222-333344445555".into());
+    let bf16 = run.ceilings.iter().find(|c| c.dtype == Some(DType::Bf16)).unwrap().clone();
+    let sustained = Ceiling { kind: CeilingKind::ComputeSustained, rate: 0.8 * bf16.rate, ..bf16 };
+    run.ceilings.push(sustained);
+    for point in run.points.iter_mut().filter(|point| point.stage.is_none()) {
+        point.wall_seconds = Some(point.seconds.median * 1.02);
+        point.witnessed_bytes = Some(point.bytes * 1.03);
+        point.tensor_activity = Some(0.05);
+        point.sm_clock_hz = Some(1.41e9);
+        point.throttled_samples = Some(0);
+        point.gemm = (point.phase == Phase::Prefill).then(|| "cublaslt 12.8.4".into());
+    }
+    let kernel = |target: &str, local_bytes| Kernel {
+        name: "gemm".into(),
+        target: target.into(),
+        registers: 168,
+        local_bytes,
+        shared_bytes: 0,
+    };
+    run.conditions = Some(Conditions {
+        instruction_set: "sm_80".into(),
+        threads: None,
+        pinned_cpus: Vec::new(),
+        huge_page_share: None,
+        foreign_load: None,
+        energy_source: Some("the GPU's energy counter".into()),
+        seed: 1,
+        weights_from: "random".into(),
+        budget_seconds: 25.0,
+        wall_seconds: 24.0,
+        gpu: Some(Gpu {
+            driver: Some("570.86.15".into()),
+            cuda: "12.8".into(),
+            pci: "00000000:3b:00.0".into(),
+            capability: "8.0".into(),
+            multiprocessors: 108,
+            ecc: Some(true),
+            power_limit_watts: Some(400.0),
+            idle_watts: Some(62.5),
+            kernels: vec![kernel("sm_80", 0), kernel("sm_80", 32)],
+            graph_node_seconds: Some(1.1e-6),
+            graph_launch_seconds: Some(4.2e-6),
+            ..Gpu::default()
+        }),
+    });
+    run
+}
+
 fn explanation() -> String {
     let catalog = Catalog::load(None).unwrap();
     let cards: Vec<&DeviceProfile> = catalog.devices().collect();
@@ -81,6 +134,11 @@ fn table_of_a_prediction() {
 #[test]
 fn table_of_a_measurement() {
     insta::assert_snapshot!(render(&measured(), Format::Table).unwrap());
+}
+
+#[test]
+fn table_of_a_measurement_on_a_gpu() {
+    insta::assert_snapshot!(render(&on_a_gpu(), Format::Table).unwrap());
 }
 
 #[test]
@@ -100,8 +158,8 @@ fn explanation_of_a_prediction() {
 
 #[test]
 fn nothing_for_people_is_wider_than_110_columns() {
-    let texts =
-        [render(&run(), Format::Table).unwrap(), render(&measured(), Format::Table).unwrap(), explanation()];
+    let table = |run: &Run| render(run, Format::Table).unwrap();
+    let texts = [table(&run()), table(&measured()), table(&on_a_gpu()), explanation()];
     for line in texts.iter().flat_map(|text| text.lines()) {
         assert!(line.chars().count() <= 110, "{line}");
     }
@@ -197,6 +255,11 @@ fn run_files_are_named_by_time_model_and_device() {
     other.device.profile = None;
     other.device.name = "AMD EPYC 9B14 (2 cores) / x".into();
     assert_eq!(file::run_file_name(&other), "20260102T030405Z-llama-8b-amd-epyc-9b14-2-cores-x.json");
+    assert_eq!(
+        file::run_file_name(&on_a_gpu()),
+        "20260102T030405Z-llama-8b-a100-sxm4-80gb-8f2a1c04.json",
+        "two equal GPUs are measured within a second"
+    );
 }
 
 proptest! {

@@ -57,3 +57,18 @@ fn the_runs_in_reports_keep_to_the_schema_and_load() {
     }
     assert!(found > 0, "reports/ holds no run");
 }
+
+#[test]
+fn a_file_of_version_1_loads_and_is_written_again_with_what_is_new_as_null() {
+    let text = include_str!("fixtures/valid/run/small.json");
+    assert!(text.contains("\"schema_version\": 1"), "this file stays what the first version wrote");
+    for new in ["wall_seconds\": null", "gemm", "throttled_samples", "gpu"] {
+        assert!(!text.contains(new), "{new}");
+    }
+    let run = llmroof::run::Run::from_json(text).unwrap();
+    let point = &run.points[0];
+    assert_eq!((point.wall_seconds, point.throttled_samples, &point.gemm), (None, None, &None));
+    let written: Value = serde_json::from_str(&run.to_json().unwrap()).unwrap();
+    jsonschema::validate(&published(), &written).unwrap();
+    assert_eq!(written["points"][0]["wall_seconds"], Value::Null);
+}

@@ -11,7 +11,7 @@ pub(super) struct Csv;
 
 /// The columns: the fields of a point in the run file's order, nested ones joined by `_`. Samples stay in the
 /// run file.
-const COLUMNS: [&str; 37] = [
+const COLUMNS: [&str; 42] = [
     "model",
     "phase",
     "stage",
@@ -48,6 +48,11 @@ const COLUMNS: [&str; 37] = [
     "joules_per_token",
     "status",
     "notes",
+    "wall_seconds",
+    "gemm",
+    "throttled_samples",
+    "sm_clock_hz",
+    "tensor_activity",
     "device",
 ];
 

@@ -55,13 +55,22 @@ pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<()> {
     write().map_err(|e| refused(&target, &e))
 }
 
-/// Name of a run's file: when, which model, which device. Ordered by name is ordered by time.
+/// Name of a run's file: when, which model, which device, of GPUs the first digits of the UUID: equal ones are
+/// measured side by side. Ordered by name is ordered by time.
 pub fn run_file_name(run: &Run) -> String {
     let when: String =
         run.created.chars().take_while(|&c| c != '.' && c != 'Z').filter(|c| c.is_alphanumeric()).collect();
     let device = run.device.profile.as_deref().unwrap_or(&run.device.name);
+    let id: String = match (run.device.kind.as_str(), &run.device.id) {
+        ("cuda", Some(id)) => {
+            let digits =
+                id.rsplit_once("GPU-").or_else(|| id.rsplit_once("MIG-")).map_or(id.as_str(), |(_, d)| d);
+            format!("-{}", digits.chars().filter(char::is_ascii_alphanumeric).take(8).collect::<String>())
+        }
+        _ => String::new(),
+    };
     let predicted = if run.status == RunStatus::Predicted { "-predicted" } else { "" };
-    format!("{when}Z-{}-{}{predicted}.json", plain(&run.model.name), plain(device))
+    format!("{when}Z-{}-{}{id}{predicted}.json", plain(&run.model.name), plain(device))
 }
 
 /// Letters, digits and dots in lower case, everything else as single hyphens.

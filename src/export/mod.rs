@@ -4,6 +4,7 @@
 
 mod csv;
 pub mod file;
+mod gpu;
 mod grid;
 mod json;
 mod listing;

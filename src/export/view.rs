@@ -1,5 +1,6 @@
 //! What people are shown of a run: which rows and columns, in which units, and the lines around them.
 
+use super::gpu;
 use super::grid::Grid;
 use crate::model::DType;
 use crate::roofline::{Ceiling, CeilingKind, CeilingSource};
@@ -67,6 +68,7 @@ fn above(run: &Run) -> Vec<String> {
             c.seed
         ));
     }
+    lines.extend(gpu::state(run));
     if let Some(v) = &run.verification {
         let passed = if v.passed { "passed" } else { "FAILED" };
         lines.push(format!(
@@ -89,7 +91,7 @@ fn ceiling(ceiling: &Ceiling) -> String {
     let unit = ceiling.kind.unit();
     let name = ceiling.kind.name().replace('_', " ");
     let name = match (ceiling.kind, ceiling.dtype) {
-        (CeilingKind::Compute, Some(dtype)) => format!("{name} {dtype}"),
+        (CeilingKind::Compute | CeilingKind::ComputeSustained, Some(dtype)) => format!("{name} {dtype}"),
         _ => name,
     };
     let source = match (ceiling.source, ceiling.low) {
@@ -226,6 +228,7 @@ fn below(run: &Run) -> Vec<String> {
     if run.points.iter().any(|p| p.status == Status::Partial) {
         lines.push("* fewer samples than the stopping rule asks for".into());
     }
+    lines.extend(gpu::seen(run));
     lines.extend(run.notes.iter().map(|note| format!("note: {note}")));
     for point in &run.points {
         let stage = point.stage.map_or("step", |stage| stage.name());

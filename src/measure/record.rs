@@ -96,6 +96,11 @@ impl Record {
             if let Some(reason) = &self.no_energy {
                 watched.in_vain("joules_per_token", reason);
             }
+            if measured.iter().any(|m| !m.is_empty()) && measured.iter().all(|m| m.window.is_none()) {
+                for field in ["witnessed_bytes", "tensor_activity"] {
+                    watched.in_vain(field, "it takes a window of seconds, and the run had none (--budget)");
+                }
+            }
             for window in measured.iter().filter_map(|m| m.window.as_ref()) {
                 if let Some(reason) = &window.no_energy {
                     watched.in_vain("joules_per_token", reason);

@@ -16,6 +16,9 @@ const MOST_READINGS: usize = 2000;
 /// Clocks held down within this time of the first sample were so from the start.
 const START: Duration = Duration::from_millis(200);
 
+/// A field of a reading, and whether a reading has it.
+type Field = (&'static str, fn(&telemetry::Reading) -> bool);
+
 /// The sensors of a GPU while it is measured, or why there are none.
 pub(super) struct Watched {
     info: GpuInfo,
@@ -49,8 +52,9 @@ impl Watched {
         self.sensors.is_ok()
     }
 
-    /// Keeps why a point's figure could not be had.
+    /// Keeps why a point's figure could not be had; without sensors for want of those.
     pub fn in_vain(&mut self, field: &str, reason: &str) {
+        let reason = self.sensors.as_ref().err().map_or(reason, String::as_str);
         self.in_vain.entry(field.into()).or_insert_with(|| reason.into());
     }
 
@@ -201,7 +205,7 @@ impl Watched {
     /// From when on the sensors said less than before.
     fn silence(&self, readings: &Readings) -> Option<String> {
         let last = readings.0.last()?;
-        let fields: [(&str, fn(&telemetry::Reading) -> bool); 5] = [
+        let fields: [Field; 5] = [
             ("power_watts", |r| r.power_watts.is_some()),
             ("sm_clock_hz", |r| r.sm_clock_hz.is_some()),
             ("memory_clock_hz", |r| r.memory_clock_hz.is_some()),

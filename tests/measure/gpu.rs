@@ -132,7 +132,7 @@ fn without_sensors_the_driver_still_says_what_it_is() {
     let conditions = run.conditions.as_ref().unwrap();
     let gpu = conditions.gpu.as_ref().unwrap();
     assert_eq!((gpu.cuda.as_str(), gpu.pci.as_str()), ("12.8", "00000000:3b:00.0"));
-    for field in ["driver", "ecc", "mig", "idle_watts", "readings", "joules_per_token"] {
+    for field in ["driver", "ecc", "mig", "idle_watts", "readings", "joules_per_token", "witnessed_bytes"] {
         assert_eq!(gpu.unavailable[field], "the library is not there", "{field}");
     }
     assert!(run.points.iter().all(|point| point.throttled_samples.is_none()));
