@@ -5,6 +5,7 @@
 pub mod args;
 pub mod attention;
 pub mod ceilings;
+pub mod cublaslt;
 pub mod driver;
 pub mod elementwise;
 pub mod fill;

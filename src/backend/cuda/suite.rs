@@ -1,9 +1,9 @@
 //! The suite on a GPU: a loaded model whose passes run through the kernels.
 
-use super::attention;
 use super::driver::{Driver, Gpu};
 use super::memory::{self, Allocations, Buffers, Cache, Weights};
-use super::step::{Pass, StageLaunches, Step};
+use super::step::{Pass, Products, StageLaunches, Step};
+use super::{attention, cublaslt};
 use crate::backend::rope;
 use crate::backend::weights::{WeightSource, from_bf16};
 use crate::backend::{Residency, StageOutput};
@@ -15,6 +15,7 @@ use crate::workload::Stage;
 pub struct Suite<D: Driver> {
     driver: D,
     loaded: Option<Loaded>,
+    products: Products,
 }
 
 /// The weights, and the sequences that are being fed.
@@ -39,7 +40,12 @@ struct Sequences {
 impl<D: Driver> Suite<D> {
     /// With nothing loaded.
     pub fn new(driver: D) -> Self {
-        Suite { driver, loaded: None }
+        Suite { driver, loaded: None, products: Products::Own }
+    }
+
+    /// What runs the products of many rows of passes that are fed from now on.
+    pub fn set_products(&mut self, products: Products) {
+        self.products = products;
     }
 
     /// The driver underneath.
@@ -183,6 +189,12 @@ impl<D: Driver> Suite<D> {
             q: activations(driver, model.q_width(), "q")?,
             attended: activations(driver, model.q_width(), "attended")?,
             gated: activations(driver, model.ffn, "gated")?,
+            products: match self.products {
+                Products::CublasLt if pass.has_choice() => {
+                    activations(driver, cublaslt::width(model), "products")?
+                }
+                _ => 0,
+            },
             tokens: held.allocate(driver, 4 * rows, "tokens")?,
             logits: match logits {
                 true => {
@@ -209,12 +221,17 @@ impl<D: Driver> Suite<D> {
         let (Some(sequences), Some(weights)) = (&loaded.sequences, loaded.weights.first()) else {
             return Err(nothing_loaded());
         };
+        if self.products == Products::CublasLt && pass.has_choice() && sequences.buffers.products == 0 {
+            return Err(Failure::input("the pass was fed for other products")
+                .hint("choose what multiplies before tokens are fed"));
+        }
         let step = Step {
             gpu: self.driver.gpu(),
             model: &loaded.residency.model,
             weights,
             cache: &sequences.cache,
             buffers: &sequences.buffers,
+            products: self.products,
         };
         Ok(step.launches(pass))
     }
