@@ -94,7 +94,7 @@ pub fn count(gpu: Gpu, model: &ModelSpec, pass: Pass) -> BTreeMap<Stage, Counted
         (buffers.gated, model.ffn),
     ];
     let mut counted = BTreeMap::<Stage, Counted>::new();
-    for (seed, stage) in suite.launches(pass).unwrap().into_iter().enumerate() {
+    for (seed, stage) in suite.launches(pass, 0).unwrap().into_iter().enumerate() {
         // An activation may happen to be zero, which would count as padding: every stage is fed values that are not.
         for (buffer, width) in activations {
             let values = normals(seed as u64, (pass.rows() * width) as usize, 1.0);

@@ -7,7 +7,7 @@ use llmroof::backend::cuda::suite::Suite;
 use llmroof::backend::weights::RandomWeights;
 use llmroof::model::DType;
 
-use crate::device::DeviceGpu;
+use crate::device;
 use crate::forward::{golden, odd_models};
 use crate::gpu::InterpretedGpu;
 use crate::ledger::odd_model;
@@ -15,19 +15,19 @@ use crate::ledger::odd_model;
 #[test]
 #[ignore = "needs an NVIDIA GPU"]
 fn golden_checkpoints() {
-    golden(|| DeviceGpu::open().unwrap());
+    golden(|| device::open().unwrap());
 }
 
 #[test]
 #[ignore = "needs an NVIDIA GPU"]
 fn every_stage_of_odd_models() {
-    odd_models(DeviceGpu::open().unwrap());
+    odd_models(device::open().unwrap());
 }
 
 #[test]
 #[ignore = "needs an NVIDIA GPU"]
 fn gpu_and_interpreter_agree() {
-    let device = DeviceGpu::open().unwrap();
+    let device = device::open().unwrap();
     let interpreted = InterpretedGpu::new(device.gpu().clone());
     let (mut device, mut interpreted) = (Suite::new(device), Suite::new(interpreted));
     let model = odd_model(128, 6, 2);

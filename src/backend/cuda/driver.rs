@@ -1,4 +1,5 @@
-//! What the suite needs of a GPU's driver: memory, copies and launches. The tests put the PTX interpreter here.
+//! What the suite needs of a GPU's driver: memory, copies and launches. `gpu.rs` has it of a real one; the tests put
+//! the PTX interpreter here.
 
 use super::launch::Launch;
 use crate::error::Result;
@@ -40,13 +41,31 @@ pub trait Driver {
     /// Out of memory.
     fn allocate(&mut self, bytes: u64, what: &str) -> Result<Address>;
 
+    /// Announces that the next allocations are these and belong together: a driver may put them side by side, so that
+    /// they can be read in one go. `what` names them in messages.
+    ///
+    /// # Errors
+    /// Out of memory.
+    fn together(&mut self, pieces: &mut dyn Iterator<Item = u64>, what: &str) -> Result<()> {
+        let _ = (pieces, what);
+        Ok(())
+    }
+
     /// Gives an allocation back.
     ///
     /// # Errors
     /// The device failed.
     fn free(&mut self, address: Address) -> Result<()>;
 
-    /// Copies to the device.
+    /// Clears `bytes` at an address, after what was launched before.
+    ///
+    /// # Errors
+    /// The device failed.
+    fn zero(&mut self, address: Address, bytes: u64) -> Result<()> {
+        self.write(address, &vec![0; bytes as usize])
+    }
+
+    /// Copies to the device, after what was launched before.
     ///
     /// # Errors
     /// The device failed.
@@ -69,4 +88,10 @@ pub trait Driver {
     /// # Errors
     /// The kernel cannot be launched, or the device failed.
     fn launch(&mut self, launch: &Launch) -> Result<()>;
+
+    /// Waits until everything has ended. `doing` names it in messages.
+    ///
+    /// # Errors
+    /// The device failed.
+    fn synchronise(&mut self, doing: &str) -> Result<()>;
 }

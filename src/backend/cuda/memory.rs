@@ -1,8 +1,11 @@
 //! What the suite keeps on the device: weights, caches, and the buffers of a pass.
 
+use std::collections::HashMap;
+
 use super::driver::{Address, Driver};
+use super::fill;
 use crate::backend::Residency;
-use crate::backend::weights::{Tensor, WeightSource};
+use crate::backend::weights::{Distribution, Tensor, WeightSource};
 use crate::error::Result;
 use crate::model::ModelSpec;
 
@@ -61,7 +64,7 @@ impl Allocations {
     /// Out of memory.
     pub fn zeroed(&mut self, driver: &mut dyn Driver, bytes: u64, what: &str) -> Result<Address> {
         let address = self.allocate(driver, bytes, what)?;
-        driver.write(address, &vec![0; bytes.max(16) as usize])?;
+        driver.zero(address, bytes.max(16))?;
         Ok(address)
     }
 
@@ -72,28 +75,44 @@ impl Allocations {
     pub fn free(&mut self, driver: &mut dyn Driver) -> Result<()> {
         self.0.drain(..).try_for_each(|address| driver.free(address))
     }
+
+    /// What a driver takes of memory for an allocation of this size: pages of 2 MiB, or a part of one.
+    pub fn taken(bytes: u64) -> u64 {
+        bytes.max(16).next_multiple_of(if bytes > 1 << 20 { 2 << 20 } else { 512 })
+    }
 }
 
-/// Bytes of all weights of a residency: its copies of the held layers and of an untied head, and one embedding.
+/// Every tensor that a residency holds, with the layer that its source is asked for, in the order of a step, copy
+/// after copy: the held layers, the final norm and the head. There is one embedding, and the first copy of a tied
+/// head is the embedding itself. Copies beyond the first have layers and a head of their own values.
+fn tensors(residency: &Residency) -> Vec<(Tensor, u32)> {
+    let held = residency.layers;
+    let mut all = vec![(Tensor::Embedding, 0)];
+    for copy in 0..residency.copies.max(1) {
+        for layer in copy * held..(copy + 1) * held {
+            all.extend(Tensor::ALL.into_iter().filter(|tensor| tensor.per_layer()).map(|t| (t, layer)));
+        }
+        all.push((Tensor::FinalNorm, copy));
+        if copy > 0 || !residency.model.tied_embeddings {
+            all.push((Tensor::Head, copy));
+        }
+    }
+    all
+}
+
+/// Bytes of one tensor.
+fn tensor_bytes(model: &ModelSpec, tensor: Tensor) -> u64 {
+    let (rows, columns) = tensor.shape(model);
+    BF16 * u64::from(rows) * u64::from(columns)
+}
+
+/// Bytes of all weights of a residency.
 pub fn weight_bytes(residency: &Residency) -> u64 {
-    let copies = u64::from(residency.copies.max(1));
-    let of = |tensor: Tensor| {
-        let (rows, columns) = tensor.shape(&residency.model);
-        BF16 * u64::from(rows) * u64::from(columns)
-    };
-    Tensor::ALL
-        .into_iter()
-        .map(|tensor| match tensor {
-            Tensor::Embedding => of(tensor),
-            Tensor::Head if residency.model.tied_embeddings => (copies - 1) * of(tensor),
-            _ if tensor.per_layer() => copies * u64::from(residency.layers) * of(tensor),
-            _ => copies * of(tensor),
-        })
-        .sum()
+    tensors(residency).into_iter().map(|(tensor, _)| tensor_bytes(&residency.model, tensor)).sum()
 }
 
-/// Copies the weights over: one [`Weights`] for each of the residency's copies. Copies beyond the first have
-/// layers and a head of their own values.
+/// Puts the weights in place: one [`Weights`] for each of the residency's copies. Those of which the source tells
+/// only the distribution are made on the device.
 ///
 /// # Errors
 /// Out of memory.
@@ -104,43 +123,61 @@ pub fn load(
     source: &dyn WeightSource,
 ) -> Result<Vec<Weights>> {
     let model = &residency.model;
-    let mut put = |tensor: Tensor, layer: u32| upload(driver, allocations, model, source, tensor, layer);
-    let embedding = put(Tensor::Embedding, 0)?;
-    (0..residency.copies.max(1))
-        .map(|copy| {
-            let layers = (copy * residency.layers..(copy + 1) * residency.layers)
-                .map(|layer| {
-                    Ok(LayerWeights {
-                        attention_norm: put(Tensor::AttentionNorm, layer)?,
-                        q: put(Tensor::Q, layer)?,
-                        k: put(Tensor::K, layer)?,
-                        v: put(Tensor::V, layer)?,
-                        o: put(Tensor::O, layer)?,
-                        ffn_norm: put(Tensor::FfnNorm, layer)?,
-                        gate: put(Tensor::Gate, layer)?,
-                        up: put(Tensor::Up, layer)?,
-                        down: put(Tensor::Down, layer)?,
-                    })
-                })
-                .collect::<Result<_>>()?;
-            let head = if model.tied_embeddings && copy == 0 { embedding } else { put(Tensor::Head, copy)? };
-            Ok(Weights { embedding, layers, final_norm: put(Tensor::FinalNorm, copy)?, head })
+    let tensors = tensors(residency);
+    let mut pieces = tensors.iter().map(|&(tensor, _)| tensor_bytes(model, tensor));
+    driver.together(&mut pieces, &format!("the weights of {}", model.name))?;
+    let mut placed = HashMap::new();
+    for (tensor, layer) in tensors {
+        let name = format!("weights {tensor:?} {layer}");
+        let address = allocations.allocate(driver, tensor_bytes(model, tensor), &name)?;
+        let (rows, columns) = tensor.shape(model);
+        match source.distribution(tensor, layer, columns) {
+            Some(Distribution { seed, stream, mean, deviation }) => {
+                let count = u64::from(rows) * u64::from(columns);
+                let normal = fill::Normal { mean, deviation };
+                let launch = fill::normals(driver.gpu(), address, count, seed, stream, normal);
+                driver.launch(&launch)?;
+            }
+            None => upload(driver, model, source, (tensor, layer), address)?,
+        }
+        placed.insert((tensor, layer), address);
+    }
+    // Kernels read weights without waiting for what came before.
+    driver.synchronise("loading the weights")?;
+
+    let at = |tensor: Tensor, layer: u32| placed.get(&(tensor, layer)).copied().unwrap_or_default();
+    let embedding = at(Tensor::Embedding, 0);
+    let of_layer = |layer: u32| LayerWeights {
+        attention_norm: at(Tensor::AttentionNorm, layer),
+        q: at(Tensor::Q, layer),
+        k: at(Tensor::K, layer),
+        v: at(Tensor::V, layer),
+        o: at(Tensor::O, layer),
+        ffn_norm: at(Tensor::FfnNorm, layer),
+        gate: at(Tensor::Gate, layer),
+        up: at(Tensor::Up, layer),
+        down: at(Tensor::Down, layer),
+    };
+    Ok((0..residency.copies.max(1))
+        .map(|copy| Weights {
+            embedding,
+            layers: (copy * residency.layers..(copy + 1) * residency.layers).map(of_layer).collect(),
+            final_norm: at(Tensor::FinalNorm, copy),
+            head: if model.tied_embeddings && copy == 0 { embedding } else { at(Tensor::Head, copy) },
         })
-        .collect()
+        .collect())
 }
 
+/// Copies a tensor over, row by row.
 fn upload(
     driver: &mut dyn Driver,
-    allocations: &mut Allocations,
     model: &ModelSpec,
     source: &dyn WeightSource,
-    tensor: Tensor,
-    layer: u32,
-) -> Result<Address> {
+    (tensor, layer): (Tensor, u32),
+    address: Address,
+) -> Result<()> {
     let (rows, columns) = tensor.shape(model);
     let row_bytes = columns as usize * BF16 as usize;
-    let name = format!("weights {tensor:?} {layer}");
-    let address = allocations.allocate(driver, u64::from(rows) * row_bytes as u64, &name)?;
     let rows_at_once = (CHUNK / row_bytes).clamp(1, rows as usize);
     let mut values = vec![0u16; rows_at_once * columns as usize];
     for first in (0..rows).step_by(rows_at_once) {
@@ -151,7 +188,7 @@ fn upload(
         let bytes: &[u8] = bytemuck::cast_slice(&values[..count * columns as usize]);
         driver.write(address + u64::from(first) * row_bytes as u64, bytes)?;
     }
-    Ok(address)
+    Ok(())
 }
 
 /// Keys and values of the held layers: each `[sequence][kv_head][capacity][head_dim]` bf16.

@@ -1,8 +1,10 @@
 //! The suite on a GPU: a loaded model whose passes run through the kernels.
 
 use super::driver::{Driver, Gpu};
+use super::fill::{Normal, normals};
 use super::memory::{self, Allocations, Buffers, Cache, Weights};
 use super::step::{Pass, Products, StageLaunches, Step};
+use super::workspace::Workspace;
 use super::{attention, cublaslt};
 use crate::backend::rope;
 use crate::backend::weights::{WeightSource, from_bf16};
@@ -31,7 +33,8 @@ struct Sequences {
     batch: u32,
     capacity: u32,
     filled: u32,
-    cache: Cache,
+    /// More than one where the weights have copies and the caches would stay in L2: executions rotate through them.
+    caches: Vec<Cache>,
     held: Allocations,
     buffers: Buffers,
     of_pass: Allocations,
@@ -43,9 +46,15 @@ impl<D: Driver> Suite<D> {
         Suite { driver, loaded: None, products: Products::Own }
     }
 
-    /// What runs the products of many rows of passes that are fed from now on.
+    /// What runs the products of many rows from now on. A pass that was fed for cuBLASLt can be launched without it,
+    /// but not the other way round.
     pub fn set_products(&mut self, products: Products) {
         self.products = products;
+    }
+
+    /// What runs the products of many rows.
+    pub fn products(&self) -> Products {
+        self.products
     }
 
     /// The driver underneath.
@@ -120,15 +129,25 @@ impl<D: Driver> Suite<D> {
     /// # Errors
     /// Nothing is loaded, or out of memory.
     pub fn begin(&mut self, batch: u32, capacity: u32) -> Result<()> {
+        self.begin_rotating(batch, capacity, 1)
+    }
+
+    /// As [`Suite::begin`], with this many caches for executions to rotate through.
+    ///
+    /// # Errors
+    /// As [`Suite::begin`].
+    pub fn begin_rotating(&mut self, batch: u32, capacity: u32, caches: u32) -> Result<()> {
         self.end()?;
         let Some(loaded) = &mut self.loaded else { return Err(nothing_loaded()) };
         let (batch, capacity) = (batch.max(1), capacity.max(1));
         let mut held = Allocations::default();
-        match allocate_sequences(&mut self.driver, &mut held, &loaded.residency, batch, capacity) {
-            Ok((cache, buffers)) => {
+        let allocated =
+            allocate_sequences(&mut self.driver, &mut held, &loaded.residency, (batch, capacity), caches);
+        match allocated {
+            Ok((caches, buffers)) => {
                 let of_pass = Allocations::default();
                 loaded.sequences =
-                    Some(Sequences { batch, capacity, filled: 0, cache, held, buffers, of_pass });
+                    Some(Sequences { batch, capacity, filled: 0, caches, held, buffers, of_pass });
                 Ok(())
             }
             Err(failure) => {
@@ -138,6 +157,28 @@ impl<D: Driver> Suite<D> {
         }
     }
 
+    /// Fills the first `positions` of every cache with seeded normals made on the device, as if as many tokens had
+    /// been fed.
+    ///
+    /// # Errors
+    /// No caches are there, they hold fewer positions, or the device failed.
+    pub fn pretend(&mut self, positions: u32, seed: u64) -> Result<()> {
+        let Some(loaded) = &mut self.loaded else { return Err(nothing_loaded()) };
+        let Some(sequences) = &mut loaded.sequences else { return Err(no_caches()) };
+        if positions > sequences.capacity {
+            return Err(too_many_positions(positions, sequences.capacity));
+        }
+        let count = Cache::bytes(&loaded.residency.model, sequences.batch, sequences.capacity) / 2;
+        let normal = Normal { mean: 0.0, deviation: 1.0 };
+        let all = sequences.caches.iter().flat_map(|cache| cache.keys.iter().chain(&cache.values));
+        for (stream, &address) in (0..).zip(all) {
+            let launch = normals(self.driver.gpu(), address, count, seed, stream, normal);
+            self.driver.launch(&launch)?;
+        }
+        sequences.filled = positions;
+        self.driver.synchronise("filling the caches")
+    }
+
     /// Feeds `tokens[sequence]`, all of one length, after what the caches hold. Returns the outputs of every
     /// stage if `trace`, otherwise of lm_head alone.
     ///
@@ -145,7 +186,7 @@ impl<D: Driver> Suite<D> {
     /// A token outside the vocabulary, more positions than [`Suite::begin`] gave, or the device failed.
     pub fn forward(&mut self, tokens: &[Vec<u32>], trace: bool) -> Result<Vec<StageOutput>> {
         let pass = self.feed(tokens, true)?;
-        let stages = self.launches(pass)?;
+        let stages = self.launches(pass, 0)?;
         let mut outputs = Vec::new();
         for stage in &stages {
             for launch in &stage.launches {
@@ -169,9 +210,7 @@ impl<D: Driver> Suite<D> {
     pub fn feed(&mut self, tokens: &[Vec<u32>], logits: bool) -> Result<Pass> {
         let Some(loaded) = &mut self.loaded else { return Err(nothing_loaded()) };
         let model = &loaded.residency.model;
-        let Some(sequences) = &mut loaded.sequences else {
-            return Err(Failure::input("no caches are prepared").hint("begin before tokens are fed"));
-        };
+        let Some(sequences) = &mut loaded.sequences else { return Err(no_caches()) };
         let new = tokens.first().map_or(0, Vec::len) as u32;
         let pass = Pass { batch: sequences.batch, tokens: new, context: sequences.filled + new };
         check_tokens(tokens, pass, model.vocab, sequences.capacity)?;
@@ -179,47 +218,49 @@ impl<D: Driver> Suite<D> {
         let driver = &mut self.driver;
         sequences.of_pass.free(driver)?;
         let workspace = Step::<'_>::workspace(driver.gpu(), model, pass);
-        let held = &mut sequences.of_pass;
-        let rows = u64::from(pass.rows());
-        let mut activations =
-            |driver: &mut D, width: u32, what: &str| held.allocate(driver, 2 * rows * u64::from(width), what);
+        let mut addresses = [0; BUFFERS];
+        for (address, (what, bytes)) in
+            addresses.iter_mut().zip(sizes(model, pass, self.products, workspace, logits))
+        {
+            if bytes > 0 {
+                *address = sequences.of_pass.allocate(driver, bytes, what)?;
+            }
+        }
+        let [residual, normed, q, attended, gated, products, tokens_at, logits, partial, arrivals] =
+            addresses;
         sequences.buffers = Buffers {
-            residual: activations(driver, model.hidden, "residual")?,
-            normed: activations(driver, model.hidden, "normed")?,
-            q: activations(driver, model.q_width(), "q")?,
-            attended: activations(driver, model.q_width(), "attended")?,
-            gated: activations(driver, model.ffn, "gated")?,
-            products: match self.products {
-                Products::CublasLt if pass.has_choice() => {
-                    activations(driver, cublaslt::width(model), "products")?
-                }
-                _ => 0,
-            },
-            tokens: held.allocate(driver, 4 * rows, "tokens")?,
-            logits: match logits {
-                true => {
-                    held.allocate(driver, 4 * u64::from(pass.batch) * u64::from(model.vocab), "logits")?
-                }
-                false => 0,
-            },
-            partial: held.allocate(driver, workspace.partial_bytes, "partial sums")?,
-            arrivals: held.zeroed(driver, 4 * workspace.arrivals, "arrivals")?,
+            residual,
+            normed,
+            q,
+            attended,
+            gated,
+            products,
+            tokens: tokens_at,
+            logits,
+            partial,
+            arrivals,
             ..sequences.buffers
         };
+        if arrivals != 0 {
+            driver.zero(arrivals, 4 * workspace.arrivals)?;
+        }
         driver.write(sequences.buffers.tokens, bytemuck::cast_slice(&tokens.concat()))?;
         let start = vec![sequences.filled; pass.batch as usize];
         driver.write(sequences.buffers.start, bytemuck::cast_slice(&start))?;
         Ok(pass)
     }
 
-    /// The launches of a pass that was fed, over the first copy of the weights.
+    /// The launches of a pass that was fed, over this copy of the weights.
     ///
     /// # Errors
     /// Nothing is loaded or fed.
-    pub fn launches(&self, pass: Pass) -> Result<Vec<StageLaunches>> {
+    pub fn launches(&self, pass: Pass, copy: usize) -> Result<Vec<StageLaunches>> {
         let loaded = self.loaded.as_ref().ok_or_else(nothing_loaded)?;
-        let (Some(sequences), Some(weights)) = (&loaded.sequences, loaded.weights.first()) else {
+        let (Some(sequences), Some(weights)) = (&loaded.sequences, loaded.weights.get(copy)) else {
             return Err(nothing_loaded());
+        };
+        let Some(cache) = sequences.caches.get(copy % sequences.caches.len().max(1)) else {
+            return Err(no_caches());
         };
         if self.products == Products::CublasLt && pass.has_choice() && sequences.buffers.products == 0 {
             return Err(Failure::input("the pass was fed for other products")
@@ -229,7 +270,7 @@ impl<D: Driver> Suite<D> {
             gpu: self.driver.gpu(),
             model: &loaded.residency.model,
             weights,
-            cache: &sequences.cache,
+            cache,
             buffers: &sequences.buffers,
             products: self.products,
         };
@@ -265,8 +306,9 @@ impl<D: Driver> Suite<D> {
                         .map(|head| halves(cache + 2 * (head * line + first) as u64, new))
                         .collect()
                 };
-                let keys = of_heads(sequences.cache.keys[layer as usize])?;
-                let values = of_heads(sequences.cache.values[layer as usize])?;
+                let Some(cache) = sequences.caches.first() else { return Err(no_caches()) };
+                let keys = of_heads(cache.keys[layer as usize])?;
+                let values = of_heads(cache.values[layer as usize])?;
                 let mut out = Vec::new();
                 for (row, q) in q.chunks_exact(q_width).enumerate() {
                     let (sequence, token) = (row / pass.tokens as usize, row % pass.tokens as usize);
@@ -298,6 +340,33 @@ impl<D: Driver> Suite<D> {
         Ok(chosen)
     }
 
+    /// Whether the counters that kernels leave at zero are there, after a pass.
+    ///
+    /// # Errors
+    /// No pass was fed, or the device failed.
+    pub fn at_rest(&mut self, pass: Pass) -> Result<bool> {
+        let Some(loaded) = &self.loaded else { return Err(nothing_loaded()) };
+        let Some(sequences) = &loaded.sequences else { return Err(no_caches()) };
+        let arrivals = Step::<'_>::workspace(self.driver.gpu(), &loaded.residency.model, pass).arrivals;
+        let counters = [
+            (sequences.buffers.best, 8 * sequences.batch as usize),
+            (sequences.buffers.arrivals, 4 * arrivals as usize),
+        ];
+        for (address, bytes) in counters.into_iter().filter(|&(_, bytes)| bytes > 0) {
+            let mut values = vec![0u8; bytes];
+            self.driver.read(address, &mut values)?;
+            if values.iter().any(|&value| value != 0) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// What is loaded.
+    pub fn residency(&self) -> Option<&Residency> {
+        Some(&self.loaded.as_ref()?.residency)
+    }
+
     /// The buffers of the pass that was fed last.
     pub fn buffers(&self) -> Option<Buffers> {
         Some(self.loaded.as_ref()?.sequences.as_ref()?.buffers)
@@ -314,10 +383,12 @@ fn allocate_sequences(
     driver: &mut dyn Driver,
     held: &mut Allocations,
     residency: &Residency,
-    batch: u32,
-    capacity: u32,
-) -> Result<(Cache, Buffers)> {
-    let cache = Cache::allocate(driver, held, &residency.model, residency.layers, batch, capacity)?;
+    (batch, capacity): (u32, u32),
+    caches: u32,
+) -> Result<(Vec<Cache>, Buffers)> {
+    let caches = (0..caches.max(1))
+        .map(|_| Cache::allocate(driver, held, &residency.model, residency.layers, batch, capacity))
+        .collect::<Result<_>>()?;
     let turns = rope::turns(&residency.model);
     let buffers = Buffers {
         turns: held.allocate(driver, 8 * turns.len() as u64, "rope turns")?,
@@ -327,7 +398,47 @@ fn allocate_sequences(
         ..Buffers::default()
     };
     driver.write(buffers.turns, bytemuck::cast_slice(&turns))?;
-    Ok((cache, buffers))
+    Ok((caches, buffers))
+}
+
+/// Buffers that a pass has of its own.
+const BUFFERS: usize = 10;
+
+/// Their names and bytes, in the order of [`Buffers`]; without bytes there is none.
+fn sizes(
+    model: &ModelSpec,
+    pass: Pass,
+    products: Products,
+    workspace: Workspace,
+    logits: bool,
+) -> [(&'static str, u64); BUFFERS] {
+    let rows = u64::from(pass.rows());
+    let activations = |width: u32| 2 * rows * u64::from(width);
+    let elsewhere = products == Products::CublasLt && pass.has_choice();
+    [
+        ("residual", activations(model.hidden)),
+        ("normed", activations(model.hidden)),
+        ("q", activations(model.q_width())),
+        ("attended", activations(model.q_width())),
+        ("gated", activations(model.ffn)),
+        ("products", if elsewhere { activations(cublaslt::width(model)) } else { 0 }),
+        ("tokens", 4 * rows),
+        ("logits", if logits { 4 * u64::from(pass.batch) * u64::from(model.vocab) } else { 0 }),
+        ("partial sums", workspace.partial_bytes),
+        ("arrivals", 4 * workspace.arrivals),
+    ]
+}
+
+/// Memory that the caches and buffers of a timed pass take.
+pub fn pass_bytes(gpu: &Gpu, residency: &Residency, pass: Pass, products: Products, caches: u32) -> u64 {
+    let model = &residency.model;
+    let cache = Allocations::taken(Cache::bytes(model, pass.batch, pass.context));
+    let workspace = Step::<'_>::workspace(gpu, model, pass);
+    let buffers = sizes(model, pass, products, workspace, false);
+    2 * u64::from(caches.max(1)) * u64::from(residency.layers) * cache
+        + buffers.iter().map(|&(_, bytes)| Allocations::taken(bytes)).sum::<u64>()
+        + Allocations::taken(4 * u64::from(model.head_dim))
+        + 3 * Allocations::taken(8 * u64::from(pass.batch))
 }
 
 fn check_tokens(tokens: &[Vec<u32>], pass: Pass, vocab: u32, capacity: u32) -> Result<()> {
@@ -341,10 +452,18 @@ fn check_tokens(tokens: &[Vec<u32>], pass: Pass, vocab: u32, capacity: u32) -> R
             .hint(format!("tokens are 0 to {}", vocab - 1)));
     }
     if pass.context > capacity {
-        return Err(Failure::input(format!("{} positions are more than fit", pass.context))
-            .hint(format!("the caches hold {capacity}")));
+        return Err(too_many_positions(pass.context, capacity));
     }
     Ok(())
+}
+
+fn too_many_positions(positions: u32, capacity: u32) -> Failure {
+    Failure::input(format!("{positions} positions are more than fit"))
+        .hint(format!("the caches hold {capacity}"))
+}
+
+fn no_caches() -> Failure {
+    Failure::input("no caches are prepared").hint("begin before tokens are fed")
 }
 
 fn nothing_loaded() -> Failure {

@@ -92,6 +92,13 @@ impl Machine {
         }
     }
 
+    /// The same with its memory this far above where it is otherwise, so that several machines share no address.
+    #[must_use]
+    pub fn above(mut self, bytes: u64) -> Self {
+        self.memory.start += bytes;
+        self
+    }
+
     /// How many instructions one warp may execute before it is [`FaultKind::Endless`]; 50 million at first.
     pub fn set_budget(&mut self, instructions: u64) {
         self.budget = instructions;
@@ -142,6 +149,16 @@ impl Machine {
         }
         allocation.read(offset, into);
         self.settle();
+        Ok(())
+    }
+
+    /// Copies to the host what is there at this moment, whether something wrote it or not; kernels may still run.
+    ///
+    /// # Errors
+    /// Not inside one allocation.
+    pub fn peek(&self, from: u64, into: &mut [u8]) -> Result<(), Fault> {
+        let allocation = &self.memory.allocations[self.find(from, into.len(), "reads")?];
+        allocation.read(from - allocation.base, into);
         Ok(())
     }
 

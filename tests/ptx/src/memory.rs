@@ -265,16 +265,24 @@ impl Touched {
 }
 
 /// All allocations, in the order of their addresses, which are never used twice.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Memory {
     pub allocations: Vec<Allocation>,
+    /// Address of the first.
+    pub start: u64,
+}
+
+impl Default for Memory {
+    fn default() -> Memory {
+        Memory { allocations: Vec::new(), start: GLOBAL_START }
+    }
 }
 
 impl Memory {
     /// A new allocation's address.
     pub fn allocate(&mut self, bytes: u64, name: &str) -> u64 {
         const GAP: u64 = 4096;
-        let end = self.allocations.last().map_or(GLOBAL_START, |last| last.base + last.bytes + GAP);
+        let end = self.allocations.last().map_or(self.start, |last| last.base + last.bytes + GAP);
         let base = end.next_multiple_of(256);
         self.allocations.push(Allocation {
             base,

@@ -1,0 +1,250 @@
+//! An opened GPU: loads, probes, prepares and runs.
+
+use super::driver::{Driver, Gpu};
+use super::elementwise::{EmbedArgs, embed};
+use super::gpu::CudaGpu;
+use super::image::image;
+use super::memory::{Allocations, Cache, weight_bytes};
+use super::prepared::{Prepared, StartCosts, label, median};
+use super::probes::{self, Probes};
+use super::step::Pass;
+use super::suite::{Suite, pass_bytes};
+use crate::backend::weights::WeightSource;
+use crate::backend::{
+    DeviceInfo, Execution, GpuSoftware, Probe, Probed, Repeated, Residency, Session, Setup, StageOutput, Work,
+};
+use crate::error::{Failure, Result};
+use crate::model::{DType, ModelSpec};
+use crate::units::Bytes;
+
+/// Seed of caches and token ids of timed passes.
+const SEED: u64 = 0x11a3;
+/// Random weights that the slowest GPU that is supported makes in a second, about.
+const FILL_RATE: f64 = 5e10;
+/// Share of the free memory that may be planned with: graphs, kernels and the driver take some.
+const MEMORY_SHARE: f64 = 0.95;
+/// Caches that copies of the weights rotate through are together this many times L2.
+const TIMES_CACHE: f64 = 4.0;
+/// Kernels of the two graphs whose difference is the cost of a kernel.
+const NODES: usize = 100;
+/// Replays of each of them.
+const REPLAYS: usize = 9;
+
+/// A GPU with the suite on it.
+pub struct CudaSession {
+    // Graphs go before the memory that they use.
+    prepared: Option<Prepared>,
+    probes: Probes,
+    costs: Option<StartCosts>,
+    suite: Suite<CudaGpu>,
+}
+
+impl CudaSession {
+    /// With nothing loaded.
+    pub fn new(gpu: CudaGpu) -> CudaSession {
+        CudaSession { prepared: None, probes: Probes::default(), costs: None, suite: Suite::new(gpu) }
+    }
+
+    /// What starting kernels and graphs costs, measured once: graphs of many of the smallest kernel there is, the
+    /// look-up of one row of eight elements.
+    fn start_costs(&mut self) -> Result<StartCosts> {
+        const DOING: &str = "measuring what starting a kernel costs";
+        if let Some(costs) = self.costs {
+            return Ok(costs);
+        }
+        let busy = self.probes.evict(self.suite.driver_mut())?;
+        let gpu = self.suite.driver_mut();
+        let mut held = Allocations::default();
+        let args = EmbedArgs {
+            table: held.zeroed(gpu, 16, "a row")?,
+            tokens: held.zeroed(gpu, 16, "a token")?,
+            residual: held.zeroed(gpu, 16, "its row")?,
+            k: 8,
+            reserved: 0,
+        };
+        let mut seconds = [0.0; 2];
+        for (seconds, nodes) in seconds.iter_mut().zip([NODES, 2 * NODES]) {
+            let launches = vec![embed(1, args); nodes];
+            let graph = gpu.record(DOING, &launches)?;
+            let mut all = Vec::new();
+            for _ in 0..REPLAYS {
+                // Something to do meanwhile, so that the graph is queued before its turn comes.
+                gpu.launch(&busy)?;
+                all.push(gpu.timed(DOING, |gpu| graph.launch(gpu.stream(), DOING))?);
+            }
+            *seconds = median(all).unwrap_or_default();
+        }
+        held.free(gpu)?;
+        let node = ((seconds[1] - seconds[0]) / NODES as f64).max(0.0);
+        let costs = StartCosts { node, graph: (seconds[0] - NODES as f64 * node).max(0.0) };
+        self.costs = Some(costs);
+        Ok(costs)
+    }
+
+    /// Runs the pass's launches one by one and as a graph: both must choose the same tokens and leave every counter
+    /// at rest, or what is timed is not what was verified.
+    fn check(&mut self, prepared: &mut Prepared, pass: Pass) -> Result<()> {
+        for launch in self.suite.launches(pass, 0)?.iter().flat_map(|stage| &stage.launches) {
+            self.suite.driver_mut().launch(launch)?;
+        }
+        self.suite.driver_mut().synchronise(&label(pass))?;
+        let alone = self.suite.chosen()?;
+        prepared.replay(self.suite.driver_mut())?;
+        let together = self.suite.chosen()?;
+        if alone != together {
+            return Err(Failure::invalid(format!(
+                "{}: as a graph the kernels choose other tokens than one by one",
+                label(pass)
+            ))
+            .hint("this is worth a bug report; `llmroof verify` checks the kernels"));
+        }
+        if !self.suite.at_rest(pass)? {
+            return Err(Failure::invalid(format!(
+                "{}: a kernel left a counter that is not zero",
+                label(pass)
+            ))
+            .hint("this is worth a bug report; `llmroof verify` checks the kernels"));
+        }
+        Ok(())
+    }
+}
+
+impl Session for CudaSession {
+    fn device(&self) -> &DeviceInfo {
+        self.suite.driver().info()
+    }
+
+    fn setup(&self) -> Setup {
+        let target = image("gemv", self.suite.gpu().capability).map_or("", |image| image.target);
+        Setup {
+            instruction_set: target.into(),
+            threads: None,
+            pinned_cpus: Vec::new(),
+            huge_page_share: None,
+            product_dtype: DType::Bf16,
+            fill_rate: FILL_RATE,
+            memory_share: MEMORY_SHARE,
+        }
+    }
+
+    fn supports(&self, model: &ModelSpec, activations: DType) -> Result<()> {
+        Suite::<CudaGpu>::supports(model, activations)
+    }
+
+    fn available_memory(&self) -> Bytes {
+        match self.suite.driver().bind() {
+            Ok(()) => self.suite.driver().available(),
+            Err(_) => Bytes(0.0),
+        }
+    }
+
+    fn needed_memory(&self, residency: &Residency, works: &[Work]) -> Bytes {
+        let gpu = self.suite.gpu();
+        let largest = works
+            .iter()
+            .map(|work| pass_bytes(gpu, residency, pass(work), caches(gpu, residency, pass(work))))
+            .max();
+        let weights = Allocations::taken(weight_bytes(residency));
+        Bytes((weights + largest.unwrap_or_default() + self.probes.needed(gpu)) as f64)
+    }
+
+    fn load(&mut self, residency: &Residency, weights: &dyn WeightSource) -> Result<()> {
+        self.suite.driver().bind()?;
+        self.prepared = None;
+        self.suite.load(residency, weights)
+    }
+
+    fn probes(&self) -> Vec<Probe> {
+        probes::probes(self.suite.gpu())
+    }
+
+    fn describe_probe(&self, probe: Probe) -> String {
+        probes::describe(self.suite.gpu(), probe)
+    }
+
+    fn probe(&mut self, probe: Probe, seconds: f64) -> Result<Probed> {
+        self.suite.driver().bind()?;
+        self.probes.run(self.suite.driver_mut(), probe, seconds)
+    }
+
+    fn prepare(&mut self, work: &Work) -> Result<()> {
+        self.suite.driver().bind()?;
+        self.prepared = None;
+        let Some(residency) = self.suite.residency().cloned() else {
+            return Err(Failure::input("no weights are loaded").hint("load them before a pass is prepared"));
+        };
+        if work.tokens == 0 || work.tokens > work.context {
+            return Err(Failure::input(format!("{} new tokens at context {}", work.tokens, work.context))
+                .hint("the context counts the new tokens as well"));
+        }
+        self.start_costs()?;
+        let caches = caches(self.suite.gpu(), &residency, pass(work));
+        self.suite.begin_rotating(work.batch, work.context, caches)?;
+        self.suite.pretend(work.context - work.tokens, SEED)?;
+        let pass = self.suite.feed(&tokens(work, residency.model.vocab), false)?;
+        let mut prepared = Prepared::record(&mut self.suite, &residency, pass, caches)?;
+        self.check(&mut prepared, pass)?;
+        self.prepared = Some(prepared);
+        Ok(())
+    }
+
+    fn run(&mut self, n: usize) -> Result<Vec<Execution>> {
+        self.suite.driver().bind()?;
+        let costs = self.start_costs()?;
+        let evict = self.probes.evict(self.suite.driver_mut())?;
+        let Some(prepared) = &mut self.prepared else { return Err(nothing_prepared()) };
+        prepared.run(self.suite.driver_mut(), n, costs, &evict)
+    }
+
+    fn repeat(&mut self, seconds: f64) -> Result<Repeated> {
+        self.suite.driver().bind()?;
+        let Some(prepared) = &mut self.prepared else { return Err(nothing_prepared()) };
+        prepared.repeat(self.suite.driver_mut(), seconds)
+    }
+
+    fn software(&self) -> Option<GpuSoftware> {
+        Some(GpuSoftware {
+            kernels: self.suite.driver().images(),
+            gemm: None,
+            graph_node_seconds: self.costs.map(|costs| costs.node),
+            graph_launch_seconds: self.prepared.as_ref().and_then(Prepared::launch_seconds),
+        })
+    }
+
+    fn begin(&mut self, batch: u32, capacity: u32) -> Result<()> {
+        self.suite.driver().bind()?;
+        self.prepared = None;
+        self.suite.begin(batch, capacity)
+    }
+
+    fn forward(&mut self, tokens: &[Vec<u32>], trace: bool) -> Result<Vec<StageOutput>> {
+        self.suite.driver().bind()?;
+        self.suite.forward(tokens, trace)
+    }
+}
+
+fn pass(work: &Work) -> Pass {
+    Pass { batch: work.batch, tokens: work.tokens, context: work.context }
+}
+
+/// Caches to rotate through: as many as there are copies of the weights, but no more than it takes to leave L2.
+fn caches(gpu: &Gpu, residency: &Residency, pass: Pass) -> u32 {
+    let one = 2 * u64::from(residency.layers) * Cache::bytes(&residency.model, pass.batch, pass.context);
+    let enough = (TIMES_CACHE * gpu.l2 as f64 / one.max(1) as f64).ceil() as u32;
+    residency.copies.min(enough).max(1)
+}
+
+/// Random tokens for every sequence, the same each time.
+fn tokens(work: &Work, vocab: u32) -> Vec<Vec<u32>> {
+    let mut state = SEED;
+    let mut next = || {
+        // Knuth's 64-bit congruential generator: its upper bits are random enough to pick tokens.
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        ((u128::from(state) * u128::from(vocab)) >> 64) as u32
+    };
+    (0..work.batch).map(|_| (0..work.tokens).map(|_| next()).collect()).collect()
+}
+
+fn nothing_prepared() -> Failure {
+    Failure::input("no pass is prepared").hint("prepare one before it is run")
+}

@@ -1,0 +1,106 @@
+//! The stages of a model among the kernels: products and attention.
+
+use crate::costs::{Cost, Launched, Parameters, Span, Understood, Way};
+
+/// Collects spans; parameters that may be null are left out where they are.
+struct Spans(Vec<Span>);
+
+impl Spans {
+    fn must(&mut self, address: u64, bytes: u64, what: &'static str) {
+        self.0.push(Span { address, bytes, what });
+    }
+
+    fn may(&mut self, address: u64, bytes: u64, what: &'static str) {
+        if address != 0 {
+            self.must(address, bytes, what);
+        }
+    }
+}
+
+/// A product: `struct Linear`.
+pub fn linear(kernel: &str, p: &Parameters) -> Option<Understood> {
+    let [rows, k, n, stride, tokens] = [120, 124, 128, 132, 136].map(|offset| p.word(offset));
+    let [head_dim, q_width, kv_width, capacity] = [140, 144, 148, 152].map(|offset| p.word(offset));
+    let mut spans = Spans(Vec::new());
+    if kernel == "reference_argmax" {
+        spans.must(p.wide(80), 4 * rows * n, "logits");
+        spans.must(p.wide(88), 4 * rows, "chosen");
+        let cost = Cost::memory((4 * rows * n) as f64, 0.5);
+        return Some(Understood { cost, spans: spans.0, way: Way::Interpret });
+    }
+    let row = 2 * k;
+    spans.must(p.wide(0), 2 * rows.saturating_sub(1) * stride + row, "x");
+    spans.may(p.wide(8), row, "norm");
+    let (w0, w1, w2, y) = (p.wide(16), p.wide(24), p.wide(32), p.wide(40));
+    let (weights, out);
+    if kernel.contains("qkv") {
+        spans.must(w0, q_width * row, "w0");
+        spans.must(w1, kv_width * row, "w1");
+        spans.must(w2, kv_width * row, "w2");
+        spans.must(y, 2 * rows * q_width, "y");
+        let sequences = rows / tokens.max(1);
+        spans.must(p.wide(48), 2 * sequences * kv_width * capacity, "keys");
+        spans.must(p.wide(56), 2 * sequences * kv_width * capacity, "values");
+        spans.must(p.wide(64), 4 * head_dim, "turns");
+        spans.must(p.wide(72), 4 * sequences, "start");
+        (weights, out) = (n, 2 * rows * n);
+    } else if kernel.contains("gate_up") {
+        spans.must(w0, n * row, "w0");
+        spans.must(w1, n * row, "w1");
+        spans.must(y, 2 * rows * n, "y");
+        (weights, out) = (2 * n, 2 * rows * n);
+    } else if kernel.contains("lm_head") {
+        spans.must(w0, n * row, "w0");
+        spans.may(p.wide(80), 4 * rows * n, "logits");
+        if !kernel.starts_with("reference") {
+            spans.must(p.wide(88), 4 * rows, "chosen");
+            spans.must(p.wide(96), 8 * rows, "best");
+        }
+        (weights, out) = (n, 4 * rows);
+    } else if kernel.contains("residual") {
+        spans.must(w0, n * row, "w0");
+        spans.must(y, 2 * rows * n, "y");
+        (weights, out) = (n, 4 * rows * n);
+    } else {
+        return None;
+    }
+    spans.may(p.wide(104), 4, "partial");
+    spans.may(p.wide(112), 4, "arrivals");
+    let bytes = (weights * row + rows * row + out) as f64;
+    let flops = 2.0 * (rows * weights) as f64 * k as f64;
+    Some(Understood { cost: Cost::product(bytes, flops), spans: spans.0, way: Way::Interpret })
+}
+
+/// Attention in both phases: `struct Attention`.
+pub fn attention(
+    launched: &Launched,
+    p: &Parameters,
+    start: &dyn Fn(u64, u64) -> Vec<u32>,
+) -> Option<Understood> {
+    let [sequences, tokens, heads, kv_heads, capacity] = [56, 60, 64, 68, 72].map(|offset| p.word(offset));
+    let head_dim = if launched.kernel.starts_with("reference") {
+        u64::from(launched.threads)
+    } else {
+        launched.kernel.split('_').find_map(|part| part.parse().ok())?
+    };
+    let rows = sequences * tokens;
+    let mut spans = Spans(Vec::new());
+    let cache = 2 * sequences * kv_heads * capacity * head_dim;
+    spans.must(p.wide(0), 2 * rows * heads * head_dim, "q");
+    spans.must(p.wide(8), cache, "keys");
+    spans.must(p.wide(16), cache, "values");
+    spans.must(p.wide(24), 2 * rows * heads * head_dim, "out");
+    spans.must(p.wide(32), 4 * sequences, "start");
+    spans.may(p.wide(40), 4, "partial");
+    spans.may(p.wide(48), 4, "arrivals");
+    let (mut positions, mut pairs) = (0.0, 0.0);
+    for first in start(p.wide(32), sequences) {
+        let (first, tokens) = (f64::from(first), tokens as f64);
+        positions += first + tokens;
+        // Token i attends first + i + 1.
+        pairs += tokens * first + tokens * (tokens + 1.0) / 2.0;
+    }
+    let bytes = 4.0 * positions * (kv_heads * head_dim) as f64 + (4 * rows * heads * head_dim) as f64;
+    let flops = 4.0 * pairs * (heads * head_dim) as f64;
+    Some(Understood { cost: Cost::product(bytes, flops), spans: spans.0, way: Way::Interpret })
+}
