@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use crate::device::DeviceProfile;
 use crate::error::{Failure, Result};
 use crate::model::ModelSpec;
+use crate::units::Bytes;
 
 // `DEVICES` and `MODELS`: path and text of each file below profiles/, listed by build.rs.
 include!(concat!(env!("OUT_DIR"), "/embedded.rs"));
@@ -90,6 +91,41 @@ impl Catalog {
         })
     }
 
+    /// The profile of a GPU that is here: the driver calls it exactly so, its memory is within 8% of the profile's
+    /// (drivers report GiB, less what they keep), and the bandwidth that its clock and bus make within 7%
+    /// (datasheets round, and one says 7.7 TB/s where the memory could 8.2). `memory` is in bytes, `bandwidth` in
+    /// bytes per second.
+    ///
+    /// # Errors
+    /// Why there is none, in one line: points under another card's roof would be worse than none.
+    pub fn device_for(
+        &self,
+        name: &str,
+        memory: f64,
+        bandwidth: Option<f64>,
+    ) -> std::result::Result<&DeviceProfile, String> {
+        if name.contains(" MIG ") {
+            return Err(format!("\"{name}\" is a slice of a GPU, datasheets are of whole ones"));
+        }
+        let profile = self
+            .device_of_driver(name)
+            .ok_or_else(|| format!("no profile has the driver name \"{name}\""))?;
+        if !near(memory, profile.memory.value, 0.08) {
+            let (has, states) = (Bytes(memory).human(), Bytes(profile.memory.value).human());
+            return Err(format!("it has {has} of memory, a {} {states}", profile.name));
+        }
+        match bandwidth {
+            None => Err("its driver does not say the memory's clock and bus width".into()),
+            Some(rate) if near(rate, profile.memory_bandwidth.value, 0.07) => Ok(profile),
+            Some(rate) => Err(format!(
+                "its memory clock and bus width make {:.0} GB/s, a {} has {:.0}",
+                rate * 1e-9,
+                profile.name,
+                profile.memory_bandwidth.value * 1e-9
+            )),
+        }
+    }
+
     /// The profile of the card that the driver calls so. Exactly so: an A10G is no A10, and a guess would put
     /// its points under another card's roof.
     pub fn device_of_driver(&self, name: &str) -> Option<&DeviceProfile> {
@@ -120,6 +156,11 @@ impl Catalog {
 /// The entry of this name, in whatever case it is written.
 fn named<'a, T>(entries: &'a BTreeMap<String, T>, name: &str) -> Option<&'a T> {
     entries.get(name).or_else(|| entries.iter().find(|(k, _)| k.eq_ignore_ascii_case(name)).map(|(_, v)| v))
+}
+
+/// Whether a figure is the expected one but for this share. What is no number is not.
+fn near(figure: f64, expected: f64, share: f64) -> bool {
+    (figure / expected - 1.0).abs() <= share
 }
 
 /// A name must be something that can be typed as an option's value and is no path.

@@ -283,7 +283,7 @@ fn bad_input_is_refused_before_anything_runs() {
         refused(&args, words);
     };
     small(&["--layers", "4"], &["--layers 4", "has 3"]);
-    small(&["--device", "cuda:0"], &["cuda:0", "--device auto or cpu"]);
+    small(&["--device", "cuda-0"], &["cuda-0", "auto, cpu, cuda"]);
     small(&["--isa", "sse9"], &["sse9"]);
     small(&["--export", "/nowhere/points.csv"], &["/nowhere/points.csv"]);
     small(&["--export", "points.xls"], &["points.xls", ".csv"]);

@@ -6,7 +6,9 @@ mod support;
 use llmroof::backend::weights::Tensor;
 use llmroof::checkpoint::Checkpoint;
 use llmroof::error::Code;
-use llmroof::measure::verify::{Extent, Row, check_checkpoint, check_kernels, quick_check, worst};
+use llmroof::measure::verify::{
+    Extent, Row, check_checkpoint, check_kernels, check_support, quick_check, worst,
+};
 use llmroof::model::DType;
 use llmroof::workload::Stage;
 use support::session::{Fault, ReferenceSession};
@@ -131,4 +133,18 @@ fn a_trace_with_a_stage_missing_is_no_llama() {
     let fault = Fault::Outputs(|_, all| drop(all.remove(3)));
     let failure = quick_check(&mut ReferenceSession::new(fault), 1, DType::F32).unwrap_err();
     assert_eq!(failure.code, Code::Invalid);
+}
+
+#[test]
+fn what_a_device_cannot_run_has_not_passed() {
+    let mut session = ReferenceSession::new(Fault::Without(DType::F32));
+    for refused in [
+        check_support(&session, DType::F32, Extent::Full),
+        check_kernels(&mut session, 1, DType::F32, Extent::Short).map(drop),
+        quick_check(&mut session, 1, DType::F32).map(drop),
+    ] {
+        let failure = refused.unwrap_err();
+        assert_eq!((failure.code, failure.what.as_str()), (Code::BadInput, "no f32 activations"));
+    }
+    assert!(check_support(&session, DType::Bf16, Extent::Full).is_ok());
 }

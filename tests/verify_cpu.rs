@@ -84,7 +84,9 @@ fn every_format_has_the_same_rows() {
     assert!(json["rows"][0]["error"].as_f64().unwrap() < 1e-4);
     let csv = run("csv");
     assert_eq!(csv.lines().count(), 14);
-    assert!(csv.starts_with("activations,check,rows,error,bound,element_error,element_bound,verdict,at\n"));
+    assert!(
+        csv.starts_with("activations,check,rows,error,bound,element_error,element_bound,verdict,at,device\n")
+    );
     assert_eq!(run("markdown").lines().filter(|line| line.starts_with('|')).count(), 15);
 }
 
@@ -113,6 +115,7 @@ fn bad_input_ends_with_2_and_one_line() {
     for arguments in [
         &["--checkpoint", "no/such/folder"][..],
         &["--device", "tpu"],
+        &["--device", "cpu", "--gemm", "cublaslt"],
         &["--isa", "mmx"],
         &["--threads", "4096"],
     ] {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::device::open_device;
+use super::device::{open_device, profile_of};
 use super::output::Destination;
 use super::progress::Progress;
 use super::{host, work};
@@ -37,7 +37,7 @@ pub fn run(args: &MeasureArgs) -> Result<()> {
     let budget = options.budget;
     let mut progress = Progress::new(&args.reports, budget, !args.no_progress)?;
     let mut session = open_device(&args.device)?;
-    options.profile = catalog.device_of_driver(&session.device().name).map(|profile| profile.name.clone());
+    options.profile = profile_of(&catalog, session.device()).ok().map(|profile| profile.name.clone());
 
     let random: RandomWeights;
     let weights: &dyn WeightSource = match &checkpoint {

@@ -12,6 +12,7 @@ pub mod output;
 pub mod plot;
 pub mod predict;
 pub mod progress;
+pub mod selection;
 pub mod verify;
 pub mod work;
 

@@ -3,7 +3,7 @@
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 use serde::Serialize;
 
-use super::device::open_device;
+use super::device::{self, Chosen};
 use super::output::print;
 use crate::backend::Session;
 use crate::checkpoint::Checkpoint;
@@ -12,10 +12,12 @@ use crate::error::{Failure, Result};
 use crate::measure::verify::{self, Extent, Row};
 use crate::model::DType;
 
-/// What `-o json` prints.
+/// What `-o json` prints; of several GPUs an array of these.
 #[derive(Serialize)]
-struct Report<'a> {
-    device: &'a str,
+struct Report {
+    device: String,
+    /// UUID of a GPU.
+    device_id: Option<String>,
     instruction_set: String,
     /// Null on a GPU.
     threads: Option<u32>,
@@ -24,50 +26,107 @@ struct Report<'a> {
     seed: u64,
     passed: bool,
     /// Errors that are no finite number are null here.
-    rows: &'a [Row],
+    rows: Vec<Row>,
+    /// Precisions that the device does not have, and why.
+    left_out: Vec<String>,
 }
 
 /// Runs `llmroof verify`.
 ///
 /// # Errors
-/// Whatever ended it, with its exit code; an error above its bound is [`crate::error::Code::Invalid`].
+/// Whatever ended it, with its exit code; an error above its bound is [`crate::error::Code::Invalid`]. Of several
+/// GPUs the worst.
 pub fn run(args: &VerifyArgs) -> Result<()> {
     // The folder first: what is wrong with it is known at once, without a device.
     let checkpoint = args.checkpoint.as_deref().map(Checkpoint::open).transpose()?;
-    let mut session = open_device(&args.device)?;
-    let rows = check(session.as_mut(), checkpoint.as_ref(), args)?;
+    let devices = device::choose(&args.device)?;
+    let mut reports = Vec::new();
+    let mut failures = Vec::new();
+    for chosen in &devices {
+        match verify(chosen, checkpoint.as_ref(), args) {
+            Ok(report) => {
+                failures.extend(verdict(&report));
+                reports.push(report);
+            }
+            Err(failure) => failures.push(match devices.len() {
+                1 => failure,
+                _ => failure.at(device::called(chosen.info())),
+            }),
+        }
+    }
+    if !reports.is_empty() {
+        print(&render(&reports, args.output)?)?;
+    }
+    failures.sort_by_key(|failure| failure.code as u8);
+    let worst = failures.pop();
+    for failure in failures {
+        eprintln!("{failure}");
+    }
+    worst.map_or(Ok(()), Err)
+}
+
+/// Verifies one device.
+fn verify(chosen: &Chosen, checkpoint: Option<&Checkpoint>, args: &VerifyArgs) -> Result<Report> {
+    let mut session = chosen.open()?;
+    let (rows, left_out) = check(session.as_mut(), checkpoint, args)?;
     let setup = session.setup();
-    let report = Report {
-        device: &session.device().name,
+    let info = session.device();
+    Ok(Report {
+        device: info.name.clone(),
+        device_id: info.id.clone(),
         instruction_set: setup.instruction_set,
         threads: setup.threads,
         checkpoint: args.checkpoint.as_ref().map(|folder| folder.display().to_string()),
         seed: args.seed,
-        passed: rows.iter().all(Row::passed),
-        rows: &rows,
-    };
-    print(&render(&report, args.output)?)?;
-    match verify::worst(&rows) {
-        Some(worst) if !worst.passed() => Err(verify::failed(worst)),
-        Some(_) => Ok(()),
-        None => Err(Failure::invalid("the verification compared nothing")),
+        passed: !rows.is_empty() && rows.iter().all(Row::passed),
+        rows,
+        left_out,
+    })
+}
+
+/// Why a device did not pass.
+fn verdict(report: &Report) -> Option<Failure> {
+    match verify::worst(&report.rows) {
+        Some(worst) if !worst.passed() => Some(verify::failed(worst)),
+        Some(_) => None,
+        None => Some(Failure::invalid("the verification compared nothing")),
     }
 }
 
-fn check(session: &mut dyn Session, checkpoint: Option<&Checkpoint>, args: &VerifyArgs) -> Result<Vec<Row>> {
+/// The rows of every precision that the device has, and a line for each that it has not.
+///
+/// # Errors
+/// As the checks, and the reason where no precision is left: one that was asked for, or all.
+fn check(
+    session: &mut dyn Session,
+    checkpoint: Option<&Checkpoint>,
+    args: &VerifyArgs,
+) -> Result<(Vec<Row>, Vec<String>)> {
     let precisions: &[DType] = match args.activations {
         None => &[DType::F32, DType::Bf16],
         Some(ActivationsArg::F32) => &[DType::F32],
         Some(ActivationsArg::Bf16) => &[DType::Bf16],
     };
-    let mut rows = Vec::new();
+    let (mut rows, mut left_out, mut refusal) = (Vec::new(), Vec::new(), None);
     for &activations in precisions {
+        let supported = match checkpoint {
+            Some(checkpoint) => session.supports(checkpoint.spec(), activations),
+            None => verify::check_support(session, activations, Extent::Full),
+        };
+        if let Err(failure) = supported {
+            left_out.push(format!("{activations}: left out: {}", failure.what));
+            refusal = Some(failure);
+            continue;
+        }
         rows.extend(match checkpoint {
             Some(checkpoint) => verify::check_checkpoint(session, checkpoint, args.seed, activations)?,
             None => verify::check_kernels(session, args.seed, activations, Extent::Full)?,
         });
     }
-    Ok(rows)
+    match refusal {
+        Some(failure) if rows.is_empty() => Err(failure),
+        _ => Ok((rows, left_out)),
+    }
 }
 
 /// One line for each precision: `PASS: f32: 13 rows, largest error 3.1e-6, bound 1e-4 (decode 3)`.
@@ -105,52 +164,70 @@ fn cells(row: &Row) -> [String; 8] {
     ]
 }
 
-fn render(report: &Report, format: Format) -> Result<String> {
+fn render(reports: &[Report], format: Format) -> Result<String> {
     let unwritable =
         |e: &dyn std::fmt::Display| Failure::invalid(format!("the result cannot be written: {e}"));
     match format {
         Format::Json => {
-            serde_json::to_string_pretty(report).map(|text| text + "\n").map_err(|e| unwritable(&e))
+            let text = match reports {
+                [one] => serde_json::to_string_pretty(one),
+                several => serde_json::to_string_pretty(several),
+            };
+            text.map(|text| text + "\n").map_err(|e| unwritable(&e))
         }
         Format::Csv => {
             let mut writer = csv::Writer::from_writer(Vec::new());
             let columns = HEADER.map(|name| name.replace(' ', "_"));
             writer
-                .write_record(columns.iter().map(String::as_str).chain(["at"]))
+                .write_record(columns.iter().map(String::as_str).chain(["at", "device"]))
                 .map_err(|e| unwritable(&e))?;
-            for row in report.rows {
+            for (report, row) in
+                reports.iter().flat_map(|report| report.rows.iter().map(move |row| (report, row)))
+            {
                 // In full, where the table rounds.
                 let full = |x: Option<f64>| x.map_or_else(String::new, |x| x.to_string());
                 let mut fields = cells(row);
                 fields[3] = full(Some(row.error));
                 fields[5] = full(row.element_error);
-                writer.write_record(fields.iter().chain([&row.at])).map_err(|e| unwritable(&e))?;
+                let device = report.device_id.as_ref().unwrap_or(&report.device);
+                writer.write_record(fields.iter().chain([&row.at, device])).map_err(|e| unwritable(&e))?;
             }
             let bytes = writer.into_inner().map_err(|e| unwritable(&e))?;
             String::from_utf8(bytes).map_err(|e| unwritable(&e))
         }
         Format::Table | Format::Markdown => {
-            let mut table = Table::new();
-            let preset = if format == Format::Markdown { presets::ASCII_MARKDOWN } else { presets::NOTHING };
-            table.load_preset(preset).set_content_arrangement(ContentArrangement::Disabled);
-            table.set_header(HEADER);
-            for row in report.rows {
-                table.add_row(cells(row));
-            }
-            for column in 2..7 {
-                if let Some(column) = table.column_mut(column) {
-                    column.set_cell_alignment(CellAlignment::Right);
-                }
-            }
-            let subject = report.checkpoint.as_deref().unwrap_or("random models");
-            Ok(format!(
-                "{subject} on {} ({}{})\n\n{}\n\n{}\n",
-                report.device,
-                report.instruction_set,
-                report.threads.map_or(String::new(), |n| format!(", {n} threads")),
-                table.trim_fmt(),
-                verdicts(report.rows).join("\n")
-            ))
+            Ok(reports.iter().map(|report| shown(report, format)).collect::<Vec<_>>().join("\n"))
         }
     }
+}
+
+/// One device's table, with what it is above and the verdicts below.
+fn shown(report: &Report, format: Format) -> String {
+    let mut table = Table::new();
+    let preset = if format == Format::Markdown { presets::ASCII_MARKDOWN } else { presets::NOTHING };
+    table.load_preset(preset).set_content_arrangement(ContentArrangement::Disabled);
+    table.set_header(HEADER);
+    for row in &report.rows {
+        table.add_row(cells(row));
+    }
+    for column in 2..7 {
+        if let Some(column) = table.column_mut(column) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    let subject = report.checkpoint.as_deref().unwrap_or("random models");
+    let details = [
+        Some(report.instruction_set.clone()),
+        report.threads.map(|n| format!("{n} threads")),
+        report.device_id.clone(),
+    ];
+    let mut verdicts = verdicts(&report.rows);
+    verdicts.extend(report.left_out.iter().cloned());
+    format!(
+        "{subject} on {} ({})\n\n{}\n\n{}\n",
+        report.device,
+        details.into_iter().flatten().collect::<Vec<_>>().join(", "),
+        table.trim_fmt(),
+        verdicts.join("\n")
+    )
 }

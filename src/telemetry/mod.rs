@@ -1,13 +1,16 @@
-//! What is watched beside a measurement: energy, and the load that others put on the machine.
+//! What is watched beside a measurement: energy, a GPU's sensors, and the load that others put on the machine.
 
 mod load;
+mod nvml;
 mod rapl;
+mod watch;
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::Instant;
 
 pub use load::ForeignLoad;
+pub use nvml::open as gpu_sensors;
+pub use watch::Watch;
 
 /// A counter of energy since some moment.
 pub trait EnergyMeter {
@@ -83,7 +86,7 @@ pub struct Facts {
     pub bus_width: Option<u32>,
     pub memory_total_bytes: Option<f64>,
     pub memory_used_bytes: Option<f64>,
-    /// Processes that compute on this GPU, this one left out.
+    /// Processes that compute on this GPU, this one left out; `None` where it cannot be told from them.
     pub other_processes: Option<u32>,
     /// Why a figure is `None`, by its field's name.
     pub unavailable: BTreeMap<&'static str, String>,
@@ -98,17 +101,9 @@ pub struct Reading {
     pub sm_clock_hz: Option<f64>,
     pub memory_clock_hz: Option<f64>,
     pub temperature_celsius: Option<f64>,
-    /// Why the clocks are below their highest: `power_cap`, `thermal_slowdown`, ...; idle is no reason. Empty if
-    /// nothing holds them.
+    /// What holds the clocks back: `sw_power_cap`, `hw_thermal_slowdown`, ..., a reason without a name as `0x200`.
+    /// Being idle, or clocks that someone set, is no reason. Empty if nothing holds them.
     pub throttle_reasons: Option<Vec<&'static str>>,
     /// Why a figure is `None`, by its field's name.
     pub unavailable: BTreeMap<&'static str, String>,
-}
-
-/// The sensors of the GPU with this UUID.
-///
-/// # Errors
-/// Why there are none, in one line.
-pub fn gpu_sensors(uuid: &str) -> Result<Arc<dyn Sensors>, String> {
-    Err(format!("no sensors of {uuid}"))
 }

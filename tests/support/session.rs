@@ -22,6 +22,8 @@ pub enum Fault {
     Tokens(fn(usize, &mut Vec<Vec<u32>>)),
     /// Its outputs are wrong (a pass counter and the outputs).
     Outputs(fn(usize, &mut Vec<StageOutput>)),
+    /// It has no such activations.
+    Without(DType),
 }
 
 struct Weights {
@@ -88,6 +90,15 @@ impl Session for ReferenceSession {
             product_dtype: DType::F32,
             fill_rate: 1e9,
             memory_share: 1.0,
+        }
+    }
+
+    fn supports(&self, _: &ModelSpec, activations: DType) -> Result<()> {
+        match self.fault {
+            Fault::Without(missing) if missing == activations => {
+                Err(Failure::input(format!("no {missing} activations")))
+            }
+            _ => Ok(()),
         }
     }
 

@@ -19,17 +19,36 @@ pub enum Extent {
     Full,
 }
 
-/// Runs those of the random models that the device supports through [`Session::forward`] with a trace. One row for each stage, its errors the
-/// largest over all models, layers and tokens, and one for the logits of whole models.
+/// Whether the device can run one of the random models with these activations.
 ///
 /// # Errors
-/// The device failed, or its trace is not one of a Llama. Errors above their bounds are in the rows.
+/// Why it cannot run the first of them.
+pub fn check_support(session: &dyn Session, activations: DType, extent: Extent) -> Result<()> {
+    let mut refusal = Ok(());
+    for shape in shapes(extent == Extent::Full) {
+        let answer = session.supports(&shape.spec(), activations);
+        if answer.is_ok() {
+            return answer;
+        }
+        refusal = refusal.and(answer);
+    }
+    refusal
+}
+
+/// Runs those of the random models that the device supports through [`Session::forward`] with a trace. One row for
+/// each stage, its errors the largest over all models, layers and tokens, and one for the logits of whole models.
+///
+/// # Errors
+/// The device supports none of them, it failed, or its trace is not one of a Llama. Errors above their bounds are in
+/// the rows.
 pub fn check_kernels(
     session: &mut dyn Session,
     seed: u64,
     activations: DType,
     extent: Extent,
 ) -> Result<Vec<Row>> {
+    // Nothing compared would be nothing wrong.
+    check_support(session, activations, extent)?;
     let mut largest: [Largest; 7] = Default::default();
     let mut logits = Largest::default();
     for (i, shape) in shapes(extent == Extent::Full).iter().enumerate() {

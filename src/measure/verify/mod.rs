@@ -12,7 +12,7 @@ mod shapes;
 mod source;
 
 pub use checkpoint::{check_checkpoint, check_logits, reference_logits};
-pub use kernels::{Extent, check_kernels};
+pub use kernels::{Extent, check_kernels, check_support};
 pub use source::{NormalWeights, WeightRows};
 
 use serde::Serialize;
@@ -131,5 +131,5 @@ pub fn failed(row: &Row) -> Failure {
         "verification failed: {} with {} activations has a relative error{what} of {error:.1e}, bound {bound:.0e} ({})",
         row.check, row.activations, row.at
     ))
-    .hint("the kernels do not compute a Llama on this device: try another --isa, and report it")
+    .hint("the kernels do not compute a Llama on this device: report it; on a CPU another --isa may do")
 }
