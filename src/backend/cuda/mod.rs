@@ -56,7 +56,7 @@ impl Backend for CudaBackend {
     }
 
     fn open(&self, options: &OpenOptions) -> Result<Box<dyn Session>> {
-        Ok(Box::new(CudaSession::new(CudaGpu::open(options)?)))
+        Ok(Box::new(CudaSession::new(CudaGpu::open(options)?, options.gemm)?))
     }
 }
 

@@ -138,6 +138,14 @@ impl CublasLt {
         &self.version
     }
 
+    /// Asks for algorithms for products of this shape, so that none has to be asked for while a stream is captured.
+    ///
+    /// # Errors
+    /// cuBLASLt has none.
+    pub fn prepare(&mut self, args: &ProductArgs) -> Result<()> {
+        self.plan(args).map(drop)
+    }
+
     /// Queues a product on a stream (a `CUstream` of the context), which may be capturing.
     ///
     /// # Errors

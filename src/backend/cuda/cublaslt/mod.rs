@@ -9,7 +9,7 @@ mod plan;
 
 use bytemuck::{Pod, Zeroable};
 
-pub use library::CublasLt;
+pub(super) use library::CublasLt;
 
 use super::args::LinearArgs;
 use super::driver::{Address, Gpu};
