@@ -1,6 +1,7 @@
 // What lies between the products: the look-up of the embedding and, before the products of many rows, the RMS norm
-// (those of few rows norm what they read themselves). The structs are those of src/backend/cuda/elementwise.rs.
-#include "ptx.cuh"
+// (those of few rows norm what they read themselves). Behind products that are not our own, which store what they
+// multiply, also what our own do before they store. The structs are those of src/backend/cuda/elementwise.rs.
+#include "stages.cuh"
 
 struct Embed {
     const u16 *table;   // [vocabulary][k]
@@ -121,4 +122,34 @@ extern "C" __global__ void __launch_bounds__(1024) rms_norm(const __grid_constan
     for (u32 piece = 4 * blockDim.x + threadIdx.x; piece < pieces; piece += blockDim.x) {
         store16(to + piece * 8, normalised(load16(x + piece * 8), load16(p.norm + piece * 8), scale));
     }
+}
+
+// The products of a row are taken in pieces of 8 + 8 that belong together, one a thread: block x is a row, y a part of
+// its pieces. `p.x` [rows][x_stride] holds the products, rounded to bf16; the rest of `p` is what gemm.cu is given.
+template <Stage stage> __device__ __forceinline__ void finish_stored(const Linear &p) {
+    let_next_start();
+    u32 token = blockIdx.x, piece = blockIdx.y * 128 + threadIdx.x;
+    wait_for_inputs();
+    if (piece < tiles_of<stage>(p)) {
+        // gate and up lie side by side
+        const u16 *row = p.x + (u64)token * p.x_stride;
+        u32 first = first_row<stage>(p, piece, 0);
+        u32 second = stage == GATE_UP ? p.n + first : first_row<stage>(p, piece, 1);
+        uint4 a = load16(row + first), b = load16(row + second);
+        float low[8] = {bf16_low(a.x), bf16_high(a.x), bf16_low(a.y), bf16_high(a.y),
+                        bf16_low(a.z), bf16_high(a.z), bf16_low(a.w), bf16_high(a.w)};
+        float high[8] = {bf16_low(b.x), bf16_high(b.x), bf16_low(b.y), bf16_high(b.y),
+                         bf16_low(b.z), bf16_high(b.z), bf16_low(b.w), bf16_high(b.w)};
+        finish<stage>(p, piece, token, low, high, nullptr);
+    }
+}
+
+// x: q, k and v of each row, [q_width + 2 kv_width]. Rotates q and k; q goes to y, k and v to the caches.
+extern "C" __global__ void __launch_bounds__(128) rotate_append(const __grid_constant__ Linear p) {
+    finish_stored<QKV>(p);
+}
+
+// x: gate and up of each row, [2 n]. y = silu(gate) up.
+extern "C" __global__ void __launch_bounds__(128) silu_multiply(const __grid_constant__ Linear p) {
+    finish_stored<GATE_UP>(p);
 }

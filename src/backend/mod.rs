@@ -9,7 +9,7 @@ pub mod weights;
 
 use std::time::{Duration, Instant};
 
-use crate::error::Result;
+use crate::error::{Failure, Result};
 use crate::model::{DType, ModelSpec};
 use crate::units::Bytes;
 use crate::workload::{Phase, Stage};
@@ -320,6 +320,21 @@ pub trait Session {
     /// What ran on a GPU; `None` on other devices.
     fn software(&self) -> Option<GpuSoftware> {
         None
+    }
+
+    /// What may run the matrix products of a pass of this many token rows, each worth being verified; empty where there
+    /// is no choice.
+    fn gemms(&self, rows: u32) -> Vec<Gemm> {
+        let _ = rows;
+        Vec::new()
+    }
+
+    /// Chooses one of [`Session::gemms`] for [`Session::forward`].
+    ///
+    /// # Errors
+    /// It is none of them.
+    fn use_gemm(&mut self, gemm: Gemm) -> Result<()> {
+        Err(Failure::input(format!("there is no choice of {gemm:?}")))
     }
 
     /// Empties the caches for `batch` sequences of up to `capacity` positions, for [`Session::forward`].

@@ -1,6 +1,7 @@
 //! The suite on the interpreter, or on a GPU, as a session, so that the checks of `llmroof verify` run on it.
 
 use llmroof::backend::cuda::driver::Driver;
+use llmroof::backend::cuda::step::Products;
 use llmroof::backend::cuda::suite::Suite;
 use llmroof::backend::weights::WeightSource;
 use llmroof::backend::{DeviceInfo, Execution, Probe, Probed, Residency, Session, Setup, StageOutput, Work};
@@ -27,6 +28,17 @@ impl<D: Driver> SuiteSession<D> {
             gpu: None,
         };
         SuiteSession { info, suite: Suite::new(driver) }
+    }
+
+    /// The GPU underneath.
+    pub fn driver(&self) -> &D {
+        self.suite.driver()
+    }
+
+    /// With products of many rows by these.
+    pub fn multiplying(mut self, products: Products) -> Self {
+        self.suite.set_products(products);
+        self
     }
 }
 

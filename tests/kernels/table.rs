@@ -130,6 +130,15 @@ fn run_all(gpu: fn() -> Gpu) -> BTreeMap<Kernel, Row> {
     let args =
         elementwise::RmsNormArgs { x: residual, norm, normed, k: K, x_stride: K, eps: 1e-5, reserved: 0 };
     run(&mut machine, elementwise::rms_norm(4, args));
+    for (stage, finish) in [
+        (LinearStage::Qkv, elementwise::rotate_append as fn(LinearArgs) -> Launch),
+        (LinearStage::GateUp, elementwise::silu_multiply),
+    ] {
+        let args = linear(&mut machine, stage, 256, K_OF_REFERENCE, false);
+        let width = if stage == LinearStage::GateUp { 2 * args.n } else { args.n };
+        let x = machine.upload(&normals(10, (256 * width) as usize, 1.0), "x");
+        run(&mut machine, finish(LinearArgs { x, x_stride: width, ..args }));
+    }
     let bytes = ceilings::cache_footprint(&on);
     let from = machine.machine.allocate(bytes, "from");
     run(&mut machine, fill::normals(&on, from, bytes / 2, 1, 1, fill::Normal { mean: 0.0, deviation: 1.0 }));
@@ -281,6 +290,8 @@ fn about((kernel, source): Kernel) -> [&'static str; 3] {
         k if k.starts_with("attention_decode") || k.starts_with("attention_prefill") => "softmax(q k^T) v",
         "embed" => "table rows of tokens",
         "rms_norm" => "x / rms(x) * weight, before gemm",
+        "rotate_append" => "rotation, cache append, after cuBLASLt",
+        "silu_multiply" => "SwiGLU, after cuBLASLt",
         "read_memory" => "xor of a buffer",
         "copy_memory" => "a copy",
         "read_cache" => "xor of a buffer in L2, over and over",
@@ -331,6 +342,8 @@ fn about((kernel, source): Kernel) -> [&'static str; 3] {
         }
         "embed" => ["4096 elements of a row", "rows in, rows out"],
         "rms_norm" => ["a row", "x, weight; normed"],
+        "rotate_append" => ["2048 elements of a row", "q, k and v in; out to q and the caches"],
+        "silu_multiply" => ["1024 pairs of a row", "gate and up in, their product out"],
         "read_memory" | "copy_memory" | "read_cache" => ["32 KB at a time", "what it is asked for"],
         "fill_normals" => ["2048 elements at a time", "writes alone"],
         k if k.starts_with("peak") => ["8 warps x 16 chains", "its operands, once a block"],

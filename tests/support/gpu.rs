@@ -2,9 +2,11 @@
 
 use std::collections::HashMap;
 
+use llmroof::backend::cuda::cublaslt::ProductArgs;
 use llmroof::backend::cuda::driver::{Address, Driver, Gpu};
 use llmroof::backend::cuda::image::image;
 use llmroof::backend::cuda::launch::Launch;
+use llmroof::backend::weights::{from_bf16, to_bf16};
 use llmroof::error::{Failure, Result};
 use llmroof::units::Bytes;
 use ptx_interpreter::{Machine, Module, Profile};
@@ -71,6 +73,30 @@ impl InterpretedGpu {
         self.machine.read(from, bytemuck::cast_slice_mut(&mut values)).expect("written");
         values
     }
+
+    /// What cuBLASLt does, on the host: sums in f32, one after the other, rounded once.
+    fn multiply(&mut self, args: &ProductArgs) -> Result<()> {
+        let mut rows = |from: Address, count: u32, width: u32, stride: u32| -> Result<Vec<Vec<f32>>> {
+            (0..u64::from(count))
+                .map(|row| {
+                    let mut bits = vec![0u16; width as usize];
+                    self.read(from + 2 * row * u64::from(stride), bytemuck::cast_slice_mut(&mut bits))?;
+                    Ok(bits.into_iter().map(from_bf16).collect())
+                })
+                .collect()
+        };
+        let (x, w) = (rows(args.x, args.rows, args.k, args.x_stride)?, rows(args.w, args.n, args.k, args.k)?);
+        let old = match args.accumulate {
+            0 => vec![vec![0.0; args.n as usize]; args.rows as usize],
+            _ => rows(args.y, args.rows, args.n, args.y_stride)?,
+        };
+        for (row, (x, old)) in x.iter().zip(old).enumerate() {
+            let dot = |w: &Vec<f32>| x.iter().zip(w).map(|(x, w)| x * w).sum::<f32>();
+            let y: Vec<u16> = w.iter().zip(old).map(|(w, old)| to_bf16(dot(w) + old)).collect();
+            self.write(args.y + 2 * row as u64 * u64::from(args.y_stride), bytemuck::cast_slice(&y))?;
+        }
+        Ok(())
+    }
 }
 
 impl Driver for InterpretedGpu {
@@ -99,6 +125,9 @@ impl Driver for InterpretedGpu {
     }
 
     fn launch(&mut self, launch: &Launch) -> Result<()> {
+        if let Some(product) = ProductArgs::of(launch) {
+            return self.multiply(&product);
+        }
         let module = self.modules.entry(launch.source).or_insert_with(|| {
             let image = image(launch.source, self.gpu.capability)
                 .unwrap_or_else(|| panic!("no image of {} for {:?}", launch.source, self.gpu.capability));

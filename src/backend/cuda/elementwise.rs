@@ -1,7 +1,9 @@
-//! Embedding look-up and the norm before a prefill product: `kernels/elementwise.cu`.
+//! Embedding look-up, the norm before a prefill product, and what follows one of cuBLASLt's:
+//! `kernels/elementwise.cu`.
 
 use bytemuck::{Pod, Zeroable};
 
+use super::args::LinearArgs;
 use super::driver::Address;
 use super::launch::Launch;
 
@@ -42,4 +44,23 @@ pub fn rms_norm(rows: u32, args: RmsNormArgs) -> Launch {
     // A thread holds four pieces of eight elements.
     let threads = args.k.div_ceil(32).next_multiple_of(32).min(1024);
     Launch::new("elementwise", "rms_norm", [rows, 1, 1], threads, 0, &args).early()
+}
+
+/// Rotates q and k of stored products and puts q, k and v where they belong. `args` is what the product of the stage
+/// is given, but for `x`: `[rows][x_stride]` q, k and v.
+pub fn rotate_append(args: LinearArgs) -> Launch {
+    finish_stored("rotate_append", args, args.n / 16)
+}
+
+/// `y = silu(gate) up` of stored products. `args` is what the product of the stage is given, but for `x`:
+/// `[rows][x_stride]` gate and up.
+pub fn silu_multiply(args: LinearArgs) -> Launch {
+    finish_stored("silu_multiply", args, args.n / 8)
+}
+
+/// A thread takes two times eight elements.
+fn finish_stored(kernel: &'static str, args: LinearArgs, pieces: u32) -> Launch {
+    const THREADS: u32 = 128;
+    let grid = [args.rows, pieces.div_ceil(THREADS), 1];
+    Launch::new("elementwise", kernel, grid, THREADS, 0, &args).early()
 }

@@ -2,12 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::ffi::c_void;
+use std::mem::ManuallyDrop;
 use std::ptr;
 use std::rc::Rc;
 use std::time::Duration;
 
 use cudarc::driver::sys;
 
+use super::cublaslt::{self, CublasLt, ProductArgs};
 use super::describe::{Described, describe};
 use super::driver::{Address, Driver, Gpu};
 use super::graph::Graph;
@@ -39,6 +41,7 @@ pub struct CudaGpu {
     version: i32,
     memory: BTreeMap<Address, u64>,
     blocks: Vec<Block>,
+    cublaslt: Option<CublasLt>,
     // What follows holds on to the context, which is released with the last of them.
     begin: Event,
     end: Event,
@@ -90,6 +93,7 @@ impl CudaGpu {
             version: library.version,
             memory: BTreeMap::new(),
             blocks: Vec::new(),
+            cublaslt: None,
             begin: Event::new(&context)?,
             end: Event::new(&context)?,
             kernels: Kernels::new(&context, gpu.capability),
@@ -131,6 +135,51 @@ impl CudaGpu {
         Event::new(&self.context)
     }
 
+    /// Opens the machine's cuBLASLt, so that its products can be launched, and gives it scratch memory.
+    ///
+    /// # Errors
+    /// There is none that starts with this driver, or out of memory.
+    pub(super) fn find_cublaslt(&mut self) -> Result<()> {
+        if self.cublaslt.is_none() {
+            let bytes = cublaslt::workspace_bytes(&self.gpu);
+            let workspace = self.allocate(bytes, "cuBLASLt's workspace")?;
+            match CublasLt::open((workspace, bytes)) {
+                Ok(opened) => self.cublaslt = Some(opened),
+                Err(failure) => {
+                    self.free(workspace)?;
+                    return Err(failure);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// `cublaslt 12.8.4`; `None` where it was not opened.
+    pub(super) fn cublaslt(&self) -> Option<&str> {
+        self.cublaslt.as_ref().map(CublasLt::version)
+    }
+
+    /// Lets cuBLASLt's algorithms compete for the products among these launches, which run: what they write to is
+    /// written. `doing` names it.
+    ///
+    /// # Errors
+    /// cuBLASLt has no algorithm for one of them, or the device failed.
+    pub(super) fn tune(&mut self, doing: &str, launches: &[Launch]) -> Result<()> {
+        let (stream, begin, end) = (&self.stream, &self.begin, &self.end);
+        let mut time = |work: &mut dyn FnMut()| {
+            stream.record(begin)?;
+            work();
+            stream.record(end)?;
+            stream.wait(end, doing)?;
+            end.seconds_since(begin)
+        };
+        let Some(cublaslt) = &mut self.cublaslt else { return Ok(()) };
+        launches
+            .iter()
+            .filter_map(ProductArgs::of)
+            .try_for_each(|product| cublaslt.tune(&product, stream.raw().cast(), &mut time))
+    }
+
     /// Records launches as a graph. `what` names it in messages.
     ///
     /// # Errors
@@ -143,13 +192,16 @@ impl CudaGpu {
         let launches: Vec<&Launch> = launches.into_iter().collect();
         // Loading is not allowed while a stream records.
         for launch in &launches {
-            self.kernels.function(launch)?;
+            match ProductArgs::of(launch) {
+                Some(product) => loaded(&mut self.cublaslt)?.prepare(&product)?,
+                None => drop(self.kernels.function(launch)?),
+            }
         }
         self.stream.synchronise(what)?;
-        let (kernels, stream) = (&mut self.kernels, &self.stream);
+        let (kernels, cublaslt, stream) = (&mut self.kernels, &mut self.cublaslt, &self.stream);
         let early = self.gpu.capability >= EARLY_CAPABILITY && self.version >= EARLY_IN_GRAPHS;
         Graph::record(&self.context, stream, what, || {
-            launches.iter().try_for_each(|launch| start(kernels, stream, launch, early))
+            launches.iter().try_for_each(|launch| start(kernels, cublaslt, stream, launch, early))
         })
     }
 
@@ -193,8 +245,23 @@ impl CudaGpu {
     }
 }
 
+fn loaded(cublaslt: &mut Option<CublasLt>) -> Result<&mut CublasLt> {
+    cublaslt.as_mut().ok_or_else(|| {
+        Failure::device("a product for cuBLASLt, which was not opened").hint("this is worth a bug report")
+    })
+}
+
 /// Queues one launch, early if both sides can.
-fn start(kernels: &mut Kernels, stream: &Stream, launch: &Launch, early: bool) -> Result<()> {
+fn start(
+    kernels: &mut Kernels,
+    cublaslt: &mut Option<CublasLt>,
+    stream: &Stream,
+    launch: &Launch,
+    early: bool,
+) -> Result<()> {
+    if let Some(product) = ProductArgs::of(launch) {
+        return loaded(cublaslt)?.multiply(&product, stream.raw().cast());
+    }
     let function = kernels.function(launch)?;
     let mut overlapping = sys::CUlaunchAttribute {
         id: sys::CUlaunchAttributeID::CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION,
@@ -310,7 +377,7 @@ impl Driver for CudaGpu {
 
     fn launch(&mut self, launch: &Launch) -> Result<()> {
         let early = self.gpu.capability >= EARLY_CAPABILITY;
-        start(&mut self.kernels, &self.stream, launch, early)
+        start(&mut self.kernels, &mut self.cublaslt, &self.stream, launch, early)
     }
 
     fn synchronise(&mut self, doing: &str) -> Result<()> {
@@ -320,10 +387,13 @@ impl Driver for CudaGpu {
 
 impl Drop for CudaGpu {
     fn drop(&mut self) {
-        // Another GPU may have become this thread's. What fails now is not worth a word.
+        // Another GPU may have become this thread's. What fails now is not worth a word. cuBLASLt would wait for a GPU
+        // that does not answer.
+        let cublaslt = ManuallyDrop::new(self.cublaslt.take());
         if !self.context.answers() || self.bind().is_err() || self.stream.synchronise("closing").is_err() {
             return;
         }
+        drop(ManuallyDrop::into_inner(cublaslt));
         for &address in self.memory.keys() {
             // SAFETY: an allocation that was not freed before, and nothing runs that would use it.
             unsafe { sys::cuMemFree_v2(address) };

@@ -124,8 +124,10 @@ mod tests {
     fn every_function_that_is_called_is_looked_up_first() {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/backend/cuda");
         let mut called: Vec<String> = Vec::new();
-        for entry in std::fs::read_dir(folder).unwrap() {
-            let text = std::fs::read_to_string(entry.unwrap().path()).unwrap();
+        // cublaslt/ calls nothing of the driver.
+        let files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+        for file in files.filter(|path| path.is_file()) {
+            let text = std::fs::read_to_string(file).unwrap();
             for (_, after) in text.match_indices("sys::cu").map(|(at, found)| (at, &text[at + found.len()..]))
             {
                 let name: String =

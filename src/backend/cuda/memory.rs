@@ -255,6 +255,8 @@ pub struct Buffers {
     pub best: Address,
     /// `[batch]` u32: the token with the highest logit.
     pub chosen: Address,
+    /// `[batch x tokens][q + k + v, or gate + up]`: products of cuBLASLt on their way to the next kernel; 0 without it.
+    pub products: Address,
     /// f32 sums of split products and split attention.
     pub partial: Address,
     /// u32 counters, zero between launches.

@@ -3,6 +3,7 @@
 //! From the machine to one step:
 //! - `library`: the driver, found before cudarc could panic; `describe`: its GPUs; `status`: its answers.
 //! - `gpu`: an opened GPU as a [`driver::Driver`], made of `stream`, `kernels` and `graph`.
+//! - `cublaslt`: the machine's library for products of many rows, if it has one.
 //! - `memory`, `step`, `suite`: weights and buffers, a pass as launches, a loaded model. The launches of each family
 //!   of kernels are in the file of its name.
 //! - `prepared`: a pass as graphs, and its times; `probes`: the ceilings; `session`: all of it for the measurement.
@@ -10,6 +11,7 @@
 pub mod args;
 pub mod attention;
 pub mod ceilings;
+pub mod cublaslt;
 mod describe;
 pub mod driver;
 pub mod elementwise;
@@ -54,7 +56,7 @@ impl Backend for CudaBackend {
     }
 
     fn open(&self, options: &OpenOptions) -> Result<Box<dyn Session>> {
-        Ok(Box::new(CudaSession::new(CudaGpu::open(options)?)))
+        Ok(Box::new(CudaSession::new(CudaGpu::open(options)?, options.gemm)?))
     }
 }
 

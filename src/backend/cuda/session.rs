@@ -7,11 +7,12 @@ use super::image::image;
 use super::memory::{Allocations, Cache, weight_bytes};
 use super::prepared::{Prepared, StartCosts, label, median};
 use super::probes::{self, Probes};
-use super::step::Pass;
+use super::step::{Pass, Products};
 use super::suite::{Suite, pass_bytes};
 use crate::backend::weights::WeightSource;
 use crate::backend::{
-    DeviceInfo, Execution, GpuSoftware, Probe, Probed, Repeated, Residency, Session, Setup, StageOutput, Work,
+    DeviceInfo, Execution, Gemm, GpuSoftware, Probe, Probed, Repeated, Residency, Session, Setup,
+    StageOutput, Work,
 };
 use crate::error::{Failure, Result};
 use crate::model::{DType, ModelSpec};
@@ -29,6 +30,8 @@ const TIMES_CACHE: f64 = 4.0;
 const NODES: usize = 100;
 /// Replays of each of them.
 const REPLAYS: usize = 9;
+/// Turns that our own products and cuBLASLt's take before the faster is chosen.
+const TURNS: usize = 3;
 
 /// A GPU with the suite on it.
 pub struct CudaSession {
@@ -37,12 +40,80 @@ pub struct CudaSession {
     probes: Probes,
     costs: Option<StartCosts>,
     suite: Suite<CudaGpu>,
+    gemm: Gemm,
+    /// What runs the prepared pass's products of many rows.
+    ran: Option<String>,
 }
 
 impl CudaSession {
-    /// With nothing loaded.
-    pub fn new(gpu: CudaGpu) -> CudaSession {
-        CudaSession { prepared: None, probes: Probes::default(), costs: None, suite: Suite::new(gpu) }
+    /// With nothing loaded. Products of many rows run as `gemm` says.
+    ///
+    /// # Errors
+    /// cuBLASLt is asked for and not there.
+    pub fn new(mut gpu: CudaGpu, gemm: Gemm) -> Result<CudaSession> {
+        match gemm {
+            Gemm::Own => {}
+            // A library that does not start is as good as none.
+            Gemm::Auto => drop(gpu.find_cublaslt()),
+            Gemm::CublasLt => gpu.find_cublaslt()?,
+        }
+        let mut suite = Suite::new(gpu);
+        if gemm == Gemm::CublasLt {
+            suite.set_products(Products::CublasLt);
+        }
+        Ok(CudaSession { prepared: None, probes: Probes::default(), costs: None, suite, gemm, ran: None })
+    }
+
+    /// What may multiply; the last needs the most memory.
+    fn choice(&self) -> &'static [Products] {
+        match (self.gemm, self.suite.driver().cublaslt()) {
+            (Gemm::CublasLt, _) => &[Products::CublasLt],
+            (Gemm::Auto, Some(_)) => &[Products::Own, Products::CublasLt],
+            _ => &[Products::Own],
+        }
+    }
+
+    /// What the buffers must have room for.
+    fn largest_choice(&self) -> Products {
+        self.choice().last().copied().unwrap_or_default()
+    }
+
+    /// Settles what multiplies in a pass that was fed, by the faster where there is a choice: both run in turns.
+    fn choose(&mut self, pass: Pass) -> Result<()> {
+        let label = label(pass);
+        if self.suite.products() == Products::CublasLt {
+            let launches: Vec<_> =
+                self.suite.launches(pass, 0)?.into_iter().flat_map(|stage| stage.launches).collect();
+            // Algorithms are timed on what they will multiply: a GPU is faster with zeros.
+            for launch in &launches {
+                self.suite.driver_mut().launch(launch)?;
+            }
+            self.suite.driver_mut().tune(&label, &launches)?;
+        }
+        let [first, second] = self.choice() else { return Ok(()) };
+        let mut graphs = Vec::new();
+        for &products in [first, second] {
+            self.suite.set_products(products);
+            let stages = self.suite.launches(pass, 0)?;
+            let launches = stages.iter().flat_map(|stage| &stage.launches);
+            graphs.push((products, self.suite.driver_mut().record(&label, launches)?, Vec::new()));
+        }
+        // The first turn warms up.
+        for turn in 0..=TURNS {
+            for (_, graph, seconds) in &mut graphs {
+                let gpu = self.suite.driver_mut();
+                let once = gpu.timed(&label, |gpu| graph.launch(gpu.stream(), &label))?;
+                if turn > 0 {
+                    seconds.push(once);
+                }
+            }
+        }
+        let timed =
+            graphs.into_iter().filter_map(|(products, _, seconds)| Some((median(seconds)?, products)));
+        if let Some((_, products)) = timed.min_by(|(a, _), (b, _)| a.total_cmp(b)) {
+            self.suite.set_products(products);
+        }
+        Ok(())
     }
 
     /// What starting kernels and graphs costs, measured once: graphs of many of the smallest kernel there is, the
@@ -142,7 +213,10 @@ impl Session for CudaSession {
         let gpu = self.suite.gpu();
         let largest = works
             .iter()
-            .map(|work| pass_bytes(gpu, residency, pass(work), caches(gpu, residency, pass(work))))
+            .map(|work| {
+                let caches = caches(gpu, residency, pass(work));
+                pass_bytes(gpu, residency, pass(work), self.largest_choice(), caches)
+            })
             .max();
         let weights = Allocations::taken(weight_bytes(residency));
         Bytes((weights + largest.unwrap_or_default() + self.probes.needed(gpu)) as f64)
@@ -181,10 +255,18 @@ impl Session for CudaSession {
         let caches = caches(self.suite.gpu(), &residency, pass(work));
         self.suite.begin_rotating(work.batch, work.context, caches)?;
         self.suite.pretend(work.context - work.tokens, SEED)?;
+        self.suite.set_products(self.largest_choice());
         let pass = self.suite.feed(&tokens(work, residency.model.vocab), false)?;
+        if pass.has_choice() {
+            self.choose(pass)?;
+        }
         let mut prepared = Prepared::record(&mut self.suite, &residency, pass, caches)?;
         self.check(&mut prepared, pass)?;
         self.prepared = Some(prepared);
+        self.ran = pass.has_choice().then(|| match self.suite.products() {
+            Products::Own => "own".to_owned(),
+            Products::CublasLt => self.suite.driver().cublaslt().unwrap_or("cublaslt").to_owned(),
+        });
         Ok(())
     }
 
@@ -205,10 +287,32 @@ impl Session for CudaSession {
     fn software(&self) -> Option<GpuSoftware> {
         Some(GpuSoftware {
             kernels: self.suite.driver().images(),
-            gemm: None,
+            gemm: self.ran.clone(),
             graph_node_seconds: self.costs.map(|costs| costs.node),
             graph_launch_seconds: self.prepared.as_ref().and_then(Prepared::launch_seconds),
         })
+    }
+
+    fn gemms(&self, rows: u32) -> Vec<Gemm> {
+        let one = |&products: &Products| match products {
+            Products::Own => Gemm::Own,
+            Products::CublasLt => Gemm::CublasLt,
+        };
+        let pass = Pass { batch: rows, tokens: 1, context: 1 };
+        if pass.has_choice() { self.choice().iter().map(one).collect() } else { Vec::new() }
+    }
+
+    fn use_gemm(&mut self, gemm: Gemm) -> Result<()> {
+        let products = match gemm {
+            Gemm::CublasLt => Products::CublasLt,
+            Gemm::Own | Gemm::Auto => Products::Own,
+        };
+        if !self.choice().contains(&products) {
+            return Err(Failure::input(format!("{gemm:?} is not what this session multiplies with"))
+                .hint("choose another --gemm"));
+        }
+        self.suite.set_products(products);
+        Ok(())
     }
 
     fn begin(&mut self, batch: u32, capacity: u32) -> Result<()> {

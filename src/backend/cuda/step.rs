@@ -8,7 +8,7 @@ use super::gemv::LinearStage;
 use super::launch::Launch;
 use super::memory::{Buffers, Cache, LayerWeights, Weights};
 use super::workspace::Workspace;
-use super::{attention, elementwise, gemm, gemv, skinny};
+use super::{attention, cublaslt, elementwise, gemm, gemv, skinny};
 use crate::model::ModelSpec;
 use crate::workload::Stage;
 
@@ -32,6 +32,16 @@ impl Family {
     }
 }
 
+/// What multiplies where there are more than 64 token rows.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Products {
+    /// `kernels/gemm.cu`.
+    #[default]
+    Own,
+    /// cuBLASLt, but for the head.
+    CublasLt,
+}
+
 /// What one pass feeds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Pass {
@@ -47,6 +57,11 @@ impl Pass {
     /// Token rows of all sequences.
     pub fn rows(self) -> u32 {
         self.batch * self.tokens
+    }
+
+    /// Whether it has products that [`Products`] decides on.
+    pub fn has_choice(self) -> bool {
+        matches!(Family::of(self.rows()), Family::Gemm)
     }
 }
 
@@ -73,6 +88,8 @@ pub struct Step<'a> {
     pub cache: &'a Cache,
     /// The pass's buffers.
     pub buffers: &'a Buffers,
+    /// What runs the products of many rows.
+    pub products: Products,
 }
 
 impl Step<'_> {
@@ -90,6 +107,7 @@ impl Step<'_> {
         }
         let launches = self.linear(pass, Stage::LmHead, 0);
         all.push(StageLaunches { stage: Stage::LmHead, layer: 0, launches });
+        wait_for_products(&mut all);
         all
     }
 
@@ -99,7 +117,14 @@ impl Step<'_> {
             Weights { layers: vec![LayerWeights::default()], ..Weights::default() },
             Cache { keys: vec![0], values: vec![0], capacity: pass.context },
         );
-        let step = Step { gpu, model, weights: &weights, cache: &cache, buffers: &Buffers::default() };
+        let step = Step {
+            gpu,
+            model,
+            weights: &weights,
+            cache: &cache,
+            buffers: &Buffers::default(),
+            products: Products::Own,
+        };
         let attended = attention::workspace(gpu, &step.attention_args(pass, 0), model.head_dim, pass.context);
         Stage::ALL
             .into_iter()
@@ -164,7 +189,7 @@ impl Step<'_> {
         match Family::of(args.rows) {
             Family::Gemv => vec![gemv::launch(self.gpu, kind, args)],
             Family::Skinny => vec![skinny::launch(self.gpu, kind, args)],
-            Family::Gemm if args.norm == 0 => vec![gemm::launch(self.gpu, kind, args)],
+            Family::Gemm if args.norm == 0 => self.product(kind, args),
             Family::Gemm => {
                 let norm = elementwise::rms_norm(
                     args.rows,
@@ -179,9 +204,18 @@ impl Step<'_> {
                     },
                 );
                 (args.x, args.x_stride, args.norm) = (self.buffers.normed, args.k, 0);
-                vec![norm, gemm::launch(self.gpu, kind, args)]
+                [vec![norm], self.product(kind, args)].concat()
             }
         }
+    }
+
+    /// A product of many rows whose `x` is normed.
+    fn product(&self, kind: LinearStage, args: LinearArgs) -> Vec<Launch> {
+        let elsewhere = match self.products {
+            Products::Own => None,
+            Products::CublasLt => cublaslt::launches(kind, args, self.buffers.products),
+        };
+        elsewhere.unwrap_or_else(|| vec![gemm::launch(self.gpu, kind, args)])
     }
 
     /// Which product a stage is; `None` for embed and attention.
@@ -262,5 +296,15 @@ impl Step<'_> {
                 },
             ),
         })
+    }
+}
+
+/// Our kernels may start early behind each other. What cuBLASLt launches is not ours to know (it may be more than one
+/// kernel), so what follows it starts when it has ended.
+fn wait_for_products(stages: &mut [StageLaunches]) {
+    let mut after_product = false;
+    for launch in stages.iter_mut().flat_map(|stage| &mut stage.launches) {
+        launch.early &= !after_product;
+        after_product = launch.source == cublaslt::SOURCE;
     }
 }

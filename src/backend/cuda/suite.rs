@@ -1,11 +1,11 @@
 //! The suite on a GPU: a loaded model whose passes run through the kernels.
 
-use super::attention;
 use super::driver::{Driver, Gpu};
 use super::fill::{Normal, normals};
 use super::memory::{self, Allocations, Buffers, Cache, Weights};
-use super::step::{Pass, StageLaunches, Step};
+use super::step::{Pass, Products, StageLaunches, Step};
 use super::workspace::Workspace;
+use super::{attention, cublaslt};
 use crate::backend::rope;
 use crate::backend::weights::{WeightSource, from_bf16};
 use crate::backend::{Residency, StageOutput};
@@ -17,6 +17,7 @@ use crate::workload::Stage;
 pub struct Suite<D: Driver> {
     driver: D,
     loaded: Option<Loaded>,
+    products: Products,
 }
 
 /// The weights, and the sequences that are being fed.
@@ -42,7 +43,18 @@ struct Sequences {
 impl<D: Driver> Suite<D> {
     /// With nothing loaded.
     pub fn new(driver: D) -> Self {
-        Suite { driver, loaded: None }
+        Suite { driver, loaded: None, products: Products::Own }
+    }
+
+    /// What runs the products of many rows from now on. A pass that was fed for cuBLASLt can be launched without it,
+    /// but not the other way round.
+    pub fn set_products(&mut self, products: Products) {
+        self.products = products;
+    }
+
+    /// What runs the products of many rows.
+    pub fn products(&self) -> Products {
+        self.products
     }
 
     /// The driver underneath.
@@ -209,18 +221,22 @@ impl<D: Driver> Suite<D> {
         sequences.of_pass.free(driver)?;
         let workspace = Step::<'_>::workspace(driver.gpu(), model, pass);
         let mut addresses = [0; BUFFERS];
-        for (address, (what, bytes)) in addresses.iter_mut().zip(sizes(model, pass, workspace, logits)) {
+        for (address, (what, bytes)) in
+            addresses.iter_mut().zip(sizes(model, pass, self.products, workspace, logits))
+        {
             if bytes > 0 {
                 *address = sequences.of_pass.allocate(driver, bytes, what)?;
             }
         }
-        let [residual, normed, q, attended, gated, tokens_at, logits, partial, arrivals] = addresses;
+        let [residual, normed, q, attended, gated, products, tokens_at, logits, partial, arrivals] =
+            addresses;
         sequences.buffers = Buffers {
             residual,
             normed,
             q,
             attended,
             gated,
+            products,
             tokens: tokens_at,
             logits,
             partial,
@@ -248,12 +264,17 @@ impl<D: Driver> Suite<D> {
         let Some(cache) = sequences.caches.get(copy % sequences.caches.len().max(1)) else {
             return Err(no_caches());
         };
+        if self.products == Products::CublasLt && pass.has_choice() && sequences.buffers.products == 0 {
+            return Err(Failure::input("the pass was fed for other products")
+                .hint("choose what multiplies before tokens are fed"));
+        }
         let step = Step {
             gpu: self.driver.gpu(),
             model: &loaded.residency.model,
             weights,
             cache,
             buffers: &sequences.buffers,
+            products: self.products,
         };
         Ok(step.launches(pass))
     }
@@ -383,23 +404,26 @@ fn allocate_sequences(
 }
 
 /// Buffers that a pass has of its own.
-const BUFFERS: usize = 9;
+const BUFFERS: usize = 10;
 
 /// Their names and bytes, in the order of [`Buffers`]; without bytes there is none.
 fn sizes(
     model: &ModelSpec,
     pass: Pass,
+    products: Products,
     workspace: Workspace,
     logits: bool,
 ) -> [(&'static str, u64); BUFFERS] {
     let rows = u64::from(pass.rows());
     let activations = |width: u32| 2 * rows * u64::from(width);
+    let elsewhere = products == Products::CublasLt && pass.has_choice();
     [
         ("residual", activations(model.hidden)),
         ("normed", activations(model.hidden)),
         ("q", activations(model.q_width())),
         ("attended", activations(model.q_width())),
         ("gated", activations(model.ffn)),
+        ("products", if elsewhere { activations(cublaslt::width(model)) } else { 0 }),
         ("tokens", 4 * rows),
         ("logits", if logits { 4 * u64::from(pass.batch) * u64::from(model.vocab) } else { 0 }),
         ("partial sums", workspace.partial_bytes),
@@ -408,11 +432,11 @@ fn sizes(
 }
 
 /// Memory that the caches and buffers of a timed pass take.
-pub fn pass_bytes(gpu: &Gpu, residency: &Residency, pass: Pass, caches: u32) -> u64 {
+pub fn pass_bytes(gpu: &Gpu, residency: &Residency, pass: Pass, products: Products, caches: u32) -> u64 {
     let model = &residency.model;
     let cache = Allocations::taken(Cache::bytes(model, pass.batch, pass.context));
     let workspace = Step::<'_>::workspace(gpu, model, pass);
-    let buffers = sizes(model, pass, workspace, false);
+    let buffers = sizes(model, pass, products, workspace, false);
     2 * u64::from(caches.max(1)) * u64::from(residency.layers) * cache
         + buffers.iter().map(|&(_, bytes)| Allocations::taken(bytes)).sum::<u64>()
         + Allocations::taken(4 * u64::from(model.head_dim))

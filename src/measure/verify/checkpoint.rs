@@ -3,8 +3,8 @@
 use std::borrow::Cow;
 
 use super::source::{Random, WeightRows};
-use super::{Bounds, Row, error, rounding};
-use crate::backend::{Residency, Session, Work};
+use super::{Bounds, CUBLASLT, Row, each_gemm, error, rounding};
+use crate::backend::{Gemm, Residency, Session, Work};
 use crate::checkpoint::{Checkpoint, Expected};
 use crate::error::{Failure, Result};
 use crate::model::DType;
@@ -14,7 +14,7 @@ use crate::workload::Phase;
 /// Feeds the prompt in one pass, then the continuation token by token whatever the logits say, and compares
 /// the logits of each pass with `expected.json`, or with the reference's for random tokens of
 /// this seed where there is none. One row
-/// for the prefill and one for each decode step.
+/// for the prefill and one for each decode step; once more if cuBLASLt may multiply in a prefill of this length.
 ///
 /// # Errors
 /// The device cannot hold or run it. Errors above their bounds are in the rows.
@@ -56,7 +56,25 @@ pub fn check_logits(
         .hint("give a smaller checkpoint, or a device with more memory"));
     }
     session.load(&residency, checkpoint)?;
-    session.begin(1, prompt + steps)?;
+    let mut rows = Vec::new();
+    for gemm in each_gemm(session, prompt) {
+        if let Some(gemm) = gemm {
+            session.use_gemm(gemm)?;
+        }
+        let by = if gemm == Some(Gemm::CublasLt) { CUBLASLT } else { "" };
+        rows.extend(check_passes(session, expected, activations, by)?);
+    }
+    Ok(rows)
+}
+
+/// The prompt, then the continuation, with the weights that are loaded. `by` is put behind the names.
+fn check_passes(
+    session: &mut dyn Session,
+    expected: &Expected,
+    activations: DType,
+    by: &str,
+) -> Result<Vec<Row>> {
+    session.begin(1, (expected.prompt.len() + expected.continuation.len()) as u32)?;
     let passes = std::iter::once((expected.prompt.clone(), &expected.prefill_logits))
         .chain(expected.continuation.iter().map(|&token| vec![token]).zip(&expected.decode_logits));
     let bound = Bounds::of(activations).logits;
@@ -68,7 +86,7 @@ pub fn check_logits(
         let out = outputs.last().map_or(&[][..], |output| &output.values);
         rows.push(Row {
             activations,
-            check: if i == 0 { "prefill".into() } else { format!("decode {i}") },
+            check: if i == 0 { format!("prefill{by}") } else { format!("decode {i}{by}") },
             error: error::of_row(out, logits),
             bound,
             element_error: None,

@@ -3,8 +3,8 @@
 use super::error::Largest;
 use super::shapes::{LAYERS, Shape, shapes};
 use super::source::{HeldRows, NormalWeights, Random};
-use super::{Bounds, Row, rounding};
-use crate::backend::{Residency, Session, StageOutput};
+use super::{Bounds, CUBLASLT, Row, each_gemm, rounding};
+use crate::backend::{Gemm, Residency, Session, StageOutput};
 use crate::error::{Failure, Result};
 use crate::model::{DType, ModelSpec};
 use crate::reference::{Cache, Qkv, Reference, Stages};
@@ -36,7 +36,8 @@ pub fn check_support(session: &dyn Session, activations: DType, extent: Extent) 
 }
 
 /// Runs those of the random models that the device supports through [`Session::forward`] with a trace. One row for
-/// each stage, its errors the largest over all models, layers and tokens, and one for the logits of whole models.
+/// each stage, its errors the largest over all models, layers and tokens, and one for the logits of whole models; once
+/// more for models with passes that cuBLASLt can multiply in, if it may be timed.
 ///
 /// # Errors
 /// The device supports none of them, it failed, or its trace is not one of a Llama. Errors above their bounds are in
@@ -49,26 +50,48 @@ pub fn check_kernels(
 ) -> Result<Vec<Row>> {
     // Nothing compared would be nothing wrong.
     check_support(session, activations, extent)?;
-    let mut largest: [Largest; 7] = Default::default();
-    let mut logits = Largest::default();
+    let (mut own, mut cublaslt) = (None, None);
     for (i, shape) in shapes(extent == Extent::Full).iter().enumerate() {
         if session.supports(&shape.spec(), activations).is_err() {
             continue;
         }
         let seed = seed.wrapping_mul(1000).wrapping_add(i as u64);
-        check_model(session, shape, seed, activations, &mut largest, &mut logits)?;
+        for gemm in each_gemm(session, shape.rows()) {
+            if let Some(gemm) = gemm {
+                session.use_gemm(gemm)?;
+            }
+            let errors = if gemm == Some(Gemm::CublasLt) { &mut cublaslt } else { &mut own };
+            check_model(session, shape, seed, activations, errors.get_or_insert_default())?;
+        }
     }
-    let bounds = Bounds::of(activations);
-    let mut rows: Vec<Row> = Stage::ALL
-        .into_iter()
-        .zip(largest)
-        .map(|(stage, largest)| largest.row(activations, stage.name(), bounds.stage, bounds.element))
-        .collect();
-    // After all layers errors have spread over the elements: rows are compared as wholes.
-    let mut whole = logits.row(activations, "logits", bounds.logits, f64::INFINITY);
-    (whole.element_error, whole.element_bound) = (None, None);
-    rows.push(whole);
-    Ok(rows)
+    let rows = |(errors, by): (Option<Errors>, &str)| errors.map(|errors| errors.rows(activations, by));
+    Ok([(own, ""), (cublaslt, CUBLASLT)].into_iter().filter_map(rows).flatten().collect())
+}
+
+/// The largest errors of every stage, and of the logits of whole models.
+#[derive(Debug, Default)]
+struct Errors {
+    stages: [Largest; 7],
+    logits: Largest,
+}
+
+impl Errors {
+    /// Their rows; `by` is put behind the names.
+    fn rows(self, activations: DType, by: &str) -> Vec<Row> {
+        let bounds = Bounds::of(activations);
+        let mut rows: Vec<Row> = Stage::ALL
+            .into_iter()
+            .zip(self.stages)
+            .map(|(stage, largest)| {
+                largest.row(activations, &format!("{stage}{by}"), bounds.stage, bounds.element)
+            })
+            .collect();
+        // After all layers errors have spread over the elements: rows are compared as wholes.
+        let mut whole = self.logits.row(activations, &format!("logits{by}"), bounds.logits, f64::INFINITY);
+        (whole.element_error, whole.element_bound) = (None, None);
+        rows.push(whole);
+        rows
+    }
 }
 
 fn check_model(
@@ -76,8 +99,7 @@ fn check_model(
     shape: &Shape,
     seed: u64,
     activations: DType,
-    largest: &mut [Largest; 7],
-    logits: &mut Largest,
+    errors: &mut Errors,
 ) -> Result<()> {
     let spec = shape.spec();
     let weights = NormalWeights::new(&spec, seed);
@@ -97,10 +119,10 @@ fn check_model(
         let tokens: Vec<Vec<u32>> = (0..shape.batch).map(|_| random.tokens(count, spec.vocab)).collect();
         let outputs = session.forward(&tokens, true)?;
         check.name = format!("{}, batch {}, {} + {count} tokens", spec.name, shape.batch, check.held);
-        check.compare(&tokens, &outputs, largest)?;
+        check.compare(&tokens, &outputs, &mut errors.stages)?;
         let reference = whole.forward(&tokens);
         if let (Some(out), Some(reference)) = (outputs.last(), reference.last()) {
-            logits.compare(&out.values, &reference.values, spec.vocab as usize, |sequence| {
+            errors.logits.compare(&out.values, &reference.values, spec.vocab as usize, |sequence| {
                 format!("{}, sequence {sequence}", check.name)
             });
         }

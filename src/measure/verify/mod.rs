@@ -17,7 +17,7 @@ pub use source::{NormalWeights, WeightRows};
 
 use serde::Serialize;
 
-use crate::backend::Session;
+use crate::backend::{Gemm, Session};
 use crate::error::{Failure, Result};
 use crate::model::DType;
 use crate::reference::Rounding;
@@ -87,6 +87,16 @@ impl Bounds {
             _ => Bounds { logits: 0.05, stage: 0.01, element: 0.05 },
         }
     }
+}
+
+/// Behind the names of rows whose products of many rows were cuBLASLt's.
+const CUBLASLT: &str = ", cublaslt";
+
+/// What must be checked for passes of up to this many token rows: everything that may multiply in them when they are
+/// timed. `None` where there is no choice.
+fn each_gemm(session: &dyn Session, rows: u32) -> Vec<Option<Gemm>> {
+    let all: Vec<_> = session.gemms(rows).into_iter().map(Some).collect();
+    if all.is_empty() { vec![None] } else { all }
 }
 
 /// Where a reference for these activations rounds.

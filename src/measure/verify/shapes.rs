@@ -22,11 +22,12 @@ pub(super) struct Shape {
 pub(super) const LAYERS: u32 = 2;
 
 /// The first two are the short check. They cover both common head widths, groups of three and four, a single
-/// sequence and several, a prompt and steps, and a context that crosses position 64.
+/// sequence and several, a prompt and steps, a context that crosses position 64, and passes of up to 8, of up to 64 and
+/// of more token rows, which a GPU has different kernels for.
 #[rustfmt::skip]
 const SHAPES: [Shape; 14] = [
     shape(136,  264,  6, 2,  64, 333, false, true,   1, &[62, 1, 1, 1]),
-    shape(256,  392,  4, 1, 128, 331, true,  false,  5, &[3, 1, 1]),
+    shape(256,  392,  4, 1, 128, 331, true,  false,  5, &[14, 1, 1]),
     shape(264,  712,  4, 4,  64, 333, false, false,  1, &[1, 1, 1]),
     shape(272,  520,  3, 1,  80, 257, false, true,   2, &[5, 1]),
     shape(248,  328,  4, 4,  96, 509, true,  true,   3, &[31, 1, 1]),
@@ -65,6 +66,11 @@ pub(super) fn shapes(full: bool) -> &'static [Shape] {
 }
 
 impl Shape {
+    /// Token rows of the largest pass.
+    pub fn rows(&self) -> u32 {
+        self.batch * self.passes.iter().copied().max().unwrap_or_default()
+    }
+
     /// Positions of one sequence after all passes.
     pub fn positions(&self) -> u32 {
         self.passes.iter().sum()

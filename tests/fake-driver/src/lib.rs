@@ -11,6 +11,7 @@
 mod codes;
 pub mod context;
 mod costs;
+pub mod cublaslt;
 pub mod device;
 mod entry;
 pub mod event;

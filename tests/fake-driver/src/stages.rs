@@ -71,6 +71,28 @@ pub fn linear(kernel: &str, p: &Parameters) -> Option<Understood> {
     Some(Understood { cost: Cost::product(bytes, flops), spans: spans.0, way: Way::Interpret })
 }
 
+/// What follows a product of cuBLASLt: `struct Linear` as well, whose x are the products.
+pub fn finish(kernel: &str, p: &Parameters) -> Option<Understood> {
+    let [rows, n, stride, tokens] = [120, 128, 132, 136].map(|offset| p.word(offset));
+    let [head_dim, q_width, kv_width, capacity] = [140, 144, 148, 152].map(|offset| p.word(offset));
+    let mut spans = Spans(Vec::new());
+    let (taken, given) = if kernel == "rotate_append" {
+        let sequences = rows / tokens.max(1);
+        spans.must(p.wide(40), 2 * rows * q_width, "y");
+        spans.must(p.wide(48), 2 * sequences * kv_width * capacity, "keys");
+        spans.must(p.wide(56), 2 * sequences * kv_width * capacity, "values");
+        spans.must(p.wide(64), 4 * head_dim, "turns");
+        spans.must(p.wide(72), 4 * sequences, "start");
+        (n, n)
+    } else {
+        spans.must(p.wide(40), 2 * rows * n, "y");
+        (2 * n, n)
+    };
+    spans.must(p.wide(0), 2 * (rows.saturating_sub(1) * stride + taken), "x");
+    let cost = Cost::memory((2 * rows * (taken + given)) as f64, 0.85);
+    Some(Understood { cost, spans: spans.0, way: Way::Interpret })
+}
+
 /// Attention in both phases: `struct Attention`.
 pub fn attention(
     launched: &Launched,
