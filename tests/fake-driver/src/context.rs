@@ -7,7 +7,7 @@ use cudarc::driver::sys::{
     CUcontext, CUdevice, CUdriverProcAddressQueryResult, CUresult, CUresult::*, cuuint64_t,
 };
 
-use crate::codes::{meaning, refuse};
+use crate::codes::{Stop, meaning, refuse};
 use crate::entry::{driver, give, offer};
 use crate::room::lock;
 use crate::state::Fake;
@@ -135,6 +135,10 @@ driver! {
         let device = fake.device(number)?;
         if device.retained == 0 {
             return refuse(CUDA_ERROR_INVALID_CONTEXT);
+        }
+        if device.hung && device.retained == 1 {
+            // It waits for what runs.
+            return Err(Stop::Hang);
         }
         device.retained -= 1;
         if device.retained == 0 {

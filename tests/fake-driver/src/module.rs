@@ -243,6 +243,10 @@ driver! {
         if fake.modules.get(&handle).is_none_or(|module| module.device != device) {
             return refuse(CUDA_ERROR_INVALID_HANDLE);
         }
+        if fake.devices[device].hung {
+            // It waits for what runs.
+            return Err(Stop::Hang);
+        }
         fake.modules.remove(&handle);
         fake.functions.retain(|_, function| function.module != handle);
         Ok(())

@@ -98,6 +98,9 @@ pub enum Place {
 pub struct Meter {
     /// Device time so far: all work, one after the other.
     pub now: f64,
+    /// With pacing, how long the device had nothing to do: `now` and this are never behind the host's clock when work
+    /// begins.
+    pub idle: f64,
     /// Launches so far, a graph's as one.
     pub launches: u64,
     /// Joules beyond idling.
@@ -121,7 +124,7 @@ pub struct Meter {
 /// Nanoseconds of a copy between host and device before its first byte.
 const COPY: f64 = 4_000.0;
 /// Seconds after its last work for which a GPU still looks busy.
-const AFTERGLOW: f64 = 1.0;
+const AFTERGLOW: f64 = 2.0;
 
 impl Meter {
     /// A number around 0 with a deviation of about 1, the same in every run.
@@ -144,8 +147,16 @@ impl Meter {
         self.graph_jitter = 0.002 * self.jitter(room.settings.seed);
     }
 
+    /// Work begins; not before it was submitted.
+    fn begin(&mut self, room: &Room) {
+        if room.settings.pace {
+            self.idle = self.idle.max(room.started.elapsed().as_secs_f64() * 1e9 - self.now);
+        }
+    }
+
     /// The clock runs over a piece of work. `early`: it began while the one before drained.
     pub fn work(&mut self, room: &Room, gpu: &Identity, cost: &Cost, place: Place, early: bool) {
+        self.begin(room);
         let bandwidth = gpu.bandwidth * cost.of_bandwidth;
         let memory = cost.bytes / bandwidth * 1e9;
         let peak = match cost.unit {
@@ -183,6 +194,7 @@ impl Meter {
 
     /// A copy between host and device.
     pub fn copy(&mut self, room: &Room, bytes: u64) {
+        self.begin(room);
         self.now += (COPY + bytes as f64 / 25e9 * 1e9) * room.settings.slowdown;
         self.bytes += bytes as f64;
     }

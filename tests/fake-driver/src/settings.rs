@@ -33,7 +33,7 @@ pub struct Settings {
     pub execute: Option<u64>,
     /// `FAKE_DRIVER_SLOWDOWN`: all durations times this.
     pub slowdown: f64,
-    /// `FAKE_DRIVER_PACE`: calls that wait do so until the host's clock has come to the virtual one.
+    /// `FAKE_DRIVER_PACE`: calls that wait take as long as the virtual work.
     pub pace: bool,
     /// `FAKE_DRIVER_THROTTLE`
     pub throttle: Throttle,

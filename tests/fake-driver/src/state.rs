@@ -392,14 +392,17 @@ impl Fake {
     }
 
     /// Virtual time of a device.
+    #[cfg(test)]
     pub fn now(&self, device: usize) -> f64 {
         self.room.gpu(self.devices[device].slot).map_or(0.0, |(_, meter)| meter.now)
     }
 
-    /// With pacing, the call waits until as much time has gone by on the host as on the device.
+    /// With pacing, the call waits until the work would have ended, had it begun when it was submitted.
     pub fn pace(&mut self, device: usize) {
         if self.room.settings.pace {
-            let ahead = self.now(device) * 1e-9 - self.room.started.elapsed().as_secs_f64();
+            let slot = self.devices[device].slot;
+            let end = self.room.gpu(slot).map_or(0.0, |(_, meter)| (meter.now + meter.idle) * 1e-9);
+            let ahead = end - self.room.started.elapsed().as_secs_f64();
             self.wait = (ahead > 0.0).then(|| Duration::from_secs_f64(ahead.min(60.0)));
         }
     }

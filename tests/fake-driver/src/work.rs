@@ -311,3 +311,49 @@ fn normals(mean: f32, deviation: f32) -> Vec<u8> {
     };
     (0..64 << 10).flat_map(|_| number()).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::ptr;
+    use std::sync::Arc;
+
+    use cudarc::driver::sys::CUresult;
+
+    use super::{Device, HostWork, Work, submit};
+    use crate::context::*;
+    use crate::costs::{Cost, Span};
+    use crate::memory::*;
+    use crate::state::Fake;
+
+    #[test]
+    fn the_host_can_compute_in_the_device_s_name() {
+        crate::begin(|_| None).unwrap();
+        let (mut context, mut address) = (ptr::null_mut(), 0);
+        let ok = |code| assert_eq!(code, CUresult::CUDA_SUCCESS);
+        // SAFETY: pointers to locals.
+        unsafe {
+            ok(cuInit(0));
+            ok(cuDevicePrimaryCtxRetain(&mut context, 0));
+            ok(cuCtxSetCurrent(context));
+            ok(cuMemAlloc_v2(&mut address, 64));
+        }
+        let fill = move |device: &mut Device| {
+            device.machine.write(address, &[7; 64]).map_err(|fault| fault.to_string())
+        };
+        let work = |bytes| {
+            let spans = vec![Span { address, bytes, what: "c" }];
+            let cost = Cost::product(64.0, 1e9);
+            Work::Host(Arc::new(HostWork { name: "fill", cost, spans, compute: Box::new(fill) }))
+        };
+        let before = Fake::with(|fake| fake.now(0));
+        Fake::with(|fake| submit(fake, ptr::null_mut(), work(64))).unwrap();
+        assert!(Fake::with(|fake| fake.now(0)) > before);
+        let mut read = [0u8; 64];
+        // SAFETY: there is room for as much.
+        ok(unsafe { cuMemcpyDtoH_v2(read.as_mut_ptr().cast(), address, 64) });
+        assert_eq!(read, [7; 64]);
+        Fake::with(|fake| submit(fake, ptr::null_mut(), work(65))).unwrap();
+        // SAFETY: no pointers.
+        assert_eq!(unsafe { cuCtxSynchronize() }, CUresult::CUDA_ERROR_ILLEGAL_ADDRESS);
+    }
+}

@@ -244,3 +244,59 @@ fn devices_have_addresses_of_their_own() {
     unsafe { ok(cuCtxSetCurrent(first.context)) };
     ok(first.synchronize());
 }
+
+/// Parameters of `fill_normals`.
+#[repr(C)]
+struct Fill {
+    to: u64,
+    count: u64,
+    state: u64,
+    mean: f32,
+    deviation: f32,
+}
+
+#[test]
+fn large_fills_are_normals_too_and_copies_copy() {
+    let _turn = begin(&[]);
+    let program = Program::new();
+    let fill = program.function("fill.sm_90.ptx", "fill_normals");
+    let copy = program.function("ceilings.sm_90.ptx", "copy_memory");
+    // The first is interpreted, the second is not.
+    for count in [1usize << 14, (1 << 20) + 8] {
+        let to = program.allocate(2 * count);
+        let other = program.allocate(2 * count);
+        let parameter = Fill { to, count: count as u64, state: 3, mean: 0.5, deviation: 2.0 };
+        ok(program.launch(fill, [64, 1, 1], 0, &parameter));
+        let stream = Stream { from: to, to: other, sum: 0, lines: count as u64 / 8, tiles: 0 };
+        ok(program.launch(copy, [64, 1, 1], 0, &stream));
+        let bytes = program.read(other, 2 * count).unwrap();
+        assert_eq!(bytes, program.read(to, 2 * count).unwrap());
+        let value = |pair: &[u8; 2]| f64::from(f32::from_bits(u32::from(u16::from_le_bytes(*pair)) << 16));
+        let values: Vec<f64> = bytes.as_chunks::<2>().0.iter().map(value).collect();
+        assert!(values.iter().all(|value| *value != 0.0));
+        let mean = values.iter().sum::<f64>() / count as f64;
+        let deviation =
+            (values.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / count as f64).sqrt();
+        assert!((mean - 0.5).abs() < 0.06 && (deviation / 2.0 - 1.0).abs() < 0.05, "{mean} {deviation}");
+    }
+}
+
+#[test]
+fn with_pacing_the_host_waits_for_virtual_time() {
+    let _turn = begin(&[("FAKE_DRIVER_PACE", "1"), ("FAKE_DRIVER_SLOWDOWN", "1000")]);
+    let program = Program::new();
+    let (function, embed, _) = embedding(&program);
+    let (start, end) = (program.event(0), program.event(0));
+    let began = std::time::Instant::now();
+    ok(program.synchronize());
+    ok(program.record(start));
+    for _ in 0..10 {
+        ok(program.launch(function, [3, 1, 1], 0, &embed));
+    }
+    ok(program.record(end));
+    ok(program.synchronize());
+    let elapsed = program.elapsed(start, end).unwrap();
+    assert!(elapsed > 20.0);
+    // However busy the machine is, it cannot be less.
+    assert!(began.elapsed().as_secs_f32() * 1e3 >= elapsed * 0.99);
+}

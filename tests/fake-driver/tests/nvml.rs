@@ -100,9 +100,9 @@ fn it_sees_what_cuda_allocates_and_does() {
         work(&program, 1 << 30, 3000);
         assert!(value(|power| nvmlDeviceGetPowerUsage(gpu, power)).unwrap() > 3 * watts);
         assert_eq!(value(|mask| nvmlDeviceGetCurrentClocksThrottleReasons(gpu, mask)), Ok(0));
-        // A second of reading: 390 W beyond idling.
+        // A second of reading: 390 W beyond idling, and 70 W for as long as the test takes.
         let more = value(|energy| nvmlDeviceGetTotalEnergyConsumption(gpu, energy)).unwrap() - energy;
-        assert!((300_000..600_000).contains(&more), "{more} mJ");
+        assert!((300_000..2_000_000).contains(&more), "{more} mJ");
         let mut count = 0;
         assert_eq!(nvmlDeviceGetComputeRunningProcesses_v3(gpu, &mut count, ptr::null_mut()), 7);
         let nothing = nvmlProcessInfo_t { pid: 0, usedGpuMemory: 0, gpuInstanceId: 0, computeInstanceId: 0 };

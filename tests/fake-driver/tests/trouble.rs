@@ -4,6 +4,7 @@ mod common;
 
 use std::ffi::CString;
 use std::ptr;
+use std::time::Duration;
 
 use common::{Embed, Program, begin, embedding, number, ok, ptx};
 use cudarc::driver::sys::{CUjit_option, CUstreamCaptureMode::*};
@@ -111,6 +112,22 @@ fn a_hanging_device_is_never_ready() {
             assert_eq!(number(cuStreamQuery(program.stream)), 600);
         }
     }
+    // A call that waits does not come back, and does not keep others from asking.
+    let (context, waits) = (program.context as usize, event as usize);
+    let (sender, receiver) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        // SAFETY: the fake looks handles up.
+        unsafe {
+            ok(cuCtxSetCurrent(context as _));
+            sender.send("waits").unwrap();
+            cuEventSynchronize(waits as _);
+        }
+        sender.send("came back").unwrap();
+    });
+    assert_eq!(receiver.recv(), Ok("waits"));
+    assert!(receiver.recv_timeout(Duration::from_millis(200)).is_err());
+    // SAFETY: the fake looks handles up.
+    assert_eq!(number(unsafe { cuEventQuery(event) }), 600);
 }
 
 /// Pages of this process that are in memory.
