@@ -145,7 +145,7 @@ impl Session for CudaSession {
             .map(|work| pass_bytes(gpu, residency, pass(work), caches(gpu, residency, pass(work))))
             .max();
         let weights = Allocations::taken(weight_bytes(residency));
-        Bytes((weights + largest.unwrap_or_default() + self.probes.needed(gpu)) as f64)
+        Bytes((weights + largest.unwrap_or_default() + self.probes.needed(self.suite.driver())) as f64)
     }
 
     fn load(&mut self, residency: &Residency, weights: &dyn WeightSource) -> Result<()> {
