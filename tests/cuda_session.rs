@@ -4,7 +4,6 @@
 #![allow(clippy::unwrap_used)]
 
 #[path = "support/fake.rs"]
-#[allow(dead_code)]
 mod fake;
 
 use std::env;
