@@ -151,6 +151,7 @@ impl Driver for InterpretedGpu {
     }
 
     fn synchronise(&mut self, _: &str) -> Result<()> {
+        self.machine.settle();
         Ok(())
     }
 }

@@ -71,9 +71,12 @@ pub(super) fn describe(gpu: &Gpu, probe: Probe) -> String {
 
 impl Probes {
     /// Memory that the probes will still take.
-    pub fn needed(&self, gpu: &Gpu) -> u64 {
+    pub fn needed(&self, gpu: &CudaGpu) -> u64 {
         let operands = (DTYPES.len() - self.operands.len()) * ceilings::OPERANDS;
-        let scratch = if self.scratch.is_some() { 0 } else { 2 * half(gpu, gpu.memory) };
+        let scratch = match self.scratch {
+            Some(_) => 0,
+            None => 2 * half(gpu.gpu(), gpu.available().0 as u64),
+        };
         scratch + operands as u64
     }
 

@@ -219,7 +219,7 @@ impl Session for CudaSession {
             })
             .max();
         let weights = Allocations::taken(weight_bytes(residency));
-        Bytes((weights + largest.unwrap_or_default() + self.probes.needed(gpu)) as f64)
+        Bytes((weights + largest.unwrap_or_default() + self.probes.needed(self.suite.driver())) as f64)
     }
 
     fn load(&mut self, residency: &Residency, weights: &dyn WeightSource) -> Result<()> {

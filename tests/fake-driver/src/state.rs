@@ -154,7 +154,10 @@ impl Device {
             return Err(Stop::Hang);
         }
         match self.pending.take() {
-            None => Ok(()),
+            None => {
+                self.machine.settle();
+                Ok(())
+            }
             Some(code) => {
                 if crate::codes::is_sticky(code) {
                     self.lost = Some(code);

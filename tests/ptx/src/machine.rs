@@ -162,8 +162,8 @@ impl Machine {
         Ok(())
     }
 
-    /// All kernels have ended.
-    fn settle(&self) {
+    /// All kernels have ended: the host waited for them.
+    pub fn settle(&self) {
         for allocation in &self.memory.allocations {
             allocation.dirty.store(false, Relaxed);
         }
