@@ -169,3 +169,65 @@ fn unknown_names_get_the_nearest() {
     let said = catalog.device("xyz").unwrap_err().to_string();
     assert!(!said.contains("did you mean") && said.contains("llmroof devices"), "{said}");
 }
+
+/// The memory clock in MHz and the bus width that drivers report of each card, and its memory in bytes.
+const REPORTED: [(&str, f64, f64, f64); 15] = [
+    ("a100-sxm4-40gb", 1215.0, 5120.0, 42_298_834_944.0),
+    ("a100-sxm4-80gb", 1593.0, 5120.0, 85_097_971_712.0),
+    ("a100-pcie-40gb", 1215.0, 5120.0, 42_298_834_944.0),
+    ("a100-pcie-80gb", 1512.0, 5120.0, 85_097_971_712.0),
+    ("h100-sxm5", 2619.0, 5120.0, 85_028_896_768.0),
+    ("h100-pcie", 1593.0, 5120.0, 85_028_896_768.0),
+    ("h100-nvl", 2619.0, 6016.0, 100_000_000_000.0),
+    ("h200-sxm", 3201.0, 6144.0, 150_109_880_320.0),
+    ("b200", 3996.0, 8192.0, 191_500_000_000.0),
+    ("l4", 6251.0, 192.0, 23_600_000_000.0),
+    ("l40s", 9001.0, 384.0, 47_700_000_000.0),
+    ("a10", 6251.0, 384.0, 23_700_000_000.0),
+    ("rtx-3090", 9751.0, 384.0, 25_438_126_080.0),
+    ("rtx-4090", 10501.0, 384.0, 25_386_352_640.0),
+    ("rtx-5090", 14001.0, 512.0, 34_190_000_000.0),
+];
+
+fn bandwidth(megahertz: f64, bits: f64) -> Option<f64> {
+    Some(megahertz * 1e6 * 2.0 * bits / 8.0)
+}
+
+#[test]
+fn every_card_is_taken_for_itself_and_for_no_other() {
+    let catalog = catalog();
+    assert_eq!(REPORTED.len(), catalog.devices().count());
+    for (name, clock, bits, memory) in REPORTED {
+        let card = catalog.device(name).unwrap();
+        for driver_name in &card.driver_names {
+            let found = catalog.device_for(driver_name, memory, bandwidth(clock, bits)).unwrap();
+            assert_eq!(found.name, name);
+            // The same name on another card's memory is nobody, or at least not that other card.
+            for (other, clock, bits, memory) in REPORTED {
+                if let Ok(found) = catalog.device_for(driver_name, memory, bandwidth(clock, bits)) {
+                    assert_eq!(found.name, name, "{driver_name} with the memory of {other}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_card_that_is_not_the_profiles_says_why() {
+    let catalog = catalog();
+    let why =
+        |name: &str, memory: f64, rate: Option<f64>| catalog.device_for(name, memory, rate).unwrap_err();
+    let fast = bandwidth(1593.0, 5120.0);
+    // A 40 GB card with an 80 GB card's name, by its memory and by its clock.
+    let said = why("NVIDIA A100-SXM4-80GB", 42.3e9, fast);
+    assert!(said.contains("42.3 GB") && said.contains("a100-sxm4-80gb 80.0 GB"), "{said}");
+    let said = why("NVIDIA A100-SXM4-80GB", 85.1e9, bandwidth(1215.0, 5120.0));
+    assert!(said.contains("1555 GB/s") && said.contains("2039"), "{said}");
+    assert!(why("NVIDIA A10G", 23.7e9, bandwidth(6251.0, 384.0)).contains("A10G"));
+    assert!(why("NVIDIA A100-SXM4-80GB MIG 1g.10gb", 10.2e9, fast).contains("slice"));
+    assert!(why("NVIDIA A100-SXM4-80GB", 85.1e9, None).contains("does not say"));
+    for odd in [f64::NAN, f64::INFINITY, 0.0, -85.1e9] {
+        assert!(catalog.device_for("NVIDIA A100-SXM4-80GB", odd, fast).is_err());
+        assert!(catalog.device_for("NVIDIA A100-SXM4-80GB", 85.1e9, Some(odd)).is_err());
+    }
+}

@@ -113,7 +113,7 @@ fn gpu(args: &DeviceArgs, info: &DeviceInfo, note: Option<String>) -> Result<Cho
             "{option} is for the CPU, and --device {} is {}",
             args.name, info.name
         ))
-        .hint(format!("leave {option} out, or add --device cpu")));
+        .hint(format!("leave {option} out, or give --device cpu")));
     }
     Ok(Chosen {
         info: info.clone(),

@@ -1,14 +1,20 @@
 //! `llmroof devices`.
 
+use serde_json::Value;
+
+use super::device::profile_of;
+use super::here::{Here, here};
 use super::output::Destination;
 use crate::backend::cpu::CpuBackend;
-use crate::backend::{Backend, DeviceInfo, cuda};
+use crate::backend::cuda::CudaBackend;
+use crate::backend::{Backend, DeviceInfo};
 use crate::cli::CatalogArgs;
 use crate::device::{DeviceProfile, Fact};
 use crate::error::{Failure, Result};
 use crate::export::{self, Cell, Column, Listing};
 use crate::model::DType;
 use crate::profiles::Catalog;
+use crate::telemetry::gpu_sensors;
 use crate::units::{Bytes, figures};
 
 /// Runs `llmroof devices`.
@@ -20,15 +26,33 @@ pub fn run(args: &CatalogArgs) -> Result<()> {
     let destination = Destination::of(&args.output)?;
     let listing = match &args.name {
         Some(name) => one(catalog.device(name)?)?,
-        None => all(&catalog, &present()),
+        None => all(&catalog, &Machine::look(&catalog)),
     };
     destination.write(|format| export::render_listing(&listing, format))
 }
 
-/// The devices of this machine. That there is no GPU is no error here: the list simply has none.
-fn present() -> Vec<DeviceInfo> {
-    let cpu = CpuBackend.devices().unwrap_or_default();
-    cuda::devices().unwrap_or_default().into_iter().chain(cpu).collect()
+/// The devices of this machine. That there is no GPU is no error here.
+struct Machine {
+    /// GPUs first, what is known of each beside it.
+    devices: Vec<(DeviceInfo, Option<Here>)>,
+    /// Why there is no GPU.
+    no_gpu: Option<String>,
+}
+
+impl Machine {
+    fn look(catalog: &Catalog) -> Machine {
+        let (gpus, no_gpu) = match CudaBackend.devices() {
+            Ok(gpus) => (gpus, None),
+            Err(failure) => (Vec::new(), Some(format!("no GPU: {failure}"))),
+        };
+        let cpu = CpuBackend.devices().unwrap_or_default();
+        let devices = gpus.into_iter().chain(cpu).map(|info| {
+            let profile = profile_of(catalog, &info).map(|profile| profile.name.clone());
+            let known = here(&info, |uuid| Ok(gpu_sensors(uuid)?.facts()), profile);
+            (info, known)
+        });
+        Machine { devices: devices.collect(), no_gpu }
+    }
 }
 
 const COLUMNS: [Column; 9] = [
@@ -44,15 +68,16 @@ const COLUMNS: [Column; 9] = [
 ];
 
 /// This machine's devices first, then the profiles.
-fn all(catalog: &Catalog, here: &[DeviceInfo]) -> Listing {
-    let mut rows: Vec<Vec<Cell>> = here
+fn all(catalog: &Catalog, machine: &Machine) -> Listing {
+    let mut rows: Vec<Vec<Cell>> = machine
+        .devices
         .iter()
-        .map(|info| {
-            let mut row = match catalog.device_of_driver(&info.name) {
-                Some(profile) => profile_row(profile),
-                None => vec![Cell::unknown(); COLUMNS.len()],
+        .map(|(info, known)| {
+            let mut row = match profile_of(catalog, info) {
+                Ok(profile) => profile_row(profile),
+                Err(_) => vec![Cell::unknown(); COLUMNS.len()],
             };
-            row[0] = Cell::text(info.kind);
+            row[0] = Cell::text(known.as_ref().map_or_else(|| info.kind.to_owned(), Here::name));
             row[1] = Cell { value: info.name.clone().into(), shown: shortened(&info.name) };
             row[2] = yes(true);
             row[3] = Cell::number(info.memory.0, info.memory.human());
@@ -63,13 +88,24 @@ fn all(catalog: &Catalog, here: &[DeviceInfo]) -> Listing {
         })
         .collect();
     rows.extend(catalog.devices().map(profile_row));
+    let known = || machine.devices.iter().filter_map(|(_, known)| known.as_ref());
+    let mut notes: Vec<String> = known().flat_map(Here::lines).collect();
+    notes.extend(machine.no_gpu.clone());
+    notes.push("`llmroof devices NAME` shows every figure with its source".into());
+    let document = rows.iter().enumerate().map(|(at, row)| {
+        let fields =
+            COLUMNS.iter().zip(row).map(|(column, cell)| (column.name.to_owned(), cell.value.clone()));
+        let known = machine.devices.get(at).and_then(|(_, known)| known.as_ref());
+        let gpu = known.map_or(Value::Null, Here::json);
+        Value::Object(fields.chain([("gpu".to_owned(), gpu)]).collect())
+    });
     Listing {
         title: "Devices: datasheet bandwidth and dense bf16 peak with fp32 accumulation; ridge in FLOP/B"
             .into(),
         columns: COLUMNS.to_vec(),
+        document: Some(Value::Array(document.collect())),
         rows,
-        notes: vec!["`llmroof devices NAME` shows every figure with its source".into()],
-        document: None,
+        notes,
     }
 }
 

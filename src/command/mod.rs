@@ -5,6 +5,7 @@ use crate::error::Result;
 
 pub mod device;
 pub mod devices;
+pub mod here;
 pub mod host;
 pub mod measure;
 pub mod models;

@@ -118,7 +118,7 @@ impl Wanted {
         };
         match chosen.first() {
             Some(&at) => Ok(Selection::Gpus(vec![at], None)),
-            None => Err(Failure::device(format!("no GPU is {}", self.text()))
+            None => Err(Failure::device(format!("there is no GPU {}", self.text()))
                 .hint(format!("here are: {}", list(found)))),
         }
     }
@@ -131,7 +131,7 @@ impl Wanted {
             Wanted::First => "cuda".into(),
             Wanted::Ordinal(number) => format!("cuda:{number}"),
             Wanted::All => "cuda:all".into(),
-            Wanted::Uuid(digits) => format!("the one whose UUID begins with {digits}"),
+            Wanted::Uuid(digits) => format!("whose UUID begins with {digits}"),
             Wanted::Pci(PciAddress(domain, bus, device, function)) => {
                 format!("at PCI address {domain:08x}:{bus:02x}:{device:02x}.{function:x}")
             }
@@ -320,7 +320,7 @@ mod tests {
         }
         let said = chosen("cuda:7", &three()).unwrap_err().to_string();
         assert!(
-            said.contains("no GPU is cuda:7") && said.contains("cuda:1 NVIDIA H100 GPU-1b2c3d4e"),
+            said.contains("there is no GPU cuda:7") && said.contains("cuda:1 NVIDIA H100 GPU-1b2c3d4e"),
             "{said}"
         );
     }

@@ -92,6 +92,29 @@ pub struct Facts {
     pub unavailable: BTreeMap<&'static str, String>,
 }
 
+impl Facts {
+    /// Names of the fields.
+    pub const FIELDS: [&'static str; 11] = [
+        "driver",
+        "ecc",
+        "mig",
+        "power_limit_watts",
+        "power_limit_default_watts",
+        "max_sm_clock_hz",
+        "max_memory_clock_hz",
+        "bus_width",
+        "memory_total_bytes",
+        "memory_used_bytes",
+        "other_processes",
+    ];
+
+    /// Of a GPU without sensors: nothing is known, all for one reason.
+    pub fn unavailable(reason: &str) -> Facts {
+        let unavailable = Self::FIELDS.iter().map(|&field| (field, reason.to_owned())).collect();
+        Facts { unavailable, ..Facts::default() }
+    }
+}
+
 /// The sensors at one moment.
 #[derive(Debug, Clone, PartialEq)]
 #[allow(missing_docs)]

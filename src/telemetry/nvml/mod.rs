@@ -56,6 +56,7 @@ fn library() -> Result<&'static Nvml, String> {
         let path = if cfg!(windows) { "nvml.dll" } else { "libnvidia-ml.so.1" };
         Nvml::builder().lib_path(path.as_ref()).init().map_err(|e| match e {
             NvmlError::LibloadingError(_) => format!("{path} was not found"),
+            NvmlError::FailedToLoadSymbol(_) => format!("{path} has no nvmlInit_v2: the driver is too old"),
             other => why(&other),
         })
     })
