@@ -25,6 +25,7 @@ import shutil
 import statistics
 import subprocess
 import sys
+import tempfile
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 # The last token attends 1000 cached positions and its own.
@@ -43,8 +44,10 @@ KERNELS = {
 class Collector:
     """Runs commands, keeps what they say, and remembers how they ended."""
 
-    def __init__(self, options):
+    def __init__(self, options, scratch):
         self.options = options
+        # Run files also go where they are asked for by name.
+        self.scratch = scratch
         self.folder = None
         self.steps = []
 
@@ -79,7 +82,7 @@ class Collector:
         exports = [f"--export={stem}.json", f"--export={stem}.csv", f"--export={stem}.md"]
         self.llmroof(
             f"measure, {name}", "measure", "--device", self.options.device, "--model", self.options.model,
-            "--reports", self.folder / "runs", "--no-progress", *exports, *words, file=f"{stem.name}.txt",
+            "--reports", self.scratch, "--no-progress", *exports, *words, *self.options.measure, file=f"{stem.name}.txt",
         )
         if not stem.with_suffix(".json").exists():
             return None
@@ -156,7 +159,7 @@ def counters(collector, run):
         "--metrics", "dram__bytes_read.sum,dram__bytes_write.sum", "--kernel-name", "regex:gemv_.*_1$|attention_decode",
         "--launch-count", "200", "--kill", "yes", collector.options.llmroof, "measure", "--device", collector.options.device,
         "--model", collector.options.model, "--layers", "2", "--phase", "decode", "--batch", "1", "--context", CONTEXT, "--budget", "10s",
-        "--reports", collector.folder / "under-ncu", "--no-progress",
+        "--reports", collector.scratch, "--no-progress",
     ], file="ncu.csv")
     text = out if out is not None else (collector.folder / "ncu.csv").read_text()
     return against_ledger(text, run)
@@ -250,7 +253,12 @@ def main():
     parser.add_argument("--model", default="llama-8b")
     parser.add_argument("--out", type=pathlib.Path, default=ROOT / "reports")
     parser.add_argument("--quick", action="store_true", help="no peers, no sanitizer")
-    collector = Collector(parser.parse_args())
+    parser.add_argument("--measure", action="append", default=[], metavar="OPTION", help="one more option for every `measure`: --measure=--budget=60s")
+    with tempfile.TemporaryDirectory() as scratch:
+        collect(Collector(parser.parse_args(), pathlib.Path(scratch)))
+
+
+def collect(collector):
     options = collector.options
     collector.stamp = datetime.datetime.now(datetime.timezone.utc).strftime("%Y%m%dT%H%M%SZ")
     options.out = options.out.resolve()
