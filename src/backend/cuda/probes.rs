@@ -137,6 +137,10 @@ impl Probes {
         launches: &[Launch],
         amount: f64,
     ) -> Result<Probed> {
+        // Something to do while the start and the first kernel are queued. On an idle GPU the clock would start at once,
+        // and the host's time for the launch would make the roof too low.
+        let busy = self.evict(gpu)?;
+        gpu.launch(&busy)?;
         let seconds = gpu
             .timed("measuring a ceiling", |gpu| launches.iter().try_for_each(|launch| gpu.launch(launch)))?;
         let probed = Probed { amount, seconds };
