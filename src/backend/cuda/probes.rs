@@ -116,6 +116,9 @@ impl Probes {
             Probe::Compute(_) => 1e9,
             _ => 64e6,
         };
+        // The first launch of a kernel loads it, which takes longer than what is looked at.
+        let (launches, _) = self.launches(gpu, probe, asked)?;
+        launches.iter().try_for_each(|launch| gpu.launch(launch))?;
         loop {
             let (launches, amount) = self.launches(gpu, probe, asked)?;
             let probed = self.measure(gpu, probe, &launches, amount)?;
