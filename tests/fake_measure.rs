@@ -69,3 +69,15 @@ fn a_gpu_that_fails_midway_leaves_its_points_and_exits_with_4() {
     assert!(run.notes.iter().any(|note| note.contains("failed midway")), "{:?}", run.notes);
     assert!(text(&out.stdout).starts_with("PARTIAL"), "the table is printed all the same");
 }
+
+#[test]
+fn kernels_are_compiled_side_by_side_and_one_that_is_refused_ends_it_in_one_line() {
+    let fake = FakeDriver::new().fault("cuModuleLoadDataEx=218@5");
+    let folder = tempfile::tempdir().unwrap();
+    let out = measure(&fake, "cuda:0", folder.path(), &[]);
+    let stderr = text(&out.stderr);
+    assert_eq!(out.status.code(), Some(4), "{stderr}");
+    let error = stderr.lines().last().unwrap();
+    assert!(error.starts_with("error: loading the kernels of ") && error.contains("218"), "{stderr}");
+    assert!(runs(folder.path()).is_empty());
+}

@@ -123,12 +123,14 @@ pub(super) fn window(
     let stop = AtomicBool::new(false);
     let counting = sensors.count();
     let (began, before) = (Instant::now(), sensors.joules());
-    let (repeated, ticks) = thread::scope(|scope| {
+    let (repeated, worked, ticks) = thread::scope(|scope| {
         let looking = thread::Builder::new().spawn_scoped(scope, || ticks(sensors, &stop));
         let repeated = repeat(session, seconds, observer);
+        // Waiting for the thread and asking the counters are no work.
+        let worked = began.elapsed().as_secs_f64();
         stop.store(true, Ordering::Relaxed);
         // Without a thread, or if it panicked, the counter's two ends have to do.
-        (repeated, looking.ok().and_then(|thread| thread.join().ok()).unwrap_or_default())
+        (repeated, worked, looking.ok().and_then(|thread| thread.join().ok()).unwrap_or_default())
     });
     let activity = counting.and_then(|counting| counting.end());
     let (host, after) = (began.elapsed().as_secs_f64(), sensors.joules());
@@ -144,7 +146,7 @@ pub(super) fn window(
     }
     match before.and_then(|before| Ok(after? - before)) {
         Ok(between) => {
-            let joules = steady(&ticks, host).unwrap_or(between);
+            let joules = steady(&ticks, worked).unwrap_or(between);
             found.joules = (joules.is_finite() && joules > 0.0).then_some(joules / executions);
             found.no_energy = found.joules.is_none().then(|| "the counter did not move".into());
         }

@@ -56,9 +56,12 @@ impl Readings {
         stats::median(&inside).or_else(|| stats::median(&clocks(between).collect::<Vec<_>>()))
     }
 
-    /// Those up to a moment.
-    pub fn until(&self, moment: Instant) -> &[Reading] {
-        &self.0[..self.0.partition_point(|reading| reading.at <= moment)]
+    /// Those from the last before the first sample up to a moment; all up to there without samples. What came earlier says
+    /// nothing of them: the surveys of the peaks ran, which take all the power there is, and are to.
+    pub fn between(&self, first_sample: Option<Instant>, end: Instant) -> &[Reading] {
+        let end = self.0.partition_point(|reading| reading.at <= end);
+        let begun = first_sample.map_or(0, |began| self.0.partition_point(|reading| reading.at < began));
+        &self.0[begun.saturating_sub(1).min(end)..end]
     }
 
     /// The readings inside a round, from the first to before the second number.
@@ -114,6 +117,19 @@ mod tests {
         assert_eq!(state(970, 990), Some(vec!["power_cap"]));
         assert_eq!(state(2200, 2300), Some(vec!["power_cap"]));
         assert_eq!(state(3000, 3100), None, "the sensors had been silent for a second");
+    }
+
+    #[test]
+    fn what_the_sensors_said_long_before_the_samples_is_left_out() {
+        let start = Instant::now();
+        let readings = readings(start);
+        let count = |first: Option<u64>, end| {
+            readings.between(first.map(|first| at(start, first)), at(start, end)).len()
+        };
+        assert_eq!(count(Some(1050), 1450), 5, "those at 1000 to 1400");
+        assert_eq!(count(None, 1450), 15);
+        assert_eq!(count(Some(0), 5000), 20);
+        assert_eq!(count(Some(9000), 450), 0, "the end came first");
     }
 
     #[test]

@@ -177,8 +177,12 @@ impl Watched {
     }
 
     fn throttling(&self, readings: &Readings, rounds: &[Round], end: Instant) -> Option<String> {
-        let known: Vec<&telemetry::Reading> =
-            readings.until(end).iter().filter(|reading| reading.throttle_reasons.is_some()).collect();
+        let began = rounds.iter().map(|round| round.from).min();
+        let known: Vec<&telemetry::Reading> = readings
+            .between(began, end)
+            .iter()
+            .filter(|reading| reading.throttle_reasons.is_some())
+            .collect();
         let held =
             |reading: &telemetry::Reading| reading.throttle_reasons.as_ref().is_some_and(|r| !r.is_empty());
         let throttled: Vec<&telemetry::Reading> = known.iter().copied().filter(|r| held(r)).collect();
@@ -186,7 +190,6 @@ impl Watched {
         let reasons = distinct(throttled.iter().flat_map(|r| r.throttle_reasons.iter().flatten().copied()));
         let samples =
             rounds.iter().filter(|&&round| readings.throttled(round).is_some_and(|r| !r.is_empty()));
-        let began = rounds.iter().map(|round| round.from).min();
         let when = if began.is_none_or(|began| first.at <= began + START) {
             "from the start".into()
         } else {

@@ -1,13 +1,13 @@
-//! The kernels as the driver has them: PTX compiled at first use.
+//! The kernels as the driver has them: PTX that it compiles, all of it when the first kernel is asked for.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{CString, c_int, c_void};
-use std::ptr;
 use std::rc::Rc;
+use std::{ptr, thread};
 
 use cudarc::driver::sys::{self, CUfunction_attribute as Attribute, CUjit_option as Jit};
 
-use super::image::image;
+use super::image::{image, images};
 use super::launch::Launch;
 use super::status::check;
 use super::stream::Context;
@@ -16,9 +16,14 @@ use crate::error::{Failure, Result};
 
 /// Shared memory that a kernel has without asking.
 const SHARED_UNASKED: u32 = 48 << 10;
-/// Share of a multiprocessor's L1 that every kernel asks for as shared memory, in percent: the same for all, since a
-/// multiprocessor drains before it changes.
+/// Share of a multiprocessor's L1 that every kernel of a pass asks for as shared memory, in percent: the same for all,
+/// since a multiprocessor drains before it changes.
 const CARVE_OUT: c_int = 100;
+/// Sources of kernels that run by themselves and have what the driver gives them. The reads of the ceilings come by way
+/// of L1: with what a full carve-out leaves of it, fewer would be under way, and the roof too low.
+const BY_THEMSELVES: [&str; 3] = ["ceilings", "fill", "hopper"];
+/// What only tests launch.
+const OF_TESTS: &str = "reference";
 /// Room for what the driver's compiler says.
 const LOG: usize = 8 << 10;
 
@@ -37,6 +42,9 @@ struct Module {
     raw: sys::CUmodule,
     target: &'static str,
 }
+
+// SAFETY: the driver's handles may be used by every thread that has their context.
+unsafe impl Send for Module {}
 
 #[derive(Debug)]
 struct Function {
@@ -84,7 +92,48 @@ impl Kernels {
         self.functions.values().map(|function| function.image.clone()).collect()
     }
 
+    /// Compiles all that a run needs, side by side: one after the other it would take some ten seconds of the first run.
+    /// The driver keeps what it compiled on disk, so later runs have it at once.
+    fn compile_all(&mut self) -> Result<()> {
+        let capability = self.capability;
+        let sources: BTreeSet<&'static str> = images()
+            .filter(|image| image.source != OF_TESTS && image.runs_on(capability))
+            .map(|image| image.source)
+            .collect();
+        let context = &self.context.shared();
+        let compiled: Vec<(&'static str, Result<Module>)> = thread::scope(|scope| {
+            let started: Vec<_> = sources
+                .iter()
+                .map(|&source| {
+                    let here = move || {
+                        context.bind()?;
+                        compile(source, capability)
+                    };
+                    (source, thread::Builder::new().spawn_scoped(scope, here))
+                })
+                .collect();
+            let ended = started.into_iter().map(|(source, thread)| {
+                // Where no thread was to be had, this one does it.
+                let joined = thread.ok().and_then(|thread| thread.join().ok());
+                (source, joined.unwrap_or_else(|| compile(source, capability)))
+            });
+            ended.collect()
+        });
+        // All that were loaded are kept, to be unloaded in the end.
+        let mut outcome = Ok(());
+        for (source, module) in compiled {
+            match module {
+                Ok(module) => drop(self.modules.insert(source, module)),
+                Err(failure) => outcome = outcome.and(Err(failure)),
+            }
+        }
+        outcome
+    }
+
     fn load(&mut self, launch: &Launch) -> Result<Function> {
+        if self.modules.is_empty() {
+            self.compile_all()?;
+        }
         let module = match self.modules.get(launch.source) {
             Some(module) => *module,
             None => {
@@ -98,10 +147,12 @@ impl Kernels {
         // SAFETY: the module is loaded, the name ends with a zero byte, and the pointer is to a local.
         let result = unsafe { sys::cuModuleGetFunction(&mut raw, module.raw, name.as_ptr()) };
         check(result, format_args!("loading the kernel {}", launch.kernel))?;
-        let which = Attribute::CU_FUNC_ATTRIBUTE_PREFERRED_SHARED_MEMORY_CARVEOUT;
-        // SAFETY: the function is of a loaded module.
-        let result = unsafe { sys::cuFuncSetAttribute(raw, which, CARVE_OUT) };
-        check(result, format_args!("setting the carve-out of {}", launch.kernel))?;
+        if !BY_THEMSELVES.contains(&launch.source) {
+            let which = Attribute::CU_FUNC_ATTRIBUTE_PREFERRED_SHARED_MEMORY_CARVEOUT;
+            // SAFETY: the function is of a loaded module.
+            let result = unsafe { sys::cuFuncSetAttribute(raw, which, CARVE_OUT) };
+            check(result, format_args!("setting the carve-out of {}", launch.kernel))?;
+        }
         let fact = |which: Attribute| -> Result<u32> {
             let mut value = 0;
             // SAFETY: the function is of a loaded module, and the pointer is to a local.

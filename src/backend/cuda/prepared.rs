@@ -131,7 +131,7 @@ impl Prepared {
         costs: StartCosts,
         evict: &Launch,
     ) -> Result<Vec<Execution>> {
-        let (seconds, repeats, wall) = self.steps(gpu, n)?;
+        let (seconds, repeats, wall) = self.steps(gpu, n, evict)?;
         let stages = self.stages(gpu, n.min(STAGE_REPLAYS), costs, evict)?;
         let of = |i: usize| {
             let mut one = [0.0; 7];
@@ -152,13 +152,17 @@ impl Prepared {
             .collect())
     }
 
-    /// Device seconds of each of `n` samples, how many steps one is the mean of, and host seconds of a step.
-    fn steps(&mut self, gpu: &mut CudaGpu, n: usize) -> Result<(Vec<f64>, usize, f64)> {
+    /// Device seconds of each of `n` samples, how many steps one is the mean of, and host seconds of a step. `busy` is
+    /// something for the GPU to do until the first step is queued: an idle one starts its clock before the host has
+    /// launched anything.
+    fn steps(&mut self, gpu: &mut CudaGpu, n: usize, busy: &Launch) -> Result<(Vec<f64>, usize, f64)> {
         let repeats = (SHORTEST_SAMPLE / self.one.max(1e-7)).ceil().max(1.0) as usize;
         // At least two samples are queued, so that the GPU has work while one is waited for.
         let ahead = (AHEAD / repeats).max(2);
-        self.events(gpu, n + 1)?;
+        self.events(gpu, n + 2)?;
         let start = Instant::now();
+        gpu.stream().record(&self.events[n + 1])?;
+        gpu.launch(busy)?;
         for sample in 0..=n {
             if sample > 0 {
                 for _ in 0..repeats {
@@ -171,7 +175,10 @@ impl Prepared {
             }
         }
         gpu.stream().wait(&self.events[n], &self.label)?;
-        let wall = start.elapsed().as_secs_f64() / (n.max(1) * repeats) as f64;
+        let waited = self.events[0].seconds_since(&self.events[n + 1])?;
+        let worked = self.events[n].seconds_since(&self.events[0])?;
+        let host = (start.elapsed().as_secs_f64() - waited).max(worked);
+        let wall = host / (n.max(1) * repeats) as f64;
         let seconds = self.events[..=n]
             .windows(2)
             .map(|pair| Ok(pair[1].seconds_since(&pair[0])? / repeats as f64))
@@ -193,8 +200,9 @@ impl Prepared {
         self.events(gpu, 2 * replays)?;
         let mut all = Vec::new();
         for stage in &self.stages {
-            for pair in self.events[..2 * replays].chunks_exact(2) {
-                if stage.evict {
+            for (replay, pair) in self.events[..2 * replays].chunks_exact(2).enumerate() {
+                // Before the first also for the GPU to have something to do until the graph is queued.
+                if stage.evict || replay == 0 {
                     gpu.launch(evict)?;
                 }
                 gpu.stream().record(&pair[0])?;

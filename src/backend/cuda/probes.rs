@@ -116,6 +116,9 @@ impl Probes {
             Probe::Compute(_) => 1e9,
             _ => 64e6,
         };
+        // The first launch of a kernel loads it, which takes longer than what is looked at.
+        let (launches, _) = self.launches(gpu, probe, asked)?;
+        launches.iter().try_for_each(|launch| gpu.launch(launch))?;
         loop {
             let (launches, amount) = self.launches(gpu, probe, asked)?;
             let probed = self.measure(gpu, probe, &launches, amount)?;
@@ -137,6 +140,10 @@ impl Probes {
         launches: &[Launch],
         amount: f64,
     ) -> Result<Probed> {
+        // Something to do while the start and the first kernel are queued. On an idle GPU the clock would start at once,
+        // and the host's time for the launch would make the roof too low.
+        let busy = self.evict(gpu)?;
+        gpu.launch(&busy)?;
         let seconds = gpu
             .timed("measuring a ceiling", |gpu| launches.iter().try_for_each(|launch| gpu.launch(launch)))?;
         let probed = Probed { amount, seconds };

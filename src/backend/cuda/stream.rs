@@ -43,13 +43,37 @@ impl Context {
     /// # Errors
     /// The device failed.
     pub fn bind(&self) -> Result<()> {
-        // SAFETY: the context is retained.
-        check(unsafe { sys::cuCtxSetCurrent(self.raw) }, "taking the GPU's context")
+        self.shared().bind()
+    }
+
+    /// The context for threads that help this one while it waits for them.
+    pub fn shared(&self) -> Shared {
+        Shared(self.raw)
     }
 
     /// Whether handles may be given back. They may not once the GPU has hung: the driver would wait for it.
     pub fn answers(&self) -> bool {
         !self.abandoned.get()
+    }
+}
+
+/// A context, without a share in keeping it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Shared(sys::CUcontext);
+
+// SAFETY: the driver takes a context from every thread.
+unsafe impl Send for Shared {}
+// SAFETY: as above; nothing here changes.
+unsafe impl Sync for Shared {}
+
+impl Shared {
+    /// Makes it this thread's.
+    ///
+    /// # Errors
+    /// The device failed.
+    pub fn bind(&self) -> Result<()> {
+        // SAFETY: the driver refuses a context that is not retained any more.
+        check(unsafe { sys::cuCtxSetCurrent(self.0) }, "taking the GPU's context")
     }
 }
 
