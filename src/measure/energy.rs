@@ -148,7 +148,11 @@ pub(super) fn window(
         Ok(between) => {
             let joules = steady(&ticks, worked).unwrap_or(between);
             found.joules = (joules.is_finite() && joules > 0.0).then_some(joules / executions);
-            found.no_energy = found.joules.is_none().then(|| "the counter did not move".into());
+            found.no_energy = match joules {
+                _ if found.joules.is_some() => None,
+                backwards if backwards < 0.0 => Some("the counter ran backwards".into()),
+                _ => Some("the counter did not move".into()),
+            };
         }
         Err(reason) => found.no_energy = Some(reason),
     }

@@ -135,11 +135,12 @@ impl CudaGpu {
         Event::new(&self.context)
     }
 
-    /// Opens the machine's cuBLASLt, so that its products can be launched, and gives it scratch memory.
+    /// Opens the machine's cuBLASLt, so that its products can be launched, and gives it scratch memory. Returns why
+    /// there is none that starts with this driver.
     ///
     /// # Errors
-    /// There is none that starts with this driver, or out of memory.
-    pub(super) fn find_cublaslt(&mut self) -> Result<()> {
+    /// Out of memory, or the device failed.
+    pub(super) fn find_cublaslt(&mut self) -> Result<Option<Failure>> {
         if self.cublaslt.is_none() {
             let bytes = cublaslt::workspace_bytes(&self.gpu);
             let workspace = self.allocate(bytes, "cuBLASLt's workspace")?;
@@ -147,11 +148,11 @@ impl CudaGpu {
                 Ok(opened) => self.cublaslt = Some(opened),
                 Err(failure) => {
                     self.free(workspace)?;
-                    return Err(failure);
+                    return Ok(Some(failure));
                 }
             }
         }
-        Ok(())
+        Ok(None)
     }
 
     /// `cublaslt 12.8.4`; `None` where it was not opened.

@@ -51,11 +51,12 @@ impl CudaSession {
     /// # Errors
     /// cuBLASLt is asked for and not there.
     pub fn new(mut gpu: CudaGpu, gemm: Gemm) -> Result<CudaSession> {
-        match gemm {
-            Gemm::Own => {}
-            // A library that does not start is as good as none.
-            Gemm::Auto => drop(gpu.find_cublaslt()),
-            Gemm::CublasLt => gpu.find_cublaslt()?,
+        if gemm != Gemm::Own {
+            match gpu.find_cublaslt()? {
+                Some(failure) if gemm == Gemm::CublasLt => return Err(failure),
+                // A library that does not start is as good as none.
+                _ => {}
+            }
         }
         let mut suite = Suite::new(gpu);
         if gemm == Gemm::CublasLt {

@@ -7,7 +7,7 @@ use std::time::Instant;
 use crate::costs::{Cost, Unit};
 use crate::faults::Faults;
 use crate::identity::Identity;
-use crate::settings::{Settings, Throttle};
+use crate::settings::{Energy, Settings, Throttle};
 
 /// Locks, also after a panic with the lock.
 pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -210,7 +210,12 @@ impl Meter {
         let tick = ((host + self.now * 1e-9) * 10.0) as u64 + 1;
         if tick > self.energy.0 {
             // Since the machine booted, as the real one.
-            self.energy = (tick, 1e6 + gpu.idle * host + self.joules);
+            let used = match room.settings.energy {
+                Energy::Counts => gpu.idle * host + self.joules,
+                Energy::Stuck => 0.0,
+                Energy::Backwards => -gpu.idle * host,
+            };
+            self.energy = (tick, 1e6 + used);
         }
         self.energy.1
     }

@@ -12,6 +12,17 @@ pub enum Throttle {
     After(u64),
 }
 
+/// What the energy counter does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Energy {
+    /// Count.
+    Counts,
+    /// Say the same each time.
+    Stuck,
+    /// Fall.
+    Backwards,
+}
+
 /// All of it.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -39,6 +50,8 @@ pub struct Settings {
     pub throttle: Throttle,
     /// `FAKE_DRIVER_THROTTLE_REASON`: too hot (`thermal`) rather than at the power limit (`power`).
     pub thermal: bool,
+    /// `FAKE_DRIVER_ENERGY`
+    pub energy: Energy,
     /// `FAKE_DRIVER_ECC_ERRORS`: uncorrected since the driver was loaded.
     pub ecc_errors: u64,
     /// `FAKE_DRIVER_OTHERS`: processes of others on every GPU.
@@ -105,6 +118,12 @@ impl Settings {
                 Some("thermal") => true,
                 Some(text) => return Err(format!("FAKE_DRIVER_THROTTLE_REASON: `{text}`")),
             },
+            energy: match get("FAKE_DRIVER_ENERGY").as_deref() {
+                None => Energy::Counts,
+                Some("stuck") => Energy::Stuck,
+                Some("backwards") => Energy::Backwards,
+                Some(text) => return Err(format!("FAKE_DRIVER_ENERGY: `{text}`")),
+            },
             ecc_errors: number("FAKE_DRIVER_ECC_ERRORS", 0.0)? as u64,
             others: number("FAKE_DRIVER_OTHERS", 0.0)? as u32,
             seed: number("FAKE_DRIVER_SEED", 1.0)? as u64,
@@ -143,6 +162,7 @@ mod tests {
         assert!(read(&[("FAKE_DRIVER_GPUS", "h100,tpu")]).is_err_and(|text| text.contains("tpu")));
         assert!(read(&[("FAKE_DRIVER_SLOWDOWN", "much")]).is_err());
         assert!(read(&[("FAKE_DRIVER_THROTTLE", "sometimes")]).is_err());
+        assert!(read(&[("FAKE_DRIVER_ENERGY", "forwards")]).is_err());
         let throttle = read(&[("FAKE_DRIVER_THROTTLE", "after:7")]).unwrap().throttle;
         assert_eq!(throttle, Throttle::After(7));
     }

@@ -54,6 +54,20 @@ fn initialisation_and_context_fail() {
     assert_eq!(number(unsafe { cuInit(0) }), 100);
 }
 
+#[test]
+fn the_nth_kernel_stores_a_wrong_number() {
+    let _turn = begin(&[("FAKE_DRIVER_FAULT", "corrupt/embed@2")]);
+    let program = Program::new();
+    let (function, embed, expected) = embedding(&program);
+    let mut wrong = expected.clone();
+    wrong[1] ^= 0x40;
+    for stored in [&expected, &wrong, &expected] {
+        ok(program.launch(function, [3, 1, 1], 0, &embed));
+        ok(program.synchronize());
+        assert_eq!(&program.read(embed.residual, expected.len()).unwrap(), stored);
+    }
+}
+
 /// A graph of one `embed`.
 fn graph(program: &Program) -> cudarc::driver::sys::CUgraphExec {
     let (function, embed, _) = embedding(program);

@@ -1,0 +1,23 @@
+//! The real program on GPUs that are not there: the fake driver of `tests/fake-driver` in the place of NVIDIA's.
+//!
+//! - `devices`: what is listed, and which GPU `--device` takes.
+//! - `sensors`: what NVML says.
+//! - `verify`, `measure`: both from the command line to the files, on A100s and H100s.
+//! - `plan`: a whole Llama 3 8B on memory that is only reserved.
+//! - `faults`: everything that can go wrong and end the program, one line each.
+//! - `conditions`: what can go wrong and only leaves a mark in the run.
+//!
+//! How fast anything is, is never asserted: it is the fake's virtual clock.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod conditions;
+mod devices;
+#[path = "../support/fake.rs"]
+mod fake;
+mod faults;
+mod measure;
+mod plan;
+mod program;
+mod sensors;
+mod verify;
