@@ -1,6 +1,6 @@
 //! `llmroof measure`.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::device::{self, Chosen};
 use super::output::Destination;
@@ -27,6 +27,7 @@ const GPU_BUDGET: Duration = Duration::from_secs(25);
 /// # Errors
 /// Whatever ended it, with its exit code; an interrupted, failed or invalid measurement only after all was kept.
 pub fn run(args: &MeasureArgs) -> Result<()> {
+    let mut began = Instant::now();
     // Everything that can be refused is refused before the first second is measured.
     let catalog = Catalog::load(args.profiles.as_deref())?;
     let checkpoint = args.checkpoint.as_deref().map(Checkpoint::open).transpose()?;
@@ -54,7 +55,9 @@ pub fn run(args: &MeasureArgs) -> Result<()> {
     let order = Order { args, catalog: &catalog, options, weights, destination: &destination };
     let mut failures = Vec::new();
     for chosen in &devices {
-        let Err(failure) = order.carry_out(chosen, &mut progress) else { continue };
+        let ended = order.carry_out(chosen, began, &mut progress);
+        began = Instant::now();
+        let Err(failure) = ended else { continue };
         failures.push(match devices.len() {
             1 => failure,
             _ => failure.at(device::called(chosen.info())),
@@ -94,8 +97,8 @@ struct Order<'a> {
 }
 
 impl Order<'_> {
-    /// Measures one device: its run file, its table.
-    fn carry_out(&self, chosen: &Chosen, progress: &mut Progress) -> Result<()> {
+    /// Measures one device, for which time is spent since `began`: its run file, its table.
+    fn carry_out(&self, chosen: &Chosen, began: Instant, progress: &mut Progress) -> Result<()> {
         let mut session = chosen.open()?;
         let device = session.device().clone();
         let budget = if device.gpu.is_some() { GPU_BUDGET } else { CPU_BUDGET };
@@ -103,6 +106,7 @@ impl Order<'_> {
         let profile = device::profile_of(self.catalog, &device);
         let options = Options {
             budget,
+            spent: began.elapsed(),
             profile: profile.as_ref().ok().map(|profile| profile.name.clone()),
             ..self.options.clone()
         };
@@ -146,6 +150,7 @@ fn options(args: &MeasureArgs, model: ModelSpec) -> Options {
             ActivationsArg::F32 => DType::F32,
         },
         budget: args.budget.unwrap_or(CPU_BUDGET),
+        spent: Duration::ZERO,
         soak: args.soak,
         repeat: args.repeat,
         seed: args.seed,

@@ -58,6 +58,8 @@ pub struct Options {
     pub activations: DType,
     /// Time to spend.
     pub budget: Duration,
+    /// How much of it is gone already: finding and opening the device takes a GPU's driver seconds.
+    pub spent: Duration,
     /// After all points: how long to compute for the sustained peak.
     pub soak: Option<Duration>,
     /// Trials, each with fresh allocations.
@@ -139,7 +141,9 @@ pub fn measure(
     observer: &mut dyn Observer,
 ) -> Result<Ended> {
     // The end of a run is not free: the last sample overshoots, files are written, memory is given back.
-    let clock = Clock { start: Instant::now(), budget: options.budget.mul_f64(0.97) };
+    let now = Instant::now();
+    let start = now.checked_sub(options.spent).unwrap_or(now);
+    let clock = Clock { start, budget: options.budget.mul_f64(0.97) };
     options.check()?;
     let works = options.sweeps.workloads(&options.model)?;
     let works: Vec<Workload> = works

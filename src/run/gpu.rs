@@ -31,7 +31,7 @@ pub struct Gpu {
     pub power_limit_watts: Option<f64>,
     /// Power limit that the card comes with.
     pub power_limit_default_watts: Option<f64>,
-    /// Power before the work began; energy per token is not reduced by it.
+    /// Power before the work began, with the GPU opened by this program; energy per token is not reduced by it.
     pub idle_watts: Option<f64>,
     /// Memory in use before the work began.
     pub memory_used_bytes: Option<f64>,

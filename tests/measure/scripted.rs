@@ -270,6 +270,7 @@ pub fn options(layers: Layers) -> Options {
         layers,
         activations: DType::Bf16,
         budget: Duration::from_secs(5),
+        spent: Duration::ZERO,
         soak: None,
         repeat: 1,
         seed: 1,
