@@ -229,6 +229,11 @@ def sanitizer(collector):
             "compute-sanitizer", "--tool", tool, "--error-exitcode", "9", collector.options.llmroof, "verify",
             "--device", collector.options.device, "--checkpoint", "tests/golden/tiny-gqa-hd128",
         ], file=f"sanitizer-{tool}.txt")
+    # Graphs, probes and replays are in a measurement alone.
+    collector.run("sanitizer memcheck, measure", [
+        "compute-sanitizer", "--tool", "memcheck", "--error-exitcode", "9", collector.options.llmroof, "measure", "--device", collector.options.device,
+        "--model", "llama-1b", "--layers", "2", "--batch", "1,32", "--budget", "10s", "--no-progress", "--reports", collector.scratch,
+    ], file="sanitizer-measure.txt")
 
 
 def peers(collector):
