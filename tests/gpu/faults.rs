@@ -262,6 +262,15 @@ fn results_that_are_wrong() {
     all_end_in_one_line(vec![
         wrong("one wrong number", "corrupt@30"),
         wrong("a kernel that is always wrong", "corrupt/gemv_residual_1@1+"),
+        // The verification takes four such launches, the next two are the pass one by one and as a graph. On a slice
+        // everything is executed: see `quick`.
+        fault_of(
+            quick("mig").fault("corrupt/gemv_lm_head_1@6"),
+            "a wrong token in a graph",
+            Measure(&[]),
+            &["decode of batch 1: as a graph the kernels choose other tokens", "llmroof verify"],
+        )
+        .code(5),
     ]);
     let fake = quick("a100").fault("corrupt@40");
     let ended = start(&mut fake.llmroof(&["verify", "--device", "cuda:0"])).end();

@@ -90,6 +90,18 @@ fn a_small_model_is_measured_exported_and_drawn() {
     });
 }
 
+/// The graphs of Hopper, whose kernels start early, choose the tokens that the kernels choose one by one: `prepare`
+/// compares them where kernels compute. On a card whose memory is small enough for that it takes half a minute of two
+/// cores.
+#[test]
+#[ignore = "takes half a minute; cargo test --test gpu -- --ignored graphs_compute"]
+fn graphs_compute_on_a_whole_card_what_their_kernels_do() {
+    let folder = tempfile::tempdir().unwrap();
+    let fake = quick("h100").set("FAKE_DRIVER_MEMORY", 3_000_000_000u64);
+    measure(&fake, folder.path(), &["--phase", "decode", "--batch", "1", "--budget", "24s"]).well();
+    assert!(!step(&run(folder.path()), Phase::Decode, 1).seconds.samples.is_empty());
+}
+
 #[test]
 fn other_gpus_are_measured_too_each_against_its_own_datasheet() {
     let cases = vec![
