@@ -3,6 +3,8 @@
 //! - `devices`: what is listed, and which GPU `--device` takes.
 //! - `sensors`: what NVML says.
 //! - `verify`, `measure`: both from the command line to the files, on A100s and H100s.
+//! - `session`: the backend by itself, where tables do not show what `measure` relies on.
+//! - `cublaslt`: `--gemm`, with and without the library.
 //! - `plan`: a whole Llama 3 8B on memory that is only reserved.
 //! - `faults`: everything that can go wrong and end the program, one line each.
 //! - `conditions`: what can go wrong and only leaves a mark in the run.
@@ -12,6 +14,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod conditions;
+mod cublaslt;
 mod devices;
 #[path = "../support/fake.rs"]
 mod fake;
@@ -20,4 +23,5 @@ mod measure;
 mod plan;
 mod program;
 mod sensors;
+mod session;
 mod verify;

@@ -13,7 +13,7 @@ use llmroof::workload::Phase;
 use crate::fake::FakeDriver;
 
 /// Longer than this nothing here takes: it hangs.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(180);
 
 /// The golden checkpoints.
 pub const GOLDEN: [&str; 2] = [

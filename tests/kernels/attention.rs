@@ -1,9 +1,9 @@
 //! Attention against float64, with what it reads, writes and multiplies.
 
-use llmroof::backend::cuda::args::AttentionArgs;
-use llmroof::backend::cuda::attention;
 use llmroof::backend::cuda::driver::{Address, Driver, Gpu};
 use llmroof::backend::cuda::launch::Launch;
+use llmroof::backend::cuda::launch::args::AttentionArgs;
+use llmroof::backend::cuda::launch::attention;
 use llmroof::profiles::Catalog;
 use llmroof::workload::{Stage, Workload};
 use ptx_interpreter::{Profile, Traffic};

@@ -1,7 +1,9 @@
 //! The ceilings do all of the work that they are charged with, and no more.
 
-use llmroof::backend::cuda::ceilings::{OPERANDS, cache_footprint, copy, operands, peak, read, read_cache};
 use llmroof::backend::cuda::driver::{Driver, Gpu};
+use llmroof::backend::cuda::launch::ceilings::{
+    OPERANDS, cache_footprint, copy, operands, peak, read, read_cache,
+};
 use llmroof::model::DType;
 use ptx_interpreter::{Profile, Traffic};
 

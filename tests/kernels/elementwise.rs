@@ -1,8 +1,8 @@
 //! Embedding look-up, RMS norm, and what follows a product of cuBLASLt, against float64, with what they move.
 
-use llmroof::backend::cuda::args::LinearArgs;
 use llmroof::backend::cuda::driver::{Driver, Gpu};
-use llmroof::backend::cuda::elementwise::{
+use llmroof::backend::cuda::launch::args::LinearArgs;
+use llmroof::backend::cuda::launch::elementwise::{
     EmbedArgs, RmsNormArgs, embed, rms_norm, rotate_append, silu_multiply,
 };
 use ptx_interpreter::Traffic;

@@ -1,7 +1,7 @@
 //! Random normals: their distribution, and that they do not depend on who makes them.
 
 use llmroof::backend::cuda::driver::{Driver, Gpu};
-use llmroof::backend::cuda::fill::{Normal, normals};
+use llmroof::backend::cuda::launch::fill::{Normal, normals};
 
 use crate::gpu::{InterpretedGpu, a100};
 use crate::numbers::wide;

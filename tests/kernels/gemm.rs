@@ -1,9 +1,9 @@
 //! Products of many token rows: every stage, with every tile, against float64, with what they move and compute.
 
-use llmroof::backend::cuda::args::LinearArgs;
 use llmroof::backend::cuda::driver::Driver;
-use llmroof::backend::cuda::gemm::{self, Plan, Tile};
-use llmroof::backend::cuda::gemv::LinearStage;
+use llmroof::backend::cuda::launch::args::LinearArgs;
+use llmroof::backend::cuda::launch::gemm::{self, Plan, Tile};
+use llmroof::backend::cuda::launch::gemv::LinearStage;
 use ptx_interpreter::{MatrixWork, Profile};
 
 use super::gpu::{InterpretedGpu, a100, h100};

@@ -1,7 +1,7 @@
 //! Linear stages of 1 to 8 token rows.
 
 use llmroof::backend::cuda::driver::Gpu;
-use llmroof::backend::cuda::gemv;
+use llmroof::backend::cuda::launch::gemv;
 use llmroof::workload::Stage;
 
 use super::gpu::{a100, h100};

@@ -1,10 +1,10 @@
 //! One linear stage of a small model: what a kernel makes of it against float64, and against the ledger.
 
-use llmroof::backend::cuda::args::LinearArgs;
 use llmroof::backend::cuda::driver::{Address, Driver, Gpu};
-use llmroof::backend::cuda::gemv::LinearStage;
 use llmroof::backend::cuda::launch::Launch;
-use llmroof::backend::cuda::workspace::Workspace;
+use llmroof::backend::cuda::launch::args::LinearArgs;
+use llmroof::backend::cuda::launch::gemv::LinearStage;
+use llmroof::backend::cuda::launch::workspace::Workspace;
 use llmroof::model::{ModelSpec, Tensor};
 use llmroof::reference::{Qkv, Rounding, Rows, Stages};
 use llmroof::workload::{Stage, Workload};

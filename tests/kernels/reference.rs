@@ -2,9 +2,9 @@
 
 use std::collections::HashMap;
 
-use llmroof::backend::cuda::args::{AttentionArgs, LinearArgs};
 use llmroof::backend::cuda::driver::{Address, Driver};
-use llmroof::backend::cuda::reference;
+use llmroof::backend::cuda::launch::args::{AttentionArgs, LinearArgs};
+use llmroof::backend::cuda::launch::reference;
 use llmroof::model::{ModelSpec, Tensor};
 use llmroof::reference::{Cache, Qkv, Rounding, Rows, Stages};
 

@@ -1,7 +1,7 @@
 //! Linear stages of 9 to 64 token rows.
 
 use llmroof::backend::cuda::driver::Gpu;
-use llmroof::backend::cuda::skinny;
+use llmroof::backend::cuda::launch::skinny;
 use llmroof::workload::Stage;
 
 use super::gpu::{a100, h100};

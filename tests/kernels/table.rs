@@ -8,12 +8,12 @@ use std::path::{Path, PathBuf};
 use std::{env, fs};
 
 use generate_kernels::occupancy::{architecture, blocks};
-use llmroof::backend::cuda::args::{AttentionArgs, LinearArgs};
 use llmroof::backend::cuda::driver::{Driver, Gpu};
-use llmroof::backend::cuda::gemv::LinearStage;
 use llmroof::backend::cuda::launch::Launch;
-use llmroof::backend::cuda::workspace::Workspace;
-use llmroof::backend::cuda::{attention, ceilings, elementwise, fill, gemm, gemv, reference, skinny};
+use llmroof::backend::cuda::launch::args::{AttentionArgs, LinearArgs};
+use llmroof::backend::cuda::launch::gemv::LinearStage;
+use llmroof::backend::cuda::launch::workspace::Workspace;
+use llmroof::backend::cuda::launch::{attention, ceilings, elementwise, fill, gemm, gemv, reference, skinny};
 use llmroof::model::DType;
 use ptx_interpreter::Profile;
 

@@ -1,7 +1,7 @@
 //! The GPU of this machine as the suite's driver, for the tests that need one.
 
 use llmroof::backend::OpenOptions;
-use llmroof::backend::cuda::gpu::CudaGpu;
+use llmroof::backend::cuda::driver::gpu::CudaGpu;
 use llmroof::error::Result;
 
 /// Opens the first GPU; says why there is none.

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::driver::{Address, Driver};
-use super::fill;
+use super::launch::fill;
 use crate::backend::Residency;
 use crate::backend::weights::{Distribution, Tensor, WeightSource};
 use crate::error::Result;

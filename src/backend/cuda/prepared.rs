@@ -3,11 +3,11 @@
 use std::time::Instant;
 
 use super::driver::Driver;
-use super::gpu::CudaGpu;
-use super::graph::Graph;
+use super::driver::gpu::CudaGpu;
+use super::driver::graph::Graph;
+use super::driver::stream::Event;
 use super::launch::Launch;
 use super::step::Pass;
-use super::stream::Event;
 use super::suite::Suite;
 use crate::backend::{Execution, Repeated, Residency};
 use crate::error::Result;

@@ -1,10 +1,10 @@
 //! Measures the ceilings on the device: kernels of `ceilings.rs` that last about as long as was asked for.
 
-use super::ceilings;
+use super::driver::gpu::CudaGpu;
 use super::driver::{Address, Driver, Gpu};
-use super::fill::{Normal, normals};
-use super::gpu::CudaGpu;
 use super::launch::Launch;
+use super::launch::ceilings;
+use super::launch::fill::{Normal, normals};
 use super::memory::Allocations;
 use crate::backend::{Probe, Probed};
 use crate::error::{Failure, Result};

@@ -1,9 +1,9 @@
 //! An opened GPU: loads, probes, prepares and runs.
 
+use super::driver::gpu::CudaGpu;
 use super::driver::{Driver, Gpu};
-use super::elementwise::{EmbedArgs, embed};
-use super::gpu::CudaGpu;
 use super::image::image;
+use super::launch::elementwise::{EmbedArgs, embed};
 use super::memory::{Allocations, Cache, weight_bytes};
 use super::prepared::{Prepared, StartCosts, label, median};
 use super::probes::{self, Probes};

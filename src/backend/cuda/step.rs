@@ -2,13 +2,14 @@
 
 use std::f64::consts::LOG2_E;
 
-use super::args::{AttentionArgs, LinearArgs};
+use super::cublaslt;
 use super::driver::{Address, Gpu};
-use super::gemv::LinearStage;
 use super::launch::Launch;
+use super::launch::args::{AttentionArgs, LinearArgs};
+use super::launch::gemv::LinearStage;
+use super::launch::workspace::Workspace;
+use super::launch::{attention, elementwise, gemm, gemv, skinny};
 use super::memory::{Buffers, Cache, LayerWeights, Weights};
-use super::workspace::Workspace;
-use super::{attention, cublaslt, elementwise, gemm, gemv, skinny};
 use crate::model::ModelSpec;
 use crate::workload::Stage;
 

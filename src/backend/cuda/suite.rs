@@ -1,11 +1,12 @@
 //! The suite on a GPU: a loaded model whose passes run through the kernels.
 
+use super::cublaslt;
 use super::driver::{Driver, Gpu};
-use super::fill::{Normal, normals};
+use super::launch::attention;
+use super::launch::fill::{Normal, normals};
+use super::launch::workspace::Workspace;
 use super::memory::{self, Allocations, Buffers, Cache, Weights};
 use super::step::{Pass, Products, StageLaunches, Step};
-use super::workspace::Workspace;
-use super::{attention, cublaslt};
 use crate::backend::rope;
 use crate::backend::weights::{WeightSource, from_bf16};
 use crate::backend::{Residency, StageOutput};

@@ -11,11 +11,11 @@ use bytemuck::{Pod, Zeroable};
 
 pub(super) use library::CublasLt;
 
-use super::args::LinearArgs;
 use super::driver::{Address, Gpu};
-use super::elementwise;
-use super::gemv::LinearStage;
 use super::launch::Launch;
+use super::launch::args::LinearArgs;
+use super::launch::elementwise;
+use super::launch::gemv::LinearStage;
 use crate::model::ModelSpec;
 
 /// [`Launch::source`] of what is no kernel but a product for cuBLASLt; its parameter is a [`ProductArgs`].

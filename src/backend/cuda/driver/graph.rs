@@ -11,7 +11,7 @@ use crate::error::Result;
 
 /// An instantiated graph.
 #[derive(Debug)]
-pub(super) struct Graph {
+pub(in crate::backend::cuda) struct Graph {
     context: Rc<Context>,
     raw: sys::CUgraphExec,
 }

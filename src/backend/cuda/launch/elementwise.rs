@@ -3,9 +3,9 @@
 
 use bytemuck::{Pod, Zeroable};
 
+use super::Launch;
 use super::args::LinearArgs;
-use super::driver::Address;
-use super::launch::Launch;
+use crate::backend::cuda::driver::Address;
 
 /// `struct Embed` of `kernels/elementwise.cu`, which says what each field is.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Pod, Zeroable)]

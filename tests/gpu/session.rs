@@ -1,14 +1,9 @@
 //! A session over the fake driver, by itself: what `measure` relies on and its tables do not show. The library must
 //! be in the loader's path from a process's start, so every test runs itself once more with it there.
 
-#![allow(clippy::unwrap_used)]
-
-#[path = "support/fake.rs"]
-mod fake;
-
 use std::env;
 
-use fake::FakeDriver;
+use crate::fake::FakeDriver;
 use llmroof::backend::cuda::CudaBackend;
 use llmroof::backend::weights::RandomWeights;
 use llmroof::backend::{Backend, OpenOptions, Probe, Residency, Session, Work};
@@ -24,7 +19,11 @@ fn on_the_fake(test: &str) -> bool {
     // Every graph computes twice; after that it only takes its time, of which there is enough for few executions.
     let fake = FakeDriver::new().gpus("mig").set("FAKE_DRIVER_EXECUTE", 2).set("FAKE_DRIVER_SLOWDOWN", 10);
     let mut command = fake.command(env::current_exe().unwrap());
-    let output = command.args(["--exact", test, "--nocapture"]).env(INSIDE, "1").output().unwrap();
+    let output = command
+        .args(["--exact", &format!("session::{test}"), "--nocapture"])
+        .env(INSIDE, "1")
+        .output()
+        .unwrap();
     let said = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success() && said.contains("1 passed"), "{said}");
     false

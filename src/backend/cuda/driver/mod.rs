@@ -1,7 +1,18 @@
-//! What the suite needs of a GPU's driver: memory, copies and launches. `gpu.rs` has it of a real one; the tests put
-//! the PTX interpreter here.
+//! What the suite needs of a GPU's driver: memory, copies and launches. The tests put the PTX interpreter here.
+//!
+//! A real one:
+//! - `library`: the driver, found before cudarc could panic; `describe`: its GPUs; `status`: its answers.
+//! - `gpu`: an opened GPU as a [`Driver`], made of `stream`, `kernels` and `graph`.
 
-use super::launch::Launch;
+pub(super) mod describe;
+pub mod gpu;
+pub(super) mod graph;
+mod kernels;
+pub(super) mod library;
+mod status;
+pub(super) mod stream;
+
+use crate::backend::cuda::launch::Launch;
 use crate::error::Result;
 use crate::units::Bytes;
 

@@ -1,11 +1,6 @@
 //! `--gemm` through the real program on a fake GPU: cuBLASLt found, chosen, verified, and what is said where it is not.
 
-#![allow(clippy::unwrap_used, clippy::expect_used)]
-
-#[path = "support/fake.rs"]
-mod fake;
-
-use fake::FakeDriver;
+use crate::fake::FakeDriver;
 use llmroof::run::Run;
 
 /// Its prompt has 77 tokens: products of many rows.

@@ -4,7 +4,7 @@ use std::ffi::CStr;
 
 use cudarc::driver::sys::{self, CUdevice_attribute as Attribute};
 
-use super::driver::Gpu;
+use super::Gpu;
 use super::library::Library;
 use super::status::check;
 use crate::backend::{DeviceInfo, GpuInfo};
@@ -13,7 +13,7 @@ use crate::units::Bytes;
 
 /// A GPU as users see it, and what launches depend on.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Described {
+pub(in crate::backend::cuda) struct Described {
     pub handle: sys::CUdevice,
     pub info: DeviceInfo,
     pub gpu: Gpu,
@@ -23,7 +23,7 @@ pub(super) struct Described {
 ///
 /// # Errors
 /// There is none of this number, or the driver failed.
-pub(super) fn describe(library: Library, ordinal: u32) -> Result<Described> {
+pub(in crate::backend::cuda) fn describe(library: Library, ordinal: u32) -> Result<Described> {
     const DOING: &str = "asking for the GPU's properties";
     let (mut handle, mut bytes) = (0, 0);
     let (mut name, mut pci) = ([0; 128], [0; 32]);

@@ -1,9 +1,9 @@
 //! Linear stages of 1 to 8 token rows: `kernels/gemv.cu`.
 
+use super::Launch;
 use super::args::LinearArgs;
-use super::driver::Gpu;
-use super::launch::Launch;
 use super::workspace::Workspace;
+use crate::backend::cuda::driver::Gpu;
 
 /// The linear stages by what happens to their products, `enum Stage` of `kernels/stages.cuh`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

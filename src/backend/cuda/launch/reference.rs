@@ -1,8 +1,8 @@
 //! Simple, slow kernels to check the others against: `kernels/reference.cu`. They take the same parameters, need no
 //! workspace, and never start early.
 
+use super::Launch;
 use super::args::{AttentionArgs, LinearArgs};
-use super::launch::Launch;
 
 const THREADS: u32 = 256;
 

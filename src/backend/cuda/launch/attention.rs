@@ -3,10 +3,10 @@
 //! `head_dim` is one that [`supports`] allows; `context` is the most positions that a new token attends. It decides
 //! how the work is shared out; where each sequence stands, the kernels read from `start` themselves.
 
+use super::Launch;
 use super::args::AttentionArgs;
-use super::driver::Gpu;
-use super::launch::Launch;
 use super::workspace::Workspace;
+use crate::backend::cuda::driver::Gpu;
 
 /// Blocks of every decode kernel that a multiprocessor holds at once.
 const RESIDENT: u32 = 2;

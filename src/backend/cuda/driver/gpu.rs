@@ -9,15 +9,15 @@ use std::time::Duration;
 
 use cudarc::driver::sys;
 
-use super::cublaslt::{self, CublasLt, ProductArgs};
 use super::describe::{Described, describe};
-use super::driver::{Address, Driver, Gpu};
 use super::graph::Graph;
 use super::kernels::Kernels;
-use super::launch::Launch;
 use super::library::Library;
 use super::status::check;
 use super::stream::{Context, Event, Stream};
+use super::{Address, Driver, Gpu};
+use crate::backend::cuda::cublaslt::{self, CublasLt, ProductArgs};
+use crate::backend::cuda::launch::Launch;
 use crate::backend::{DeviceInfo, KernelImage, OpenOptions};
 use crate::error::{Failure, Result};
 use crate::units::Bytes;
@@ -123,7 +123,7 @@ impl CudaGpu {
     }
 
     /// The stream that everything runs on.
-    pub(super) fn stream(&self) -> &Stream {
+    pub(in crate::backend::cuda) fn stream(&self) -> &Stream {
         &self.stream
     }
 
@@ -131,7 +131,7 @@ impl CudaGpu {
     ///
     /// # Errors
     /// The device failed.
-    pub(super) fn event(&self) -> Result<Event> {
+    pub(in crate::backend::cuda) fn event(&self) -> Result<Event> {
         Event::new(&self.context)
     }
 
@@ -140,7 +140,7 @@ impl CudaGpu {
     ///
     /// # Errors
     /// Out of memory, or the device failed.
-    pub(super) fn find_cublaslt(&mut self) -> Result<Option<Failure>> {
+    pub(in crate::backend::cuda) fn find_cublaslt(&mut self) -> Result<Option<Failure>> {
         if self.cublaslt.is_none() {
             let bytes = cublaslt::workspace_bytes(&self.gpu);
             let workspace = self.allocate(bytes, "cuBLASLt's workspace")?;
@@ -156,7 +156,7 @@ impl CudaGpu {
     }
 
     /// `cublaslt 12.8.4`; `None` where it was not opened.
-    pub(super) fn cublaslt(&self) -> Option<&str> {
+    pub(in crate::backend::cuda) fn cublaslt(&self) -> Option<&str> {
         self.cublaslt.as_ref().map(CublasLt::version)
     }
 
@@ -165,7 +165,7 @@ impl CudaGpu {
     ///
     /// # Errors
     /// cuBLASLt has no algorithm for one of them, or the device failed.
-    pub(super) fn tune(&mut self, doing: &str, launches: &[Launch]) -> Result<()> {
+    pub(in crate::backend::cuda) fn tune(&mut self, doing: &str, launches: &[Launch]) -> Result<()> {
         let (stream, begin, end) = (&self.stream, &self.begin, &self.end);
         let mut time = |work: &mut dyn FnMut()| {
             stream.record(begin)?;
@@ -185,7 +185,7 @@ impl CudaGpu {
     ///
     /// # Errors
     /// A kernel cannot be loaded, or the device failed.
-    pub(super) fn record<'a>(
+    pub(in crate::backend::cuda) fn record<'a>(
         &mut self,
         what: &str,
         launches: impl IntoIterator<Item = &'a Launch>,
@@ -210,7 +210,11 @@ impl CudaGpu {
     ///
     /// # Errors
     /// The work does, or the device failed.
-    pub(super) fn timed(&mut self, doing: &str, work: impl FnOnce(&mut Self) -> Result<()>) -> Result<f64> {
+    pub(in crate::backend::cuda) fn timed(
+        &mut self,
+        doing: &str,
+        work: impl FnOnce(&mut Self) -> Result<()>,
+    ) -> Result<f64> {
         self.stream.record(&self.begin)?;
         work(self)?;
         self.stream.record(&self.end)?;

@@ -17,7 +17,7 @@ const SLEEP: Duration = Duration::from_micros(20);
 
 /// The GPU's primary context. Everything made in it holds on to it.
 #[derive(Debug)]
-pub(super) struct Context {
+pub(in crate::backend::cuda) struct Context {
     device: sys::CUdevice,
     raw: sys::CUcontext,
     abandoned: Cell<bool>,
@@ -59,7 +59,7 @@ impl Context {
 
 /// A context, without a share in keeping it.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Shared(sys::CUcontext);
+pub(in crate::backend::cuda) struct Shared(sys::CUcontext);
 
 // SAFETY: the driver takes a context from every thread.
 unsafe impl Send for Shared {}
@@ -88,7 +88,7 @@ impl Drop for Context {
 
 /// A queue of work of its own.
 #[derive(Debug)]
-pub(super) struct Stream {
+pub(in crate::backend::cuda) struct Stream {
     context: Rc<Context>,
     raw: sys::CUstream,
     patience: Duration,
@@ -173,7 +173,7 @@ impl Drop for Stream {
 
 /// A moment in a stream.
 #[derive(Debug)]
-pub(super) struct Event {
+pub(in crate::backend::cuda) struct Event {
     context: Rc<Context>,
     raw: sys::CUevent,
 }

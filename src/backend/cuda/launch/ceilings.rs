@@ -5,8 +5,8 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use super::driver::{Address, Gpu};
-use super::launch::Launch;
+use super::Launch;
+use crate::backend::cuda::driver::{Address, Gpu};
 use crate::backend::weights::{from_bf16, mix, to_bf16};
 use crate::model::DType;
 use crate::units::{Bytes, Flops};

@@ -7,11 +7,11 @@ use std::{ptr, thread};
 
 use cudarc::driver::sys::{self, CUfunction_attribute as Attribute, CUjit_option as Jit};
 
-use super::image::{image, images};
-use super::launch::Launch;
 use super::status::check;
 use super::stream::Context;
 use crate::backend::KernelImage;
+use crate::backend::cuda::image::{image, images};
+use crate::backend::cuda::launch::Launch;
 use crate::error::{Failure, Result};
 
 /// Shared memory that a kernel has without asking.
@@ -29,7 +29,7 @@ const LOG: usize = 8 << 10;
 
 /// Modules and functions that were loaded so far.
 #[derive(Debug)]
-pub(super) struct Kernels {
+pub(in crate::backend::cuda) struct Kernels {
     context: Rc<Context>,
     capability: (u32, u32),
     modules: BTreeMap<&'static str, Module>,

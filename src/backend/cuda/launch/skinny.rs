@@ -1,10 +1,10 @@
 //! Linear stages of 9 to 64 token rows: `kernels/skinny.cu`.
 
+use super::Launch;
 use super::args::LinearArgs;
-use super::driver::Gpu;
 use super::gemv::LinearStage;
-use super::launch::Launch;
 use super::workspace::Workspace;
+use crate::backend::cuda::driver::Gpu;
 
 /// Token rows that one launch takes at most.
 pub const MOST_ROWS: u32 = 64;

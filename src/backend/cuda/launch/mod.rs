@@ -1,4 +1,17 @@
-//! One kernel launch, as data: what the driver is asked to run, and what the tests interpret.
+//! One kernel launch, as data: what the driver is asked to run, and what the tests interpret. Each family of kernels
+//! has a file that makes its launches, named after its source in `kernels/`; `args` are the parameters that several
+//! share, `workspace` the scratch memory.
+
+pub mod args;
+pub mod attention;
+pub mod ceilings;
+pub mod elementwise;
+pub mod fill;
+pub mod gemm;
+pub mod gemv;
+pub mod reference;
+pub mod skinny;
+pub mod workspace;
 
 use bytemuck::Pod;
 

@@ -7,13 +7,13 @@ use cudarc::driver::sys::CUresult;
 use crate::error::{Failure, Result};
 
 /// The driver's answers that are handled apart.
-pub(super) const NOT_READY: u32 = 600;
+pub(in crate::backend::cuda) const NOT_READY: u32 = 600;
 
 /// Turns an answer of the driver into a result. `doing` says what was asked for: `launching gemv_qkv_1`.
 ///
 /// # Errors
 /// Any answer but success.
-pub(super) fn check(result: CUresult, doing: impl Display) -> Result<()> {
+pub(in crate::backend::cuda) fn check(result: CUresult, doing: impl Display) -> Result<()> {
     // By number: a driver that is newer than the bindings has answers that they do not name.
     match result as u32 {
         0 => Ok(()),
@@ -22,7 +22,7 @@ pub(super) fn check(result: CUresult, doing: impl Display) -> Result<()> {
 }
 
 /// The failure of an error code.
-pub(super) fn failure(code: u32, doing: impl Display) -> Failure {
+pub(in crate::backend::cuda) fn failure(code: u32, doing: impl Display) -> Failure {
     let (meaning, hint) = explain(code);
     Failure::device(format!("{doing}: {meaning} (CUDA error {code})")).hint(hint)
 }

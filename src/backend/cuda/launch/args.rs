@@ -3,7 +3,7 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use super::driver::Address;
+use crate::backend::cuda::driver::Address;
 
 /// `struct Linear` of `kernels/stages.cuh`, which says what each field is.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Pod, Zeroable)]

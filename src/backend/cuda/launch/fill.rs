@@ -2,8 +2,8 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use super::driver::{Address, Gpu};
-use super::launch::Launch;
+use super::Launch;
+use crate::backend::cuda::driver::{Address, Gpu};
 use crate::backend::weights::mix;
 
 /// `struct Fill` of `kernels/fill.cu`.

@@ -1,10 +1,10 @@
 //! Linear stages of more than 64 token rows: `kernels/gemm.cu`.
 
+use super::Launch;
 use super::args::LinearArgs;
-use super::driver::Gpu;
 use super::gemv::LinearStage;
-use super::launch::Launch;
 use super::workspace::Workspace;
+use crate::backend::cuda::driver::Gpu;
 
 /// Token rows of every tile.
 const TOKENS: u32 = 128;
