@@ -1,5 +1,7 @@
 //! What can go wrong and end the program: each in one line on stderr that says what and what to do, with the exit code
 //! that the documentation promises, and with what had been measured until then. None panics, none hangs.
+//!
+//! `cargo test --test gpu faults -- --nocapture` prints every one of them with its line.
 
 use crate::fake::FakeDriver;
 use crate::program::{each, measure, noted, quick, runs, start};
@@ -62,6 +64,7 @@ impl Fault {
         assert_eq!(ended.code, Some(code), "{name}: {ended:?}");
         let lines: Vec<&str> = ended.err.lines().filter(|line| !line.starts_with("run file: ")).collect();
         let [line] = lines[..] else { panic!("{name}: {ended:?}") };
+        println!("{name}: exit {code}, {line}");
         assert!(line.starts_with("error: ") && line.contains(". hint: "), "{name}: {line}");
         for word in words {
             assert!(line.contains(word), "{name}: {line:?} lacks {word:?}");
