@@ -114,7 +114,7 @@ pub struct WorkArgs {
 /// What runs the work, for `measure` and `verify`.
 #[derive(Debug, Args)]
 pub struct DeviceArgs {
-    /// auto (a GPU if there is one), cpu, cuda:N, cuda:all, or a GPU's UUID
+    /// auto (a GPU if there is one), cpu, cuda:N, cuda:all, a GPU's UUID or its PCI address
     #[arg(long = "device", value_name = "NAME", default_value = "auto", env = "LLMROOF_DEVICE")]
     pub name: String,
     /// GPU: what runs the matrix products of many rows
