@@ -6,6 +6,7 @@
 //! - `session`: the backend by itself, where tables do not show what `measure` relies on.
 //! - `cublaslt`: `--gemm`, with and without the library.
 //! - `plan`: a whole Llama 3 8B on memory that is only reserved.
+//! - `collect`: the script that collects all that one GPU can show.
 //! - `faults`: everything that can go wrong and end the program, one line each.
 //! - `conditions`: what can go wrong and only leaves a mark in the run.
 //!
@@ -13,6 +14,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod collect;
 mod conditions;
 mod cublaslt;
 mod devices;
