@@ -1,4 +1,4 @@
-//! Opens the device that `--device` names.
+//! The devices that `--device` names.
 
 pub use super::selection::called;
 use super::selection::{Selection, Wanted};
@@ -58,18 +58,6 @@ pub fn choose(args: &DeviceArgs) -> Result<Vec<Chosen>> {
     let gpus = gpus?;
     let chosen = places.iter().filter_map(|&at| gpus.get(at));
     chosen.map(|info| gpu(args, info, note.take())).collect()
-}
-
-/// Opens the one device that `--device` names. `auto` says on stderr why it is not a GPU.
-///
-/// # Errors
-/// As [`choose`]; there is more than one; or it cannot be opened.
-pub fn open_device(args: &DeviceArgs) -> Result<Box<dyn Session>> {
-    match &choose(args)?[..] {
-        [one] => one.open(),
-        several => Err(Failure::input(format!("--device {} is {} GPUs", args.name, several.len()))
-            .hint("this runs on one: give cuda:N or a UUID")),
-    }
 }
 
 /// The profile of a device: of a GPU by its name, memory and bandwidth, of a CPU by its name.
