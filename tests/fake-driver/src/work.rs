@@ -28,9 +28,7 @@ pub enum Work {
     Set { to: u64, value: u32, width: u64, count: u64 },
     /// An event is recorded.
     Record(u64),
-    /// Something that the host computes in the device's name.
-    // For libraries over the driver; none is faked yet.
-    #[allow(dead_code)]
+    /// Something that the host computes in the device's name: what libraries over the driver queue.
     Host(Arc<HostWork>),
 }
 
