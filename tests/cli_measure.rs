@@ -9,7 +9,7 @@ use std::process::{Command, Output, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use llmroof::run::{Run, RunStatus};
+use llmroof::run::{Run, RunStatus, Status};
 use llmroof::workload::{Phase, Stage};
 use serde_json::Value;
 
@@ -30,6 +30,23 @@ fn llmroof(args: &[&str]) -> Command {
 
 fn output(args: &[&str]) -> Output {
     llmroof(args).output().unwrap()
+}
+
+/// Attempts before the machine is no excuse any more.
+const ATTEMPTS: usize = 5;
+
+/// Runs a measurement whose run files go to `reports`. A point above its roof is the machine changing its speed between
+/// a sample and the probes beside it, which others that use the machine can bring about: then the hint is followed.
+fn measured(reports: &Path, args: &[&str]) -> Output {
+    for _ in 1..ATTEMPTS {
+        let out = output(args);
+        if out.status.code() != Some(5) || !text(&out.stderr).contains("hint: the machine changed its speed")
+        {
+            return out;
+        }
+        std::fs::remove_dir_all(reports).unwrap();
+    }
+    output(args)
 }
 
 fn text(bytes: &[u8]) -> String {
@@ -67,31 +84,34 @@ fn a_small_checkpoint_is_measured_exported_and_drawn() {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
     let (reports, csv, markdown) = (path("reports"), path("points.csv"), path("table.md"));
-    let out = output(&[
-        "measure",
-        "--checkpoint",
-        SMALL,
-        "--device",
-        "cpu",
-        "--prompt",
-        "100",
-        "--generate",
-        "20",
-        "--batch",
-        "1,3",
-        "--layers",
-        "all",
-        "--budget",
-        "4s",
-        "--repeat",
-        "2",
-        "--reports",
-        &reports,
-        "--export",
-        &csv,
-        "--export",
-        &markdown,
-    ]);
+    let out = measured(
+        Path::new(&reports),
+        &[
+            "measure",
+            "--checkpoint",
+            SMALL,
+            "--device",
+            "cpu",
+            "--prompt",
+            "100",
+            "--generate",
+            "20",
+            "--batch",
+            "1,3",
+            "--layers",
+            "all",
+            "--budget",
+            "4s",
+            "--repeat",
+            "2",
+            "--reports",
+            &reports,
+            "--export",
+            &csv,
+            "--export",
+            &markdown,
+        ],
+    );
     let stderr = text(&out.stderr);
     assert_eq!(out.status.code(), Some(0), "{stderr}");
     assert!(text(&out.stdout).contains("tiny-tied-hd64 on "), "{}", text(&out.stdout));
@@ -151,29 +171,32 @@ fn json_on_stdout_is_the_run_file() {
     let folder = tempfile::tempdir().unwrap();
     let reports = folder.path().to_str().unwrap();
     let config = format!("{SMALL}/config.json");
-    let out = output(&[
-        "measure",
-        "--model",
-        &config,
-        "--phase",
-        "decode",
-        "--batch",
-        "2",
-        "--context",
-        "77",
-        "--threads",
-        "1",
-        "--activations",
-        "f32",
-        "--layers",
-        "1",
-        "--budget",
-        "2s",
-        "--reports",
-        reports,
-        "-o",
-        "json",
-    ]);
+    let out = measured(
+        folder.path(),
+        &[
+            "measure",
+            "--model",
+            &config,
+            "--phase",
+            "decode",
+            "--batch",
+            "2",
+            "--context",
+            "77",
+            "--threads",
+            "1",
+            "--activations",
+            "f32",
+            "--layers",
+            "1",
+            "--budget",
+            "2s",
+            "--reports",
+            reports,
+            "-o",
+            "json",
+        ],
+    );
     assert_eq!(out.status.code(), Some(0), "{}", text(&out.stderr));
     assert!(
         text(&out.stderr).contains("using the CPU"),
@@ -231,10 +254,16 @@ fn ctrl_c_keeps_what_was_measured() {
         let out = child.wait_with_output().unwrap();
         assert_eq!(out.status.code(), Some(code), "{}", text(&out.stderr));
         let run = Run::from_json(&std::fs::read_to_string(&files(&reports)[0]).unwrap()).unwrap();
-        assert_eq!(run.status, RunStatus::Partial);
+        // A point above its roof is worth more than the interruption: see `measured`.
+        let says = if run.points.iter().any(|point| point.status == Status::Invalid) {
+            (RunStatus::Invalid, "INVALID")
+        } else {
+            (RunStatus::Partial, "PARTIAL")
+        };
+        assert_eq!(run.status, says.0);
         assert!(!run.points.is_empty());
         assert!(run.notes.iter().any(|note| note.contains("interrupted")), "{:?}", run.notes);
-        assert!(text(&out.stdout).starts_with("PARTIAL"), "{}", text(&out.stdout));
+        assert!(text(&out.stdout).starts_with(says.1), "{}", text(&out.stdout));
     }
 }
 
@@ -243,23 +272,26 @@ fn a_budget_that_is_too_short_says_what_it_left_out() {
     let _machine = machine();
     let folder = tempfile::tempdir().unwrap();
     let reports = folder.path().to_str().unwrap();
-    let out = output(&[
-        "measure",
-        "--model",
-        &format!("{SMALL}/config.json"),
-        "--budget",
-        "0.5s",
-        "--batch",
-        "1,4096",
-        "--context",
-        "1000",
-        "--prompt",
-        "900",
-        "--reports",
-        reports,
-        "-o",
-        "json",
-    ]);
+    let out = measured(
+        folder.path(),
+        &[
+            "measure",
+            "--model",
+            &format!("{SMALL}/config.json"),
+            "--budget",
+            "0.5s",
+            "--batch",
+            "1,4096",
+            "--context",
+            "1000",
+            "--prompt",
+            "900",
+            "--reports",
+            reports,
+            "-o",
+            "json",
+        ],
+    );
     assert_eq!(out.status.code(), Some(0), "{}", text(&out.stderr));
     let run = Run::from_json(&text(&out.stdout)).unwrap();
     assert_eq!(run.status, RunStatus::Partial);
