@@ -13,7 +13,7 @@ Runs, one after the other and each with its output kept in a file:
   sanitizer compute-sanitizer's four tools over a verification (where it is installed)
   counters  ncu's DRAM bytes of single kernels against the ledger's (where it is installed and allowed)
 and writes README.md: date, driver, conditions, figures against their targets. What could not run says why there.
-The card's settings are left as they are. About ten minutes; --quick leaves peers and the sanitizer out.
+The card's settings are left as they are. --quick leaves peers and the sanitizer out.
 """
 import argparse
 import csv

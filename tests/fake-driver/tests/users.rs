@@ -54,7 +54,7 @@ struct Embed([u64; 4]);
 unsafe impl cudarc::driver::DeviceRepr for Embed {}
 
 #[test]
-#[ignore = "runs in a process of its own"]
+#[ignore = "run by cudarc_and_nvml_wrapper, in a process of its own"]
 fn both() {
     use cudarc::driver::DevicePtr;
     let nvml = Nvml::builder().lib_path("libnvidia-ml.so.1".as_ref()).init().unwrap();
