@@ -112,7 +112,7 @@ pub struct WorkArgs {
 }
 
 /// What runs the work, for `measure` and `verify`.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub struct DeviceArgs {
     /// auto (a GPU if there is one), cpu, cuda:N, cuda:all, a GPU's UUID or its PCI address
     #[arg(long = "device", value_name = "NAME", default_value = "auto", env = "LLMROOF_DEVICE")]
@@ -130,6 +130,24 @@ pub struct DeviceArgs {
     #[arg(long, default_value = "auto", value_name = "NAME", env = "LLMROOF_ISA")]
     pub isa: String,
 }
+
+/// What `--append` and `--resume` take from the run file.
+const OF_A_RUN: [&str; 14] = [
+    "model",
+    "checkpoint",
+    "name",
+    "gemm",
+    "threads",
+    "isa",
+    "phase",
+    "batch",
+    "prompt",
+    "context",
+    "generate",
+    "layers",
+    "activations",
+    "seed",
+];
 
 /// Arguments of `measure`.
 #[derive(Debug, Args)]
@@ -152,15 +170,21 @@ pub struct MeasureArgs {
     /// Precision of what goes into matrix products
     #[arg(long, value_enum, default_value_t = ActivationsArg::Bf16)]
     pub activations: ActivationsArg,
-    /// Time to spend, as 60s or 5m [default: 25s on a GPU, 60s on a CPU]
+    /// Time to spend, as 60s or 5m [default: 25s on a GPU, 60s on a CPU, for each trial]
     #[arg(long, value_parser = parse_duration, value_name = "TIME", env = "LLMROOF_BUDGET")]
     pub budget: Option<Duration>,
     /// Also measure the compute peak after working at it for so long, as 10s; beyond the budget
     #[arg(long, value_parser = parse_duration, value_name = "TIME", env = "LLMROOF_SOAK")]
     pub soak: Option<Duration>,
-    /// Whole trials, each with fresh allocations
+    /// Whole trials, each with fresh contexts and allocations; `compare` counts trials
     #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100))]
     pub repeat: u32,
+    /// Add --repeat trials to this run file: its work, on its device, under its conditions
+    #[arg(long, value_name = "RUN", conflicts_with_all = OF_A_RUN)]
+    pub append: Option<PathBuf>,
+    /// Complete this run file, which was interrupted or whose budget ended
+    #[arg(long, value_name = "RUN", conflicts_with_all = OF_A_RUN, conflicts_with_all = ["repeat", "append"])]
+    pub resume: Option<PathBuf>,
     /// Seed of the random weights
     #[arg(long, default_value_t = 1)]
     pub seed: u64,

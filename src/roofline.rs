@@ -4,6 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::model::DType;
+use crate::stats;
 use crate::units::{Bytes, BytesPerSec, Flops, FlopsPerSec, Intensity, Seconds};
 
 /// What a ceiling bounds.
@@ -76,6 +77,32 @@ pub struct Ceiling {
     pub samples: Vec<f64>,
 }
 
+/// The quantile of all windows that is the ceiling: reached by a tenth of them, so no lucky single one.
+pub const BEST: f64 = 0.9;
+
+impl Ceiling {
+    /// The ceiling that the windows of a probe gave, in the order taken; `None` without any. A burst is what the best
+    /// tenth reached; what is sustained is the median.
+    pub fn measured(
+        kind: CeilingKind,
+        dtype: Option<DType>,
+        citation: String,
+        samples: Vec<f64>,
+    ) -> Option<Ceiling> {
+        let quantile = if kind == CeilingKind::ComputeSustained { 0.5 } else { BEST };
+        Some(Ceiling {
+            kind,
+            dtype,
+            rate: stats::quantile(&samples, quantile)?,
+            low: stats::quantile(&samples, 0.25),
+            median: stats::median(&samples),
+            source: CeilingSource::Measured,
+            citation,
+            samples,
+        })
+    }
+}
+
 /// A bandwidth and a peak: the two lines of a roofline.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Roofline {
@@ -109,7 +136,7 @@ impl Bound {
 }
 
 /// A time explained by its roofs to less than this share is bound by overhead.
-const EXPLAINED: f64 = 1.0 / 3.0;
+pub const EXPLAINED: f64 = 1.0 / 3.0;
 
 impl Roofline {
     /// The intensity at which both roofs meet.

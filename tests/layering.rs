@@ -13,7 +13,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("sweep", &[]),
     ("stats", &[]),
     ("model", &["units", "error"]),
-    ("roofline", &["units", "model"]),
+    ("roofline", &["units", "model", "stats"]),
     ("device", &["units", "error", "model", "roofline"]),
     ("workload", &["units", "error", "model"]),
     ("reference", &["units", "error", "model", "workload"]),

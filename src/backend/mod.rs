@@ -4,6 +4,7 @@
 
 pub mod cpu;
 pub mod cuda;
+mod reopen;
 mod rope;
 pub mod weights;
 
@@ -253,6 +254,15 @@ pub trait Session {
 
     /// How it runs the work.
     fn setup(&self) -> Setup;
+
+    /// Gives back all that is held and opens the device afresh: new contexts, new threads, nothing loaded. Sessions that
+    /// [`Backend::open`] gives do it; by itself a session has nothing to open.
+    ///
+    /// # Errors
+    /// It cannot be opened any more.
+    fn reopen(&mut self) -> Result<()> {
+        Ok(())
+    }
 
     /// Whether the kernels can run this model with these activations.
     ///

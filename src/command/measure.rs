@@ -1,14 +1,16 @@
 //! `llmroof measure`.
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
+use super::again::Again;
 use super::device::{self, Chosen};
 use super::output::Destination;
 use super::progress::Progress;
 use super::{host, work};
 use crate::backend::weights::{RandomWeights, WeightSource};
 use crate::checkpoint::Checkpoint;
-use crate::cli::{ActivationsArg, LayersArg, MeasureArgs, OutputArgs};
+use crate::cli::{ActivationsArg, GemmArg, LayersArg, MeasureArgs, OutputArgs};
 use crate::error::{Failure, Result};
 use crate::export::{self, Format};
 use crate::measure::{self, Ended, Layers, Observer, Options};
@@ -29,20 +31,33 @@ const GPU_BUDGET: Duration = Duration::from_secs(25);
 pub fn run(args: &MeasureArgs) -> Result<()> {
     let mut began = Instant::now();
     // Everything that can be refused is refused before the first second is measured.
+    let again = Again::of(args)?;
     let catalog = Catalog::load(args.profiles.as_deref())?;
-    let checkpoint = args.checkpoint.as_deref().map(Checkpoint::open).transpose()?;
-    let model = match &checkpoint {
-        Some(checkpoint) => checkpoint.spec().clone(),
-        None => catalog.model(&args.model)?,
+    let folder = again.as_ref().map_or(args.checkpoint.as_deref(), Again::checkpoint);
+    let checkpoint = folder.map(Checkpoint::open).transpose()?;
+    let model = match (&checkpoint, &again) {
+        (Some(checkpoint), _) => checkpoint.spec().clone(),
+        (None, Some(again)) => again.run().model.clone(),
+        (None, None) => catalog.model(&args.model)?,
     };
-    let options = options(args, model);
+    let asked = options(args, model);
+    let options = again.as_ref().map_or_else(|| asked.clone(), |again| again.options(asked.clone()));
     options.check()?;
+    let trials = again.as_ref().map_or(args.repeat, Again::trials_left);
     let destination = Destination::of(&args.output)?;
-    let devices = device::choose(&args.device)?;
+    if let Some(again) = again.as_ref().filter(|_| trials == 0) {
+        eprintln!("nothing is missing in {}", again.path.display());
+        return destination.write(|format| export::render(again.run(), format));
+    }
+    let named = again.as_ref().map_or_else(|| args.device.clone(), |again| again.device(&args.device));
+    let devices = device::choose(&named)?;
     if devices.len() > 1 {
         refuse_one_file(&args.output, devices.len())?;
     }
-    let mut progress = Progress::new(&args.reports, !args.no_progress)?;
+    let folder = again.as_ref().and_then(|again| again.path.parent());
+    let folder = folder.filter(|folder| !folder.as_os_str().is_empty());
+    let folder = folder.unwrap_or(if again.is_some() { Path::new(".") } else { &args.reports });
+    let mut progress = Progress::new(folder, !args.no_progress)?;
 
     let random: RandomWeights;
     let weights: &dyn WeightSource = match &checkpoint {
@@ -52,7 +67,7 @@ pub fn run(args: &MeasureArgs) -> Result<()> {
             &random
         }
     };
-    let order = Order { args, catalog: &catalog, options, weights, destination: &destination };
+    let order = Order { args, trials, catalog: &catalog, options, weights, destination: &destination, again };
     let mut failures = Vec::new();
     for chosen in &devices {
         let ended = order.carry_out(chosen, began, &mut progress);
@@ -90,6 +105,10 @@ fn refuse_one_file(output: &OutputArgs, devices: usize) -> Result<()> {
 /// What is asked for, of whichever device.
 struct Order<'a> {
     args: &'a MeasureArgs,
+    /// Trials to be taken.
+    trials: u32,
+    /// The run file that is gone on with.
+    again: Option<Again>,
     catalog: &'a Catalog,
     options: Options,
     weights: &'a dyn WeightSource,
@@ -102,12 +121,13 @@ impl Order<'_> {
         let mut session = chosen.open()?;
         let device = session.device().clone();
         let budget = if device.gpu.is_some() { GPU_BUDGET } else { CPU_BUDGET };
-        let budget = self.args.budget.unwrap_or(budget);
+        let budget = self.args.budget.unwrap_or(budget * self.trials);
         let profile = device::profile_of(self.catalog, &device);
         let options = Options {
             budget,
             spent: began.elapsed(),
             profile: profile.as_ref().ok().map(|profile| profile.name.clone()),
+            gemm: device.gpu.as_ref().and(self.options.gemm.clone()),
             ..self.options.clone()
         };
         let sensors = device.gpu.as_ref().map(|_| match &device.id {
@@ -117,6 +137,9 @@ impl Order<'_> {
         let origin =
             Origin { argv: std::env::args().collect(), created: host::now(), host: host::describe() };
         progress.begin(budget);
+        if let Some(again) = &self.again {
+            progress.go_on(again)?;
+        }
         let ended = measure::measure(session.as_mut(), self.weights, &options, sensors, origin, progress);
         progress.end();
         let Ended { mut run, failure } = ended?;
@@ -153,6 +176,15 @@ fn options(args: &MeasureArgs, model: ModelSpec) -> Options {
         spent: Duration::ZERO,
         soak: args.soak,
         repeat: args.repeat,
+        before: None,
+        gemm: Some(
+            match args.device.gemm {
+                GemmArg::Auto => "auto",
+                GemmArg::Own => "own",
+                GemmArg::Cublaslt => "cublaslt",
+            }
+            .into(),
+        ),
         seed: args.seed,
         profile: None,
     }

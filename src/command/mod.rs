@@ -3,6 +3,7 @@
 use crate::cli::Command;
 use crate::error::Result;
 
+pub mod again;
 pub mod device;
 pub mod devices;
 pub mod here;
@@ -13,6 +14,7 @@ pub mod output;
 pub mod plot;
 pub mod predict;
 pub mod progress;
+pub mod runs;
 pub mod selection;
 pub mod verify;
 pub mod work;

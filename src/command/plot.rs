@@ -1,12 +1,10 @@
 //! `llmroof plot`: reads run files, draws them, writes the picture.
 
 use std::ffi::OsStr;
-use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use serde::Deserialize;
-
+use super::runs::{newest, read};
 use crate::cli::{LevelArg, PlotArgs};
 use crate::error::{Failure, Result};
 use crate::export::file::write_atomic;
@@ -56,45 +54,4 @@ fn target(output: Option<&Path>, first: &Path) -> Result<Option<PathBuf>> {
         _ => Err(Failure::input(format!("{}: only SVG pictures can be written", path.display()))
             .hint("end the name in .svg, or use - for stdout")),
     }
-}
-
-fn read(path: &Path) -> Result<Run> {
-    let text = fs::read_to_string(path).map_err(|e| {
-        Failure::input(format!("{}: {e}", path.display())).hint("give a file that `llmroof measure` wrote")
-    })?;
-    Run::from_json(&text).map_err(|e| e.at(path.display()))
-}
-
-/// The newest run file in a folder and the folders in it: by when the run began, then by name.
-fn newest(reports: &Path) -> Result<PathBuf> {
-    #[derive(Deserialize)]
-    struct Begun {
-        // Only runs have both; other JSON is passed over.
-        #[serde(rename = "schema_version")]
-        _schema_version: u32,
-        created: String,
-    }
-    let none = || {
-        Failure::input(format!("no run file in {}", reports.display()))
-            .hint("`llmroof measure` writes one; or name a run file, or another folder with --reports")
-    };
-    let mut files = Vec::new();
-    for entry in fs::read_dir(reports).map_err(|_| none())?.flatten() {
-        let path = entry.path();
-        if path.is_dir() {
-            files.extend(fs::read_dir(&path).into_iter().flatten().flatten().map(|e| e.path()));
-        } else {
-            files.push(path);
-        }
-    }
-    files
-        .into_iter()
-        .filter(|path| path.extension() == Some(OsStr::new("json")))
-        .filter_map(|path| {
-            let begun: Begun = serde_json::from_str(&fs::read_to_string(&path).ok()?).ok()?;
-            Some((begun.created, path))
-        })
-        .max()
-        .map(|(_, path)| path)
-        .ok_or_else(none)
 }

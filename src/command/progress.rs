@@ -1,5 +1,6 @@
 //! What a measurement shows while it runs, keeps as it goes, and how signals end it.
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -9,6 +10,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
 
+use super::again::Again;
 use crate::error::{Code, Failure, Result};
 use crate::export::file;
 use crate::measure::Observer;
@@ -20,6 +22,8 @@ pub struct Progress {
     budget: Duration,
     folder: PathBuf,
     path: Option<PathBuf>,
+    /// The lock on the run file: nobody else goes on with it meanwhile.
+    lock: Option<File>,
     signal: Arc<AtomicUsize>,
 }
 
@@ -50,14 +54,32 @@ impl Progress {
                 .and_then(|_| flag::register_usize(number, Arc::clone(&signal), number as usize))
                 .map_err(caught)?;
         }
-        Ok(Progress { bar, budget: Duration::ZERO, folder: folder.to_path_buf(), path: None, signal })
+        Ok(Progress {
+            bar,
+            budget: Duration::ZERO,
+            folder: folder.to_path_buf(),
+            path: None,
+            lock: None,
+            signal,
+        })
     }
 
     /// Begins with a device that may take so long, and with a run file of its own.
     pub fn begin(&mut self, budget: Duration) {
-        (self.budget, self.path) = (budget, None);
+        (self.budget, self.path, self.lock) = (budget, None, None);
         self.bar.reset();
         self.bar.set_length(budget.as_millis() as u64);
+    }
+
+    /// Goes on with a run file that is there.
+    ///
+    /// # Errors
+    /// The lock on it cannot be shared.
+    pub fn go_on(&mut self, again: &Again) -> Result<()> {
+        let lock = again.lock.try_clone();
+        let lock = lock.map_err(|e| Failure::input(format!("{}: {e}", again.path.display())))?;
+        (self.path, self.lock) = (Some(again.path.clone()), Some(lock));
+        Ok(())
     }
 
     /// Writes the run to its file.
@@ -66,7 +88,7 @@ impl Progress {
     /// The file cannot be written.
     pub fn keep(&mut self, run: &Run) -> Result<&Path> {
         let path = self.path.get_or_insert_with(|| self.folder.join(file::run_file_name(run)));
-        file::write_atomic(path, run.to_json()?.as_bytes())?;
+        self.lock = Some(file::write_locked(path, run.to_json()?.as_bytes())?);
         Ok(path)
     }
 

@@ -1,6 +1,6 @@
 //! Result files: never half-written, and refused before the work that they are to hold.
 
-use std::fs::{self, File};
+use std::fs::{self, File, TryLockError};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
@@ -42,15 +42,51 @@ pub fn check_writable(path: &Path) -> Result<()> {
 /// # Errors
 /// No such folder, not permitted, no ordinary file, or no space.
 pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<()> {
+    write(path, bytes, false).map(|_| ())
+}
+
+/// The same, and the file is locked for as long as the handle is kept: whoever goes on with a run file holds this.
+///
+/// # Errors
+/// As [`write_atomic`].
+pub fn write_locked(path: &Path, bytes: &[u8]) -> Result<File> {
+    write(path, bytes, true)
+}
+
+/// Locks a run file that is there, to go on with it.
+///
+/// # Errors
+/// It cannot be opened, or another process holds it.
+pub fn lock(path: &Path) -> Result<File> {
+    let (target, _) = place(path)?;
+    let file = File::open(&target).map_err(|e| {
+        Failure::input(format!("{}: {e}", path.display())).hint("give a file that `llmroof measure` wrote")
+    })?;
+    match file.try_lock() {
+        Err(TryLockError::WouldBlock) => {
+            Err(Failure::input(format!("{}: another llmroof is measuring into it", path.display()))
+                .hint("wait for it to end, or give another run file"))
+        }
+        // Not every file system has locks; without one two processes at once are the user's to avoid.
+        Ok(()) | Err(TryLockError::Error(_)) => Ok(file),
+    }
+}
+
+fn write(path: &Path, bytes: &[u8], locked: bool) -> Result<File> {
     let (target, folder) = place(path)?;
-    let write = || -> io::Result<()> {
+    let write = || -> io::Result<File> {
         let mut temporary = tempfile::Builder::new().prefix(".llmroof-").tempfile_in(&folder)?;
         temporary.write_all(bytes)?;
         let file = temporary.as_file();
         readable_by_others(file, &target)?;
+        if locked {
+            // Before anyone can see it: the file that it takes the place of is locked until then.
+            let _ = file.try_lock();
+        }
         file.sync_all()?;
-        temporary.persist(&target)?;
-        sync_folder(&folder)
+        let file = temporary.persist(&target)?;
+        sync_folder(&folder)?;
+        Ok(file)
     };
     write().map_err(|e| refused(&target, &e))
 }

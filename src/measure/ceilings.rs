@@ -6,7 +6,7 @@
 use crate::backend::{Probe, Session};
 use crate::error::{Failure, Result};
 use crate::model::DType;
-use crate::roofline::{Ceiling, CeilingKind, CeilingSource, Roofline};
+use crate::roofline::{BEST, Ceiling, CeilingKind, Roofline};
 use crate::stats;
 use crate::units::{BytesPerSec, FlopsPerSec};
 
@@ -18,8 +18,6 @@ const BESIDE_WINDOWS: usize = 5;
 const BESIDE_MEMORY: f64 = 0.005;
 /// Seconds of such a window of computing.
 const BESIDE_COMPUTE: f64 = 0.002;
-/// The quantile of all windows that is the ceiling: reached by a tenth of them, so no lucky single one.
-const BEST: f64 = 0.9;
 
 /// All probes and the rates they gave, in the order taken.
 #[derive(Debug)]
@@ -141,14 +139,5 @@ fn ceiling(probe: Probe, rates: &[f64], citation: String) -> Option<Ceiling> {
         Probe::CacheRead => (CeilingKind::CacheRead, None),
         Probe::Compute(dtype) => (CeilingKind::Compute, Some(dtype)),
     };
-    Some(Ceiling {
-        kind,
-        dtype,
-        rate: stats::quantile(rates, BEST)?,
-        low: stats::quantile(rates, 0.25),
-        median: stats::median(rates),
-        source: CeilingSource::Measured,
-        citation,
-        samples: rates.to_vec(),
-    })
+    Ceiling::measured(kind, dtype, citation, rates.to_vec())
 }

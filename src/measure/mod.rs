@@ -31,9 +31,9 @@ use crate::backend::{DeviceInfo, Session, Work};
 use crate::error::{Code, Failure, Result};
 use crate::model::{DType, ModelSpec};
 use crate::request::Sweeps;
-use crate::run::{Origin, Run};
+use crate::run::{Difference, Origin, Point, Run, differences};
 use crate::telemetry::Sensors;
-use crate::workload::Workload;
+use crate::workload::{Phase, Workload};
 use ceilings::Ceilings;
 use energy::Meter;
 pub use plan::Layers;
@@ -62,8 +62,13 @@ pub struct Options {
     pub spent: Duration,
     /// After all points: how long to compute for the sustained peak.
     pub soak: Option<Duration>,
-    /// Trials, each with fresh allocations.
+    /// Trials in all, each with fresh contexts and allocations.
     pub repeat: u32,
+    /// A run that this one goes on with: what it has of the trials is not measured again, and what is measured is put
+    /// together with it. Its plan is the one of these options.
+    pub before: Option<Run>,
+    /// What was asked to run a GPU's products of many rows, for the run file.
+    pub gemm: Option<String>,
     /// Seed of random weights.
     pub seed: u64,
     /// Name of the device profile that matches the device.
@@ -154,6 +159,9 @@ pub fn measure(
 
     let (watched, meter) = instruments(session.device(), sensors, &clock);
     let mut record = Record::new(session, options, origin, watched, &meter);
+    if let Some(before) = &options.before {
+        goes_on(before, &record.run)?;
+    }
     plan::check_memory(session, options, &works)?;
 
     observer.doing("checking the kernels", clock.left());
@@ -166,7 +174,15 @@ pub fn measure(
     ceilings.survey(session, each)?;
 
     let plan = Plan::new(session, options, &works, ceilings.estimate()?, clock.left())?;
-    let mut measured: Vec<Measured> = plan.order(&works).into_iter().map(Measured::new).collect();
+    record.plan(options, &plan);
+    let mut measured: Vec<Measured> = plan
+        .order(&works)
+        .into_iter()
+        .map(|work| {
+            let there = options.before.as_ref().map_or(0, |before| trials_of(before, &work));
+            Measured::new(work, options.repeat.saturating_sub(there))
+        })
+        .collect();
     let mut trials = Trials { session, options, plan, ceilings, meter, clock, each };
     let mut ended = trials.run(weights, &mut measured, &mut record, observer);
     let end = Instant::now();
@@ -182,8 +198,34 @@ pub fn measure(
         Err(failure) => (None, Some(failure)),
     };
     trials.update(&mut record, &measured);
-    let run = record.finish(&measured, stopped, failure.as_ref(), trials.plan.note(), end);
+    let run = record.finish(&options.sweeps, &measured, stopped, failure.as_ref(), trials.plan.note(), end);
     Ok(Ended { run, failure })
+}
+
+/// Refuses to go on with a run that was measured under other conditions.
+fn goes_on(before: &Run, now: &Run) -> Result<()> {
+    let differ = differences(before, now);
+    let unit = match (&before.device.id, &now.device.id) {
+        (Some(then), Some(now)) if then != now => Some(format!("device {then}, now {now}")),
+        _ => None,
+    };
+    let named = |d: &Difference| format!("{} {}, now {}", d.condition, d.base, d.new);
+    let differ: Vec<String> = differ.iter().map(named).chain(unit).collect();
+    if differ.is_empty() {
+        return Ok(());
+    }
+    Err(Failure::input(format!("the run was measured under other conditions: {}", differ.join("; ")))
+        .hint("trials of one run share their conditions: restore them, or measure into a new file"))
+}
+
+/// How many trials a run has of a pass.
+fn trials_of(run: &Run, work: &Workload) -> u32 {
+    let same = |point: &&Point| {
+        point.stage.is_none()
+            && (point.phase, point.batch, point.tokens, point.context)
+                == (work.phase, work.batch, work.tokens, work.context)
+    };
+    run.points.iter().find(same).map_or(0, |point| point.trials.len() as u32)
 }
 
 /// What watches the device and meters its energy.
@@ -194,7 +236,7 @@ fn instruments(device: &DeviceInfo, sensors: GpuSensors, clock: &Clock) -> (Opti
     (Some(Watched::start(info, sensors, clock.start)), meter)
 }
 
-/// The trials: each loads the weights afresh and samples every pass.
+/// The trials: each opens the device and loads the weights afresh and samples every pass.
 struct Trials<'a> {
     session: &'a mut dyn Session,
     options: &'a Options,
@@ -215,7 +257,12 @@ impl Trials<'_> {
         record: &mut Record,
         observer: &mut dyn Observer,
     ) -> Result<Option<Code>> {
-        for trial in 0..self.options.repeat {
+        for trial in 0..self.trials(measured) {
+            if trial > 0 {
+                observer.doing("opening the device afresh", self.clock.left());
+                self.session.reopen()?;
+            }
+            record.begin_trial();
             observer.doing(&format!("loading {}", self.plan.describe()), self.clock.left());
             self.session.load(&self.plan.residency, weights)?;
             observer.doing("ceilings: memory", self.clock.left());
@@ -224,16 +271,24 @@ impl Trials<'_> {
                 if let Some(code) = observer.interrupted() {
                     return Ok(Some(code));
                 }
+                if trial >= measured[at].wanted {
+                    continue;
+                }
                 let before = measured[at].samples();
                 let sampled = self.point(measured, at, trial, observer);
                 if measured[at].samples() > before {
                     self.update(record, measured);
-                    observer.measured(&record.run)?;
+                    observer.measured(&record.whole(&self.options.sweeps))?;
                 }
                 sampled?;
             }
         }
         Ok(None)
+    }
+
+    /// How many there are to be.
+    fn trials(&self, measured: &[Measured]) -> u32 {
+        measured.iter().map(|m| m.wanted).max().unwrap_or(0)
     }
 
     /// Samples one pass, if there is time.
@@ -244,8 +299,10 @@ impl Trials<'_> {
         trial: u32,
         observer: &mut dyn Observer,
     ) -> Result<()> {
-        let window = self.meter.window_seconds(self.options.budget).filter(|_| trial == 0);
-        let trials_left = f64::from(self.options.repeat - trial);
+        // An earlier process has measured the energy of what it has trials of.
+        let first_ever = trial == 0 && measured[at].wanted == self.options.repeat;
+        let window = self.meter.window_seconds(self.options.budget).filter(|_| first_ever);
+        let trials_left = f64::from(self.trials(measured) - trial);
         // The first pass of each phase has a window in any case: its time is not the samples'.
         let is_first = |at: usize| !measured[..at].iter().any(|m| m.work.phase == measured[at].work.phase);
         let reserved = |from: usize| {
@@ -255,14 +312,15 @@ impl Trials<'_> {
             |clock: &Clock, from: usize| (clock.left().as_secs_f64() - reserved(from)).max(0.0) / trials_left;
         let (first, later) = (is_first(at), reserved(at + 1));
 
-        let waiting: Vec<&Workload> = measured[at..].iter().map(|m| &m.work).collect();
+        let waiting: Vec<&Workload> =
+            measured[at..].iter().filter(|m| trial < m.wanted).map(|m| &m.work).collect();
         let Some(allotment) = self.plan.allot(&waiting, left(&self.clock, at), at == 0) else {
             return Ok(());
         };
         let wanted: f64 = waiting[1..].iter().map(|work| self.plan.wanted(work)).sum();
         let Trials { session, ceilings, clock, meter, .. } = self;
         let mut sampler = Sampler { session: *session, ceilings, clock, meter };
-        sampler.sample(&mut measured[at], &allotment, observer)?;
+        sampler.sample(&mut measured[at], trial, &allotment, observer)?;
         let Some(seconds) = window.filter(|_| observer.interrupted().is_none()) else { return Ok(()) };
         let room = (clock.left().as_secs_f64() - later) / trials_left - wanted;
         if first || room >= seconds {
@@ -279,8 +337,8 @@ impl Trials<'_> {
 /// `prefill of 1000 tokens`, `decode batch 8`.
 fn name(work: &Workload) -> String {
     match work.phase {
-        crate::workload::Phase::Prefill => format!("prefill of {} tokens", work.tokens),
-        crate::workload::Phase::Decode => format!("decode batch {}", work.batch),
+        Phase::Prefill => format!("prefill of {} tokens", work.tokens),
+        Phase::Decode => format!("decode batch {}", work.batch),
     }
 }
 

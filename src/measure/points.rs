@@ -4,7 +4,7 @@ use super::energy::Window;
 use super::readings::{Readings, Round, distinct};
 use crate::backend::Execution;
 use crate::roofline::Roofline;
-use crate::run::{Placement, Point, Status, StoppedBy, Timing};
+use crate::run::{Placement, Point, PointTrial, Status, StoppedBy, Timing};
 use crate::stats;
 use crate::units::{BytesPerSec, FlopsPerSec};
 use crate::workload::{Phase, Stage, Workload};
@@ -40,12 +40,22 @@ pub(super) struct Sample {
     pub round: Round,
 }
 
+/// The samples that one trial took.
+#[derive(Debug, Clone)]
+struct Taken {
+    /// The trial's place in this process.
+    trial: u32,
+    samples: Vec<Sample>,
+}
+
 /// All samples of one workload.
 #[derive(Debug)]
 pub(super) struct Measured {
     /// The workload, of the whole model.
     pub work: Workload,
-    trials: Vec<Vec<Sample>>,
+    /// Trials to take; fewer where an earlier process took some.
+    pub wanted: u32,
+    trials: Vec<Taken>,
     stopped_by: Option<StoppedBy>,
     /// What runs its products of many rows on a GPU.
     pub gemm: Option<String>,
@@ -57,9 +67,10 @@ pub(super) struct Measured {
 
 impl Measured {
     /// Nothing is measured yet.
-    pub fn new(work: Workload) -> Measured {
+    pub fn new(work: Workload, wanted: u32) -> Measured {
         Measured {
             work,
+            wanted,
             trials: Vec::new(),
             stopped_by: None,
             gemm: None,
@@ -69,26 +80,31 @@ impl Measured {
         }
     }
 
-    /// Adds a trial.
-    pub fn add(&mut self, samples: Vec<Sample>, stopped_by: StoppedBy) {
-        self.trials.push(samples);
+    /// Adds what a trial took.
+    pub fn add(&mut self, trial: u32, samples: Vec<Sample>, stopped_by: StoppedBy) {
+        self.trials.push(Taken { trial, samples });
         self.stopped_by = Some(stopped_by);
     }
 
     /// How many samples there are.
     pub fn samples(&self) -> usize {
-        self.trials.iter().map(Vec::len).sum()
+        self.trials.iter().map(|taken| taken.samples.len()).sum()
     }
 
     /// When its samples were taken, one round for each.
     pub fn rounds(&self) -> impl Iterator<Item = Round> {
-        self.trials.iter().flatten().map(|sample| sample.round)
+        self.trials.iter().flat_map(|taken| &taken.samples).map(|sample| sample.round)
     }
 
     /// Adds the energy of executions that took so many seconds together.
     pub fn energy(&mut self, joules: f64, seconds: f64) {
         self.joules += joules;
         self.metered_seconds += seconds;
+    }
+
+    /// Trials that were to be taken and were not.
+    pub fn missing(&self) -> u32 {
+        self.wanted.saturating_sub(self.trials.len() as u32)
     }
 
     /// Whether there is not a single sample.
@@ -99,12 +115,14 @@ impl Measured {
     /// The whole step and its seven stages; nothing without samples. `best` are the best roofs of the run, `readings`
     /// what a GPU's sensors said meanwhile.
     pub fn points(&self, layout: &Layout, best: Option<Roofline>, readings: &Readings) -> Vec<Point> {
-        let scaled: Vec<Vec<Scaled>> = self
-            .trials
-            .iter()
-            .map(|trial| trial.iter().map(|s| Scaled::of(&s.execution, &self.work, layout.layers)).collect())
+        let taken = self.trials.iter().map(|taken| &taken.samples);
+        let scaled: Vec<Vec<Scaled>> = taken
+            .clone()
+            .map(|samples| {
+                samples.iter().map(|s| Scaled::of(&s.execution, &self.work, layout.layers)).collect()
+            })
             .collect();
-        let samples: Vec<Sample> = self.trials.concat();
+        let samples: Vec<Sample> = taken.flatten().copied().collect();
         let Some(step) = timing(&scaled, |s| s.step) else { return Vec::new() };
         let roof = median_roof(&samples);
         let place = |status| Placement {
@@ -117,6 +135,7 @@ impl Measured {
         let status = if samples.len() < LEAST_SAMPLES { Status::Partial } else { Status::Ok };
         let parts = Stage::ALL.map(|stage| self.work.cost(stage)).map(|cost| (cost.flops, cost.bytes()));
         let clocks = Clocks::of(&samples, readings);
+        let beside: Vec<Beside> = self.trials.iter().map(|taken| Beside::of(taken, readings)).collect();
 
         let mut points = Vec::with_capacity(1 + Stage::ALL.len());
         for stage in std::iter::once(None).chain(Stage::ALL.map(Some)) {
@@ -127,24 +146,41 @@ impl Measured {
             seconds.low = seconds.low.max(1e-9);
             seconds.high = seconds.high.max(1e-9);
             seconds.stopped_by = self.stopped_by;
-            let fractions: Vec<f64> = samples
+            let shortest = |roof: Roofline| match stage {
+                None => roof.shortest_of_parts(parts).0.0,
+                Some(stage) => {
+                    let (flops, bytes) = parts[stage.index()];
+                    roof.shortest(flops, bytes).0.0
+                }
+            };
+            let trials: Vec<PointTrial> = self
+                .trials
                 .iter()
-                .zip(scaled.iter().flatten())
-                .map(|(sample, scaled)| {
-                    let shortest = match stage {
-                        None => sample.roof.shortest_of_parts(parts).0,
-                        Some(stage) => {
-                            let (flops, bytes) = parts[stage.index()];
-                            sample.roof.shortest(flops, bytes).0
-                        }
-                    };
-                    shortest.0 / of(scaled).max(1e-9)
+                .zip(&scaled)
+                .zip(&beside)
+                .filter_map(|((taken, scaled), beside)| {
+                    let times: Vec<f64> = scaled.iter().map(|s| of(s).max(1e-9)).collect();
+                    let fractions: Vec<f64> =
+                        taken.samples.iter().zip(&times).map(|(s, time)| shortest(s.roof) / time).collect();
+                    let bubbles: Vec<f64> = scaled.iter().map(|s| s.bubble).collect();
+                    Some(PointTrial {
+                        trial: taken.trial,
+                        seconds: Timing::of(&[times])?.median,
+                        fraction_of_roof: stats::median(&fractions),
+                        roof_bytes_per_second: Some(beside.roof.bandwidth.0),
+                        roof_flops_per_second: Some(beside.roof.peak.0),
+                        bubble_seconds: stats::median(&bubbles).filter(|_| stage.is_none()),
+                        sm_clock_hz: beside.clocks.median,
+                        throttled_samples: beside.clocks.throttled,
+                    })
                 })
                 .collect();
             let mut point = Point::new(&self.work, stage, seconds, place(status));
+            let fractions: Vec<f64> = trials.iter().filter_map(|trial| trial.fraction_of_roof).collect();
             if let Some(fraction) = stats::median(&fractions) {
                 point = point.paired(fraction);
             }
+            point.trials = trials;
             point.throttled_samples = clocks.throttled;
             point.sm_clock_hz = clocks.median;
             if stage.is_none_or(|stage| self.multiplies_rows(stage)) {
@@ -227,6 +263,18 @@ impl Measured {
                 (window.seconds / held - 1.0) * 100.0
             ));
         }
+    }
+}
+
+/// What was beside the samples of one trial.
+struct Beside {
+    roof: Roofline,
+    clocks: Clocks,
+}
+
+impl Beside {
+    fn of(taken: &Taken, readings: &Readings) -> Beside {
+        Beside { roof: median_roof(&taken.samples), clocks: Clocks::of(&taken.samples, readings) }
     }
 }
 

@@ -11,13 +11,18 @@ use super::watched::Watched;
 use super::{Clock, Options, name};
 use crate::backend::Session;
 use crate::error::{Code, Failure};
-use crate::run::{Conditions, Device, Origin, Run, RunStatus, SCHEMA_VERSION, Status, Tool};
+use crate::request::Sweeps;
+use crate::run::{
+    self, Conditions, Device, Origin, Process, Run, RunStatus, SCHEMA_VERSION, Status, Tool, Trial, merge,
+};
 use crate::telemetry::ForeignLoad;
 
 /// The run, and what its conditions are read from.
 pub(super) struct Record {
-    /// So far.
+    /// What this process has measured so far.
     pub run: Run,
+    /// What earlier processes measured into the same run.
+    before: Option<Run>,
     /// A GPU's sensors.
     pub watched: Option<Watched>,
     foreign: ForeignLoad,
@@ -38,6 +43,13 @@ impl Record {
         let run = Run {
             schema_version: SCHEMA_VERSION,
             tool: Tool { name: "llmroof".into(), version: env!("CARGO_PKG_VERSION").into() },
+            processes: vec![Process {
+                argv: origin.argv.clone(),
+                created: origin.created.clone(),
+                budget_seconds: options.budget.as_secs_f64(),
+                wall_seconds: 0.0,
+                foreign_load: None,
+            }],
             argv: origin.argv,
             created: origin.created,
             status: RunStatus::Partial,
@@ -69,8 +81,42 @@ impl Record {
             request: None,
             verification: None,
             notes: Vec::new(),
+            plan: None,
+            trials: Vec::new(),
         };
-        Record { run, watched, foreign: ForeignLoad::start(), no_energy: energy.err() }
+        let before = options.before.clone();
+        Record { run, before, watched, foreign: ForeignLoad::start(), no_energy: energy.err() }
+    }
+
+    /// Keeps what is to be measured, for whoever goes on with this run.
+    pub fn plan(&mut self, options: &Options, plan: &Plan) {
+        let sweeps = options.sweeps.clone();
+        self.run.plan = Some(run::Plan {
+            phases: sweeps.phases,
+            batches: sweeps.batches,
+            prompt: sweeps.prompt,
+            context: sweeps.context,
+            generate: sweeps.generate,
+            layers: plan.layout().layers,
+            activations: options.activations,
+            repeat: options.repeat,
+            gemm: options.gemm.clone(),
+        });
+    }
+
+    /// A trial begins now.
+    pub fn begin_trial(&mut self) {
+        let started = jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%S.%3fZ").to_string();
+        self.run.trials.push(Trial { started, process: 0 });
+    }
+
+    /// The whole run: what earlier processes measured, and this one.
+    pub fn whole(&self, sweeps: &Sweeps) -> Run {
+        let Some(before) = &self.before else { return self.run.clone() };
+        let mut run = merge(before, self.run.clone());
+        run.plan.clone_from(&self.run.plan);
+        run.request = sweeps.request(&run.points);
+        run
     }
 
     /// Brings the run up to what has been measured so far.
@@ -115,6 +161,10 @@ impl Record {
             conditions.huge_page_share = session.setup().huge_page_share;
             conditions.foreign_load = self.foreign.cores();
             conditions.wall_seconds = clock.start.elapsed().as_secs_f64();
+            if let Some(process) = run.processes.first_mut() {
+                process.foreign_load = conditions.foreign_load;
+                process.wall_seconds = conditions.wall_seconds;
+            }
             conditions.gpu =
                 self.watched.as_ref().map(|watched| watched.describe(&readings, session.software()));
         }
@@ -123,18 +173,20 @@ impl Record {
     /// Judges the whole and says what a reader must know. Readings after `end` are not of the points.
     pub fn finish(
         mut self,
+        sweeps: &Sweeps,
         measured: &[Measured],
         stopped: Option<Code>,
         failure: Option<&Failure>,
         warm: Option<String>,
         end: Instant,
     ) -> Run {
-        let left_out: Vec<String> = measured.iter().filter(|m| m.is_empty()).map(|m| name(&m.work)).collect();
+        let missing: Vec<&Measured> = measured.iter().filter(|m| m.missing() > 0).collect();
         let ended_early = stopped.is_some() || failure.is_some();
-        let invalid = self.run.points.iter().any(|point| point.status == Status::Invalid);
+        let points = self.run.points.iter().chain(self.before.iter().flat_map(|before| &before.points));
+        let invalid = points.into_iter().any(|point| point.status == Status::Invalid);
         self.run.status = match () {
             () if invalid => RunStatus::Invalid,
-            () if ended_early || !left_out.is_empty() => RunStatus::Partial,
+            () if ended_early || !missing.is_empty() => RunStatus::Partial,
             () => RunStatus::Complete,
         };
         let sampled = self.run.points.iter().any(|point| point.layers_measured < point.layers_total);
@@ -145,9 +197,10 @@ impl Record {
         if stopped.is_some() {
             notes.push("interrupted: what had been measured until then is kept".into());
         }
-        if !left_out.is_empty() {
+        if !missing.is_empty() {
             let why = if ended_early { "not reached" } else { "left out, the time budget ended (--budget)" };
-            notes.push(format!("{why}: {}", left_out.join(", ")));
+            let named: Vec<String> = missing.iter().map(|m| left_out(m)).collect();
+            notes.push(format!("{why}: {}", named.join(", ")));
         }
         notes.extend(warm);
         if let Some(watched) = &self.watched {
@@ -176,7 +229,16 @@ impl Record {
                  with it and hold, absolute times may not"
             ));
         }
-        self.run
+        self.whole(sweeps)
+    }
+}
+
+/// A pass of which trials are missing, and how many if there are others.
+fn left_out(measured: &Measured) -> String {
+    let name = name(&measured.work);
+    match (measured.wanted, measured.missing()) {
+        (1, _) => name,
+        (wanted, missing) => format!("{name} ({missing} of {wanted} trials)"),
     }
 }
 

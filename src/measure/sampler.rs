@@ -40,13 +40,14 @@ impl Sampler<'_> {
     pub fn sample(
         &mut self,
         measured: &mut Measured,
+        trial: u32,
         allotment: &Allotment,
         observer: &mut dyn Observer,
     ) -> Result<()> {
         let mut samples = Vec::new();
         let ended = self.rounds(measured, &mut samples, allotment, observer);
         if ended.is_ok() || !samples.is_empty() {
-            measured.add(samples, *ended.as_ref().unwrap_or(&StoppedBy::Failure));
+            measured.add(trial, samples, *ended.as_ref().unwrap_or(&StoppedBy::Failure));
         }
         ended.map(|_| ())
     }

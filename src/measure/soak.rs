@@ -5,8 +5,7 @@ use std::time::{Duration, Instant};
 use super::{Clock, Observer};
 use crate::backend::{Probe, Session};
 use crate::error::Result;
-use crate::roofline::{Ceiling, CeilingKind, CeilingSource};
-use crate::stats;
+use crate::roofline::{Ceiling, CeilingKind};
 
 /// Longest window, in seconds.
 const WINDOW: f64 = 0.1;
@@ -46,14 +45,6 @@ pub(super) fn soak(
         }
     }
     let how = session.describe_probe(probe);
-    Ok(stats::median(&rates).map(|rate| Ceiling {
-        kind: CeilingKind::ComputeSustained,
-        dtype: Some(dtype),
-        rate,
-        low: stats::quantile(&rates, 0.25),
-        median: Some(rate),
-        source: CeilingSource::Measured,
-        citation: format!("{how}, the last third of {seconds} s of the same"),
-        samples: rates,
-    }))
+    let citation = format!("{how}, the last third of {seconds} s of the same");
+    Ok(Ceiling::measured(CeilingKind::ComputeSustained, Some(dtype), citation, rates))
 }

@@ -76,6 +76,7 @@ impl Watched {
             capability: format!("{}.{}", info.capability.0, info.capability.1),
             multiprocessors: info.multiprocessors,
             memory_clock_hz: info.memory_clock.or(facts.max_memory_clock_hz),
+            sm_clock_limit_hz: facts.max_sm_clock_hz,
             bus_width: info.bus_width.or(facts.bus_width),
             ecc: facts.ecc,
             mig: facts.mig,
@@ -124,9 +125,14 @@ impl Watched {
             let reason = absent.or_else(|| self.facts.unavailable.get(field));
             unavailable.insert(field.into(), reason.map_or("not reported".into(), String::clone));
         }
-        if gpu.memory_clock_hz.is_none() {
-            let reason = absent.or_else(|| self.facts.unavailable.get("max_memory_clock_hz"));
-            unavailable.insert("memory_clock_hz".into(), reason.map_or("not reported".into(), String::clone));
+        for (field, fact, null) in [
+            ("memory_clock_hz", "max_memory_clock_hz", gpu.memory_clock_hz.is_none()),
+            ("sm_clock_limit_hz", "max_sm_clock_hz", gpu.sm_clock_limit_hz.is_none()),
+        ] {
+            if null {
+                let reason = absent.or_else(|| self.facts.unavailable.get(fact));
+                unavailable.insert(field.into(), reason.map_or("not reported".into(), String::clone));
+            }
         }
         if gpu.idle_watts.is_none() {
             let idle = self.idle.as_ref().and_then(|idle| idle.unavailable.get("power_watts"));

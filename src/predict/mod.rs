@@ -55,6 +55,9 @@ pub fn predict(model: &ModelSpec, device: &DeviceProfile, sweeps: &Sweeps, origi
         request: sweeps.request(&points),
         points,
         verification: None,
+        plan: None,
+        processes: Vec::new(),
+        trials: Vec::new(),
         notes,
     })
 }

@@ -21,6 +21,8 @@ pub struct Gpu {
     pub multiprocessors: u32,
     /// Highest memory clock in hertz.
     pub memory_clock_hz: Option<f64>,
+    /// Highest clock of the multiprocessors in hertz; null in files before version 3.
+    pub sm_clock_limit_hz: Option<f64>,
     /// Width of the memory bus in bits.
     pub bus_width: Option<u32>,
     /// Error correction of the memory.

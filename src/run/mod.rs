@@ -2,11 +2,17 @@
 //!
 //! Null means not known; why stands in the notes beside it.
 
+mod differences;
 mod gpu;
+mod merge;
 mod point;
+mod trial;
 
+pub use differences::{Condition, Difference, differences};
 pub use gpu::{Gpu, Kernel, Reading};
-pub use point::{Placement, Point, Status, StoppedBy, Timing};
+pub use merge::merge;
+pub use point::{Key, Placement, Point, Status, StoppedBy, Timing};
+pub use trial::{Plan, PointTrial, Process, Trial};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -17,7 +23,7 @@ use crate::roofline::{Ceiling, CeilingKind, CeilingSource, Roofline};
 use crate::units::{BytesPerSec, FlopsPerSec};
 
 /// Version of the file format that this program writes.
-pub const SCHEMA_VERSION: u32 = 2;
+pub const SCHEMA_VERSION: u32 = 3;
 
 /// One invocation's results.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -28,7 +34,7 @@ pub struct Run {
     pub schema_version: u32,
     /// The program that wrote it.
     pub tool: Tool,
-    /// The command line.
+    /// The command line that began it.
     pub argv: Vec<String>,
     /// When the run began, RFC 3339 in UTC.
     pub created: String,
@@ -52,6 +58,14 @@ pub struct Run {
     pub verification: Option<Verification>,
     /// What a reader must know, for the whole run.
     pub notes: Vec<String>,
+    /// What was asked for; null for a prediction and in files before version 3.
+    pub plan: Option<Plan>,
+    /// The processes that measured into this run, in order; empty for a prediction and in files before version 3.
+    #[serde(default)]
+    pub processes: Vec<Process>,
+    /// The trials in order of time; empty for a prediction and in files before version 3.
+    #[serde(default)]
+    pub trials: Vec<Trial>,
 }
 
 /// Name and version of the program.
@@ -205,7 +219,11 @@ impl Run {
             ))
             .hint("update llmroof, or measure again with this one"));
         }
-        let run: Run = serde_json::from_str(text).map_err(|e| not_a_run(&e))?;
+        let mut run: Run = serde_json::from_str(text).map_err(|e| not_a_run(&e))?;
+        if run.schema_version < SCHEMA_VERSION {
+            run.points.iter_mut().for_each(Point::find_trials);
+            run.schema_version = SCHEMA_VERSION;
+        }
         run.validate()?;
         Ok(run)
     }
@@ -243,6 +261,13 @@ impl Run {
         }
         for (i, point) in self.points.iter().enumerate() {
             point.validate().map_err(|e| e.at(format!("points[{i}]")))?;
+        }
+        let beyond = |trial: &PointTrial| trial.trial as usize >= self.trials.len();
+        if !self.trials.is_empty() && self.points.iter().flat_map(|point| &point.trials).any(beyond) {
+            return Err(impossible("a point has a trial that the run does not list".into()));
+        }
+        if let Some(trial) = self.trials.iter().find(|t| t.process as usize >= self.processes.len()) {
+            return Err(impossible(format!("the run does not list the trials' process {}", trial.process)));
         }
         Ok(())
     }

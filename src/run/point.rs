@@ -3,13 +3,16 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::impossible;
+use super::{PointTrial, impossible};
 use crate::error::Result;
 use crate::model::DType;
 use crate::roofline::{self, Bound, Roofline};
 use crate::stats;
 use crate::units::{Bytes, Flops, Seconds};
 use crate::workload::{Phase, Stage, Workload};
+
+/// A sample this many deviations slower than the median is an interruption by others.
+pub(super) const INTERRUPTION: f64 = 10.0;
 
 /// What a point's figures are worth.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -141,6 +144,9 @@ pub struct Point {
     /// Share of the time that the GPU's matrix units were busy, from its counters; null for a stage and where there is
     /// none.
     pub tensor_activity: Option<f64>,
+    /// What each trial found, in the order of `seconds.trials`.
+    #[serde(default)]
+    pub trials: Vec<PointTrial>,
 }
 
 impl Timing {
@@ -150,7 +156,7 @@ impl Timing {
     pub fn of(trials: &[Vec<f64>]) -> Option<Timing> {
         let samples = trials.concat();
         let trials = trials.iter().map(|t| t.len() as u32).collect();
-        let (kept, discarded) = stats::without_interruptions(&samples, 10.0);
+        let (kept, discarded) = stats::without_interruptions(&samples, INTERRUPTION);
         let median = stats::median(&kept)?;
         let (low, high) = stats::median_interval(&kept)?;
         Some(Timing {
@@ -200,7 +206,53 @@ pub struct Placement {
     pub status: Status,
 }
 
+/// What a point is of: points of the same key in two runs are the same work.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Key {
+    /// Model name.
+    pub model: String,
+    /// Phase.
+    pub phase: Phase,
+    /// Stage; null for the whole step.
+    pub stage: Option<Stage>,
+    /// Sequences in the pass.
+    pub batch: u32,
+    /// New tokens per sequence.
+    pub tokens: u32,
+    /// Positions attended by the last new token.
+    pub context: u32,
+    /// Type of the weights.
+    pub weights: DType,
+    /// Type of the activations.
+    pub activations: DType,
+    /// Type of the key/value cache.
+    pub kv: DType,
+}
+
+impl Key {
+    /// Whether both are of one pass: its step or stages of it.
+    pub fn same_pass(&self, other: &Key) -> bool {
+        Key { stage: None, ..self.clone() } == Key { stage: None, ..other.clone() }
+    }
+}
+
 impl Point {
+    /// What it is of.
+    pub fn key(&self) -> Key {
+        Key {
+            model: self.model.clone(),
+            phase: self.phase,
+            stage: self.stage,
+            batch: self.batch,
+            tokens: self.tokens,
+            context: self.context,
+            weights: self.weights,
+            activations: self.activations,
+            kv: self.kv,
+        }
+    }
+
     /// The point of a whole step (`stage` `None`) or of one stage: ledger over time, under the roofs.
     pub fn new(work: &Workload, stage: Option<Stage>, seconds: Timing, place: Placement) -> Point {
         let cost = stage.map_or_else(|| work.total(), |stage| work.cost(stage));
@@ -248,18 +300,31 @@ impl Point {
             throttled_samples: None,
             sm_clock_hz: None,
             tensor_activity: None,
+            trials: Vec::new(),
             seconds,
         }
     }
 
     /// Holds the point against roofs probed right beside each of its samples: `fraction` is the median over the
-    /// samples of the shortest time under the sample's own roofs over the sample's time. Where bandwidth swings
-    /// from second to second this is exact, and a ratio of medians is not.
+    /// trials of the median over a trial's samples of the shortest time under the sample's own roofs over the sample's
+    /// time. Where bandwidth swings from second to second this is exact, and a ratio of medians is not.
     #[must_use]
     pub fn paired(mut self, fraction: f64) -> Point {
         self.fraction_of_roof = fraction;
         self.attainable_flops_per_second = self.flops_per_second / fraction;
         self
+    }
+
+    /// Tells the trials from the samples, in a file that has no more than those.
+    pub(super) fn find_trials(&mut self) {
+        let mut rest = self.seconds.samples.as_slice();
+        self.trials.clear();
+        for (at, &count) in self.seconds.trials.iter().enumerate() {
+            // Counts that do not add up are refused by `validate`.
+            let Some((samples, after)) = rest.split_at_checked(count as usize) else { return };
+            rest = after;
+            self.trials.extend(PointTrial::of_samples(at as u32, samples));
+        }
     }
 
     /// Operations as a quantity.
@@ -318,6 +383,12 @@ impl Point {
         let counted: u64 = self.seconds.trials.iter().map(|&n| u64::from(n)).sum();
         if counted != self.seconds.samples.len() as u64 {
             return Err(impossible("seconds.trials does not add up to the number of samples".into()));
+        }
+        for (i, trial) in self.trials.iter().enumerate() {
+            trial.validate().map_err(|e| e.at(format!("trials[{i}]")))?;
+        }
+        if self.trials.len() != self.seconds.trials.len() {
+            return Err(impossible("trials and seconds.trials are of different lengths".into()));
         }
         if self.batch == 0 || self.tokens == 0 || self.context < self.tokens || self.layers_total == 0 {
             return Err(impossible("batch, tokens, context or layers are impossible".into()));

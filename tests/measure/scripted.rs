@@ -273,6 +273,8 @@ pub fn options(layers: Layers) -> Options {
         spent: Duration::ZERO,
         soak: None,
         repeat: 1,
+        before: None,
+        gemm: None,
         seed: 1,
         profile: None,
     }

@@ -37,6 +37,7 @@ use sysinfo::System;
 use self::pool::Pool;
 use self::session::CpuSession;
 use self::topology::Caches;
+use super::reopen::Reopening;
 use super::{Backend, DeviceInfo, OpenOptions, Session};
 use crate::error::{Failure, Result};
 use crate::units::Bytes;
@@ -65,7 +66,11 @@ impl Backend for CpuBackend {
             return Err(Failure::input(format!("{threads} threads were asked for"))
                 .hint(format!("this machine runs 1 to {most}")));
         }
-        Ok(Box::new(CpuSession::new(describe(), isa, Pool::new(threads, &cpus))))
+        let open = move || {
+            let session = CpuSession::new(describe(), isa, Pool::new(threads, &cpus));
+            Ok(Box::new(session) as Box<dyn Session>)
+        };
+        Ok(Box::new(Reopening::new(Box::new(open))?))
     }
 }
 

@@ -21,6 +21,7 @@ pub mod suite;
 use self::driver::gpu::CudaGpu;
 use self::driver::library::Library;
 use self::session::CudaSession;
+use super::reopen::Reopening;
 use super::{Backend, DeviceInfo, OpenOptions, Session};
 use crate::error::Result;
 
@@ -38,7 +39,12 @@ impl Backend for CudaBackend {
     }
 
     fn open(&self, options: &OpenOptions) -> Result<Box<dyn Session>> {
-        Ok(Box::new(CudaSession::new(CudaGpu::open(options)?, options.gemm)?))
+        let options = options.clone();
+        let open = move || {
+            let session = CudaSession::new(CudaGpu::open(&options)?, options.gemm)?;
+            Ok(Box::new(session) as Box<dyn Session>)
+        };
+        Ok(Box::new(Reopening::new(Box::new(open))?))
     }
 }
 

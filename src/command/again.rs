@@ -1,0 +1,119 @@
+//! `measure --append` and `--resume`: a run file that is gone on with.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+use super::runs;
+use crate::cli::{DeviceArgs, GemmArg, MeasureArgs};
+use crate::error::{Failure, Result};
+use crate::export::file;
+use crate::measure::{Layers, Options};
+use crate::request::Sweeps;
+use crate::run::{Conditions, Plan, Run};
+
+/// A run file that is there, and what of it is wanted.
+#[derive(Debug)]
+pub struct Again {
+    /// Where it is.
+    pub path: PathBuf,
+    /// Nobody else goes on with it meanwhile.
+    pub lock: File,
+    run: Run,
+    plan: Plan,
+    conditions: Conditions,
+}
+
+impl Again {
+    /// What the arguments name; `None` for a new run.
+    ///
+    /// # Errors
+    /// The file cannot be read or is being measured into, or it is no measured run.
+    pub fn of(args: &MeasureArgs) -> Result<Option<Again>> {
+        let (path, more) = match (&args.append, &args.resume) {
+            (Some(path), _) => (path, args.repeat),
+            (_, Some(path)) => (path, 0),
+            _ => return Ok(None),
+        };
+        // First the lock: what is read is then what is there.
+        let lock = file::lock(path)?;
+        let run = runs::read(path)?;
+        let (Some(mut plan), Some(conditions)) = (run.plan.clone(), run.conditions.clone()) else {
+            let why = match run.conditions {
+                None => "was predicted, not measured",
+                Some(_) => "was written by an older llmroof, which did not keep what was asked for",
+            };
+            return Err(Failure::input(format!("{}: this run {why}", path.display()))
+                .hint("measure into a new run file"));
+        };
+        plan.repeat += more;
+        Ok(Some(Again { path: path.clone(), lock, run, plan, conditions }))
+    }
+
+    /// The checkpoint whose weights it ran with; `None` for random ones.
+    pub fn checkpoint(&self) -> Option<&Path> {
+        let from = self.conditions.weights_from.as_str();
+        (from != "random").then(|| Path::new(from))
+    }
+
+    /// The options of its plan in place of those of the command line.
+    pub fn options(&self, asked: Options) -> Options {
+        let Plan { phases, batches, prompt, context, generate, layers, activations, repeat, gemm } =
+            self.plan.clone();
+        Options {
+            model: self.run.model.clone(),
+            weights_from: self.conditions.weights_from.clone(),
+            sweeps: Sweeps { phases, batches, prompt, context, generate },
+            layers: Layers::Count(layers),
+            activations,
+            seed: self.conditions.seed,
+            repeat,
+            gemm,
+            before: Some(self.run.clone()),
+            ..asked
+        }
+    }
+
+    /// The device that it ran on.
+    pub fn device(&self, asked: &DeviceArgs) -> DeviceArgs {
+        let of_cpu = self.run.device.kind == "cpu";
+        let name = match &self.run.device.id {
+            Some(id) if !of_cpu => id.clone(),
+            _ => self.run.device.kind.clone(),
+        };
+        DeviceArgs {
+            name,
+            gemm: match self.plan.gemm.as_deref() {
+                Some("own") => GemmArg::Own,
+                Some("cublaslt") => GemmArg::Cublaslt,
+                _ => GemmArg::Auto,
+            },
+            threads: self.conditions.threads.filter(|_| of_cpu),
+            isa: if of_cpu { self.conditions.instruction_set.clone() } else { "auto".into() },
+            timeout: asked.timeout,
+        }
+    }
+
+    /// Trials that are still to be taken, of the pass that lacks the most.
+    pub fn trials_left(&self) -> u32 {
+        let steps = self.run.points.iter().filter(|point| point.stage.is_none());
+        let passes = Sweeps {
+            phases: self.plan.phases.clone(),
+            batches: self.plan.batches.clone(),
+            prompt: self.plan.prompt,
+            context: self.plan.context,
+            generate: self.plan.generate,
+        }
+        .workloads(&self.run.model)
+        .map_or(0, |works| works.len());
+        let fewest = match steps.clone().count() < passes {
+            true => 0,
+            false => steps.map(|step| step.trials.len() as u32).min().unwrap_or(0),
+        };
+        self.plan.repeat.saturating_sub(fewest)
+    }
+
+    /// The run as it is.
+    pub fn run(&self) -> &Run {
+        &self.run
+    }
+}

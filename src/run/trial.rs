@@ -1,0 +1,119 @@
+//! Trials: the units of repetition. Each has fresh contexts and allocations and runs every pass once.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::impossible;
+use crate::error::Result;
+use crate::stats;
+use crate::workload::Phase;
+
+/// One process that measured into this run: the one that began it, and one for each `--append` or `--resume`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Process {
+    /// Its command line.
+    pub argv: Vec<String>,
+    /// When it began, RFC 3339 in UTC.
+    pub created: String,
+    /// Its budget in seconds.
+    pub budget_seconds: f64,
+    /// Wall-clock seconds from its start to its end.
+    pub wall_seconds: f64,
+    /// CPU cores' worth of work that other processes did meanwhile; null where the system does not say.
+    pub foreign_load: Option<f64>,
+}
+
+/// One trial.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Trial {
+    /// When it began, RFC 3339 in UTC with milliseconds.
+    pub started: String,
+    /// The process that ran it, its place in the run's `processes`.
+    pub process: u32,
+}
+
+/// What one trial found of one step or stage.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PointTrial {
+    /// The trial, its place in the run's `trials`.
+    pub trial: u32,
+    /// Seconds of one execution: the median of the trial's samples that were kept.
+    pub seconds: f64,
+    /// Median over the trial's samples of the shortest time under the roofs beside the sample over its time; null in
+    /// files before version 3.
+    pub fraction_of_roof: Option<f64>,
+    /// Median bandwidth of the memory roof probed beside the samples; null in files before version 3.
+    pub roof_bytes_per_second: Option<f64>,
+    /// Median of the compute roof probed beside the samples; null in files before version 3.
+    pub roof_flops_per_second: Option<f64>,
+    /// Median of step time minus the sum of its stages; null for a stage.
+    pub bubble_seconds: Option<f64>,
+    /// Median clock of the GPU's multiprocessors during the samples.
+    pub sm_clock_hz: Option<f64>,
+    /// Samples taken while the GPU held its clocks down; null where that is not known.
+    pub throttled_samples: Option<u32>,
+}
+
+/// What was asked for, so that `--resume` and `--append` can go on with it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Plan {
+    /// Phases to cover.
+    pub phases: Vec<Phase>,
+    /// Batch sizes of the decode steps.
+    pub batches: Vec<u32>,
+    /// Prompt tokens.
+    pub prompt: u32,
+    /// Positions attended in decode; null is the middle of the generation.
+    pub context: Option<u32>,
+    /// Generated tokens.
+    pub generate: u32,
+    /// Layers that run.
+    pub layers: u32,
+    /// Precision of what goes into matrix products.
+    pub activations: crate::model::DType,
+    /// Trials in all.
+    pub repeat: u32,
+    /// What was asked to run a GPU's products of many rows: `auto`, `own`, `cublaslt`; null on a CPU.
+    pub gemm: Option<String>,
+}
+
+impl PointTrial {
+    /// Of a file that has the trials' samples alone: the median of those that were kept.
+    pub(super) fn of_samples(trial: u32, samples: &[f64]) -> Option<PointTrial> {
+        let (kept, _) = stats::without_interruptions(samples, super::point::INTERRUPTION);
+        Some(PointTrial {
+            trial,
+            seconds: stats::median(&kept)?,
+            fraction_of_roof: None,
+            roof_bytes_per_second: None,
+            roof_flops_per_second: None,
+            bubble_seconds: None,
+            sm_clock_hz: None,
+            throttled_samples: None,
+        })
+    }
+
+    /// Checks that the figures are finite and positive where they must be.
+    pub(super) fn validate(&self) -> Result<()> {
+        let positive = [
+            ("seconds", Some(self.seconds)),
+            ("fraction_of_roof", self.fraction_of_roof),
+            ("roof_bytes_per_second", self.roof_bytes_per_second),
+            ("roof_flops_per_second", self.roof_flops_per_second),
+            ("sm_clock_hz", self.sm_clock_hz),
+        ];
+        for (field, value) in positive {
+            if let Some(value) = value.filter(|value| !(value.is_finite() && *value > 0.0)) {
+                return Err(impossible(format!("{field} is {value}, not a positive number")));
+            }
+        }
+        if self.bubble_seconds.is_some_and(|seconds| !seconds.is_finite()) {
+            return Err(impossible("bubble_seconds is not a number".into()));
+        }
+        Ok(())
+    }
+}
