@@ -48,7 +48,22 @@ fn measured(folder: &Path, repeat: &str) -> PathBuf {
     assert!(matches!(out.status.code(), Some(0 | 5)), "{}", stderr(&out));
     let files: Vec<PathBuf> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
     assert_eq!(files.len(), 1, "{files:?}");
-    files.into_iter().next().unwrap()
+    let path = files.into_iter().next().unwrap();
+    complete(&path);
+    path
+}
+
+/// Has what a busy machine's budget left out measured; the last attempt says that nothing is missing.
+fn complete(path: &Path) {
+    for _ in 0..10 {
+        let out = llmroof(&["measure", "--resume", path.to_str().unwrap(), "--budget", "3s"]);
+        if stderr(&out).contains("nothing is missing") {
+            assert_eq!(out.status.code(), Some(0), "{}", stderr(&out));
+            return;
+        }
+        assert!(matches!(out.status.code(), Some(0 | 5)), "{}", stderr(&out));
+    }
+    panic!("ten budgets were not enough");
 }
 
 fn read(path: &Path) -> Run {
@@ -74,13 +89,15 @@ fn another_process_adds_its_trials() {
     let first = read(&path);
     let out = llmroof(&["measure", "--append", path.to_str().unwrap(), "--repeat", "1", "--budget", "3s"]);
     assert!(matches!(out.status.code(), Some(0 | 5)), "{}", stderr(&out));
-
+    let appended = read(&path).processes.len();
+    complete(&path);
     let both = read(&path);
     is_sound(&both);
-    assert_eq!((first.processes.len(), both.processes.len()), (1, 2));
+    assert_eq!(appended, first.processes.len() + 1);
     assert_eq!(both.created, first.created, "the run is the one that began");
     assert_eq!(both.plan.as_ref().unwrap().repeat, 3);
-    assert_eq!(both.trials.iter().map(|trial| trial.process).max(), Some(1));
+    let last = both.processes.len() as u32 - 1;
+    assert_eq!(both.trials.iter().map(|trial| trial.process).max(), Some(last));
     for (old, new) in first.points.iter().zip(&both.points) {
         assert_eq!(old.key(), new.key());
         assert!(new.seconds.samples.starts_with(&old.seconds.samples), "what was there stays there");
@@ -109,8 +126,7 @@ fn a_run_that_was_cut_short_is_completed() {
     std::fs::write(&path, cut.to_string()).unwrap();
     let before = read(&path);
 
-    let out = llmroof(&["measure", "--resume", path.to_str().unwrap(), "--budget", "4s"]);
-    assert!(matches!(out.status.code(), Some(0 | 5)), "{}", stderr(&out));
+    complete(&path);
     let run = read(&path);
     is_sound(&run);
     for point in &run.points {
@@ -124,9 +140,7 @@ fn a_run_that_was_cut_short_is_completed() {
     assert_eq!(run.status, if invalid { RunStatus::Invalid } else { RunStatus::Complete });
 
     let text = std::fs::read_to_string(&path).unwrap();
-    let out = llmroof(&["measure", "--resume", path.to_str().unwrap()]);
-    assert_eq!(out.status.code(), Some(0), "{}", stderr(&out));
-    assert!(stderr(&out).contains("nothing is missing"), "{}", stderr(&out));
+    complete(&path);
     assert_eq!(std::fs::read_to_string(&path).unwrap(), text);
 }
 

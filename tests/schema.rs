@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod support;
+
 use std::process::Command;
 
 use serde_json::Value;
@@ -58,17 +60,41 @@ fn the_runs_in_reports_keep_to_the_schema_and_load() {
     assert!(found > 0, "reports/ holds no run");
 }
 
+/// What every version has written so far: the fixture, its version, and what it could not say yet.
+const VERSIONS: [(&str, u32, &[&str]); 3] = [
+    ("small", 1, &["wall_seconds\": null", "gemm", "throttled_samples", "gpu", "fraction_of_roof\": null"]),
+    ("version-2-cpu", 2, &["sm_clock_limit_hz", "\"processes\"", "fraction_of_roof\": null"]),
+    ("version-2-gpu", 2, &["sm_clock_limit_hz", "\"processes\"", "fraction_of_roof\": null"]),
+];
+
 #[test]
-fn a_file_of_version_1_loads_and_is_written_again_with_what_is_new_as_null() {
-    let text = include_str!("fixtures/valid/run/small.json");
-    assert!(text.contains("\"schema_version\": 1"), "this file stays what the first version wrote");
-    for new in ["wall_seconds\": null", "gemm", "throttled_samples", "gpu"] {
-        assert!(!text.contains(new), "{new}");
+fn files_of_every_version_load_and_are_written_again_with_what_is_new_as_null() {
+    for (name, version, new) in VERSIONS {
+        let path = support::tests(&format!("fixtures/valid/run/{name}.json"));
+        let text = std::fs::read_to_string(path).unwrap();
+        assert!(text.contains(&format!("\"schema_version\": {version}")), "{name} stays what was written");
+        for field in new {
+            assert!(!text.contains(field), "{name}: {field}");
+        }
+        let run = llmroof::run::Run::from_json(&text).unwrap();
+        for point in &run.points {
+            assert_eq!(point.trials.len(), point.seconds.trials.len(), "{name}");
+            let slowest = point.seconds.samples.iter().copied().fold(0.0, f64::max);
+            for trial in &point.trials {
+                assert!(trial.seconds > 0.0 && trial.seconds <= slowest, "{name}: {trial:?}, {slowest}");
+            }
+            assert!(point.trials.iter().all(|trial| trial.fraction_of_roof.is_none()));
+        }
+        let written: Value = serde_json::from_str(&run.to_json().unwrap()).unwrap();
+        jsonschema::validate(&published(), &written).unwrap();
+        assert_eq!(written["schema_version"], llmroof::run::SCHEMA_VERSION);
+        assert_eq!(written["plan"], Value::Null);
     }
-    let run = llmroof::run::Run::from_json(text).unwrap();
-    let point = &run.points[0];
-    assert_eq!((point.wall_seconds, point.throttled_samples, &point.gemm), (None, None, &None));
-    let written: Value = serde_json::from_str(&run.to_json().unwrap()).unwrap();
-    jsonschema::validate(&published(), &written).unwrap();
-    assert_eq!(written["points"][0]["wall_seconds"], Value::Null);
+}
+
+#[test]
+fn every_version_has_its_fixture() {
+    let versions: std::collections::BTreeSet<u32> = VERSIONS.iter().map(|(_, version, _)| *version).collect();
+    let all: std::collections::BTreeSet<u32> = (1..llmroof::run::SCHEMA_VERSION).collect();
+    assert_eq!(versions, all, "a new format leaves a file of the last one in tests/fixtures/valid/run");
 }

@@ -264,7 +264,7 @@ impl Point {
             }
         };
         let time = Seconds(seconds.median);
-        Point {
+        let mut point = Point {
             model: work.model.name.clone(),
             phase: work.phase,
             stage,
@@ -302,7 +302,9 @@ impl Point {
             tensor_activity: None,
             trials: Vec::new(),
             seconds,
-        }
+        };
+        point.find_trials();
+        point
     }
 
     /// Holds the point against roofs probed right beside each of its samples: `fraction` is the median over the

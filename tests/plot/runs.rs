@@ -119,6 +119,9 @@ pub fn empty(name: &str) -> Run {
         points: Vec::new(),
         request: None,
         verification: None,
+        plan: None,
+        processes: Vec::new(),
+        trials: Vec::new(),
         notes: Vec::new(),
     }
 }
