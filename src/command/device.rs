@@ -1,5 +1,6 @@
 //! The devices that `--device` names.
 
+use super::machine::Machine;
 pub use super::selection::called;
 use super::selection::{Selection, Wanted};
 use crate::backend::cpu::CpuBackend;
@@ -29,7 +30,7 @@ impl Chosen {
     ///
     /// # Errors
     /// It cannot be used, or an option does not fit it.
-    pub fn open(&self) -> Result<Box<dyn Session>> {
+    pub fn open(&self, machine: &dyn Machine) -> Result<Box<dyn Session>> {
         let session = match self.info.gpu {
             Some(_) => CudaBackend.open(&self.options),
             None => CpuBackend.open(&self.options),
@@ -37,7 +38,7 @@ impl Chosen {
         if let Some(note) = &self.note {
             eprintln!("{note}");
         }
-        Ok(session)
+        Ok(machine.opened(session))
     }
 }
 

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::again::Again;
 use super::device::{self, Chosen};
+use super::machine::Machine;
 use super::output::Destination;
 use super::progress::Progress;
 use super::{host, work};
@@ -28,7 +29,7 @@ const GPU_BUDGET: Duration = Duration::from_secs(25);
 ///
 /// # Errors
 /// Whatever ended it, with its exit code; an interrupted, failed or invalid measurement only after all was kept.
-pub fn run(args: &MeasureArgs) -> Result<()> {
+pub fn run(args: &MeasureArgs, machine: &dyn Machine) -> Result<()> {
     let mut began = Instant::now();
     // Everything that can be refused is refused before the first second is measured.
     let again = Again::of(args)?;
@@ -67,7 +68,16 @@ pub fn run(args: &MeasureArgs) -> Result<()> {
             &random
         }
     };
-    let order = Order { args, trials, catalog: &catalog, options, weights, destination: &destination, again };
+    let order = Order {
+        args,
+        trials,
+        catalog: &catalog,
+        options,
+        weights,
+        destination: &destination,
+        again,
+        machine,
+    };
     let mut failures = Vec::new();
     for chosen in &devices {
         let ended = order.carry_out(chosen, began, &mut progress);
@@ -113,12 +123,13 @@ struct Order<'a> {
     options: Options,
     weights: &'a dyn WeightSource,
     destination: &'a Destination,
+    machine: &'a dyn Machine,
 }
 
 impl Order<'_> {
     /// Measures one device, for which time is spent since `began`: its run file, its table.
     fn carry_out(&self, chosen: &Chosen, began: Instant, progress: &mut Progress) -> Result<()> {
-        let mut session = chosen.open()?;
+        let mut session = chosen.open(self.machine)?;
         let device = session.device().clone();
         let budget = if device.gpu.is_some() { GPU_BUDGET } else { CPU_BUDGET };
         let budget = self.args.budget.unwrap_or(budget * self.trials);

@@ -2,33 +2,36 @@
 
 use crate::cli::Command;
 use crate::error::Result;
+use machine::Machine;
 
 pub mod again;
 pub mod device;
 pub mod devices;
 pub mod here;
 pub mod host;
+pub mod machine;
 pub mod measure;
 pub mod models;
 pub mod output;
 pub mod plot;
 pub mod predict;
+pub mod program;
 pub mod progress;
 pub mod runs;
 pub mod selection;
 pub mod verify;
 pub mod work;
 
-/// Runs one subcommand.
+/// Runs one subcommand on a machine.
 ///
 /// # Errors
 /// Whatever ended it, with its exit code.
-pub fn run(command: Command) -> Result<()> {
+pub fn run(command: Command, machine: &dyn Machine) -> Result<()> {
     match command {
-        Command::Measure(args) => measure::run(&args),
+        Command::Measure(args) => measure::run(&args, machine),
         Command::Plot(args) => plot::run(&args),
         Command::Predict(args) => predict::run(&args),
-        Command::Verify(args) => verify::run(&args),
+        Command::Verify(args) => verify::run(&args, machine),
         Command::Devices(args) => devices::run(&args),
         Command::Models(args) => models::run(&args),
     }

@@ -4,6 +4,7 @@ use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 use serde::Serialize;
 
 use super::device::{self, Chosen};
+use super::machine::Machine;
 use super::output::print;
 use crate::backend::Session;
 use crate::checkpoint::Checkpoint;
@@ -36,14 +37,14 @@ struct Report {
 /// # Errors
 /// Whatever ended it, with its exit code; an error above its bound is [`crate::error::Code::Invalid`]. Of several
 /// GPUs the worst.
-pub fn run(args: &VerifyArgs) -> Result<()> {
+pub fn run(args: &VerifyArgs, machine: &dyn Machine) -> Result<()> {
     // The folder first: what is wrong with it is known at once, without a device.
     let checkpoint = args.checkpoint.as_deref().map(Checkpoint::open).transpose()?;
     let devices = device::choose(&args.device)?;
     let mut reports = Vec::new();
     let mut failures = Vec::new();
     for chosen in &devices {
-        match verify(chosen, checkpoint.as_ref(), args) {
+        match verify(chosen, checkpoint.as_ref(), args, machine) {
             Ok(report) => {
                 failures.extend(verdict(&report));
                 reports.push(report);
@@ -66,8 +67,13 @@ pub fn run(args: &VerifyArgs) -> Result<()> {
 }
 
 /// Verifies one device.
-fn verify(chosen: &Chosen, checkpoint: Option<&Checkpoint>, args: &VerifyArgs) -> Result<Report> {
-    let mut session = chosen.open()?;
+fn verify(
+    chosen: &Chosen,
+    checkpoint: Option<&Checkpoint>,
+    args: &VerifyArgs,
+    machine: &dyn Machine,
+) -> Result<Report> {
+    let mut session = chosen.open(machine)?;
     let (rows, left_out) = check(session.as_mut(), checkpoint, args)?;
     let setup = session.setup();
     let info = session.device();

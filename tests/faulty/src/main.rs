@@ -1,0 +1,10 @@
+//! `llmroof` on devices that go wrong as the `FAULTY_*` variables say: README.md.
+
+use std::process::ExitCode;
+
+use faulty::{Faults, FaultyMachine};
+use llmroof::command::program;
+
+fn main() -> ExitCode {
+    program::main(&FaultyMachine(Faults::of_environment()))
+}
