@@ -12,7 +12,7 @@ use crate::sweep::Sweep;
 #[derive(Debug, Parser)]
 #[command(name = "llmroof", version, about, max_term_width = 110, arg_required_else_help = true)]
 #[command(
-    after_help = "Exit codes: 0 done, 1 a check failed, 2 usage or bad input, 4 the device cannot run it, \
+    after_help = "Exit codes: 0 done, 1 a check failed, 2 usage or bad input, 3 a check could not tell, 4 the device cannot run it, \
 5 a result is not to be believed, 130/143 interrupted (what was measured is kept)."
 )]
 pub struct Cli {
@@ -32,6 +32,8 @@ pub enum Command {
     Predict(PredictArgs),
     /// Check that the kernels on this device compute a real Llama
     Verify(VerifyArgs),
+    /// Is a device as fast as it must be? One line, exit 0 or 1: for Slurm, Kubernetes, monitoring
+    Check(CheckArgs),
     /// The devices of this machine and the known device profiles
     Devices(CatalogArgs),
     /// The known models, or what a config.json describes
@@ -275,6 +277,32 @@ pub struct VerifyArgs {
     pub output: Format,
 }
 
+/// Arguments of `check`.
+#[derive(Debug, Args)]
+pub struct CheckArgs {
+    /// What to hold it against: a device profile, or a run file of a healthy device [default: the device's profile]
+    #[arg(long, value_name = "PROFILE|RUN", env = "LLMROOF_AGAINST")]
+    pub against: Option<String>,
+    /// With a run file: how much less than the run still passes, as 5%
+    #[arg(long, default_value = "5%", value_parser = parse_share, value_name = "SHARE")]
+    pub tolerance: f64,
+    /// Time for all of it, as 45s, the start of the process included
+    #[arg(long, default_value = "45s", value_parser = parse_duration, value_name = "TIME")]
+    pub budget: Duration,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub device: DeviceArgs,
+    /// More profiles: a folder with devices/ and models/
+    #[arg(long, value_name = "DIR", env = "LLMROOF_PROFILES")]
+    pub profiles: Option<PathBuf>,
+    /// Every figure with its floor instead of the one line
+    #[arg(short, long, value_enum, value_name = "FORMAT")]
+    pub output: Option<Format>,
+    /// Also write every figure to a file, its format by the ending (.json, .csv, .md, .txt)
+    #[arg(long, value_name = "PATH")]
+    pub export: Vec<PathBuf>,
+}
+
 /// Arguments of `devices` and `models`.
 #[derive(Debug, Args)]
 pub struct CatalogArgs {
@@ -296,6 +324,13 @@ fn parse_layers(text: &str) -> Result<LayersArg, String> {
             Ok(n) if n > 0 => Ok(LayersArg::Count(n)),
             _ => Err("write a number of layers, all, or auto".into()),
         },
+    }
+}
+
+fn parse_share(text: &str) -> Result<f64, String> {
+    match text.strip_suffix('%').unwrap_or(text).parse::<f64>() {
+        Ok(percent) if (0.0..100.0).contains(&percent) => Ok(percent / 100.0),
+        _ => Err("write a share as 5%, from 0% to below 100%".into()),
     }
 }
 

@@ -43,6 +43,33 @@ pub struct DeviceProfile {
     pub power: Fact,
     /// Dense peak per data type in operations per second, with fp32 accumulation.
     pub peak: BTreeMap<DType, Fact>,
+    /// What a healthy card reaches in any case; null where nothing published says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub floors: Option<ProfileFloors>,
+}
+
+/// The least shares that a healthy card reaches, 0 to 1. A figure for which nothing published is known has none.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ProfileFloors {
+    /// Read bandwidth, of the datasheet's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_read: Option<Fact>,
+    /// Peak of bf16 products in bursts, of the datasheet's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub compute_bf16: Option<Fact>,
+    /// A decode step of batch 1, of the read bandwidth measured beside it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub decode: Option<Fact>,
+}
+
+impl ProfileFloors {
+    /// Those that there are, by their field.
+    pub fn facts(&self) -> impl Iterator<Item = (&'static str, &Fact)> {
+        let all =
+            [("memory_read", &self.memory_read), ("compute_bf16", &self.compute_bf16), ("decode", &self.decode)];
+        all.into_iter().filter_map(|(field, fact)| Some((field, fact.as_ref()?)))
+    }
 }
 
 impl DeviceProfile {
@@ -81,6 +108,20 @@ impl DeviceProfile {
                 return Err(Failure::input(format!("{field} of {} has no source", self.name))
                     .hint("say which document states the figure"));
             }
+        }
+        for (field, fact) in self.floors.iter().flat_map(ProfileFloors::facts) {
+            if !(fact.value > 0.0 && fact.value <= 1.0) {
+                return Err(Failure::input(format!("floors.{field} of {} is {}", self.name, fact.value))
+                    .hint("a floor is a share above 0 and up to 1, 0.8 for 80%"));
+            }
+            if fact.source.trim().is_empty() {
+                return Err(Failure::input(format!("floors.{field} of {} has no source", self.name))
+                    .hint("say what it was set by"));
+            }
+        }
+        if self.floors.as_ref().is_some_and(|floors| floors.facts().next().is_none()) {
+            return Err(Failure::input(format!("[floors] of {} is empty", self.name))
+                .hint("give memory_read, compute_bf16 or decode, or leave it out"));
         }
         if !self.peak.contains_key(&DType::Bf16) {
             return Err(Failure::input(format!("{} has no bf16 peak", self.name))

@@ -9,6 +9,7 @@
 //! - [`request`]: the passes that a request asks for, and its times put together from their points.
 //! - [`mod@reference`]: the stages of a Llama in float64, simple and slow, to check kernels against.
 //! - [`predict`], [`plot`], [`export`]: a run from a profile; a run as a picture; a run as a table or file.
+//! - [`check`]: a run against the floors of a healthy device.
 //!
 //! All of these are pure: no device, no clock, no environment. Around them:
 //!
@@ -18,6 +19,7 @@
 //! - [`command`]: one file per subcommand; only they see everything.
 
 pub mod backend;
+pub mod check;
 pub mod checkpoint;
 pub mod cli;
 pub mod command;

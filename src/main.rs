@@ -2,9 +2,9 @@
 
 use std::process::ExitCode;
 
-use llmroof::command::machine::ThisMachine;
+use llmroof::command::machine::{ThisMachine, shared};
 use llmroof::command::program;
 
 fn main() -> ExitCode {
-    program::main(&ThisMachine)
+    program::main(&shared(ThisMachine))
 }

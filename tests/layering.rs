@@ -22,6 +22,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("predict", &["units", "error", "model", "device", "stats", "workload", "roofline", "run", "request"]),
     ("plot", &["units", "error", "model", "device", "stats", "workload", "roofline", "run"]),
     ("export", &["units", "error", "model", "device", "stats", "workload", "roofline", "run"]),
+    ("check", &["units", "error", "model", "device", "workload", "roofline", "run"]),
     // Around the pure ones.
     ("backend", &["units", "error", "model", "workload"]),
     ("telemetry", &["units", "error"]),
@@ -62,6 +63,7 @@ const PURE: &[&str] = &[
     "request",
     "predict",
     "plot",
+    "check",
 ];
 
 /// What a pure room must not name.

@@ -26,6 +26,11 @@ impl Chosen {
         &self.info
     }
 
+    /// Why it is this one, if that is not plain.
+    pub fn note(&self) -> Option<&str> {
+        self.note.as_deref()
+    }
+
     /// Opens it, and says on stderr why it is this one if that is not plain.
     ///
     /// # Errors

@@ -9,13 +9,13 @@ use crate::backend::cpu::CpuBackend;
 use crate::backend::cuda::CudaBackend;
 use crate::backend::{Backend, DeviceInfo};
 use crate::cli::CatalogArgs;
-use crate::device::{DeviceProfile, Fact};
+use crate::device::{DeviceProfile, Fact, ProfileFloors};
 use crate::error::{Failure, Result};
 use crate::export::{self, Cell, Column, Listing};
 use crate::model::DType;
 use crate::profiles::Catalog;
 use crate::telemetry::gpu_sensors;
-use crate::units::{Bytes, figures};
+use crate::units::{Bytes, figures, percent};
 
 /// Runs `llmroof devices`.
 ///
@@ -171,6 +171,8 @@ fn one(profile: &DeviceProfile) -> Result<Listing> {
     rows.extend(
         peaks.map(|(t, fact)| row(format!("peak.{t}"), fact, exact(fact.value * 1e-12) + " TFLOP/s")),
     );
+    let floors = profile.floors.iter().flat_map(ProfileFloors::facts);
+    rows.extend(floors.map(|(field, fact)| row(format!("floors.{field}"), fact, percent(fact.value))));
     let document = serde_json::to_value(profile)
         .map_err(|e| Failure::invalid(format!("{} cannot be written: {e}", profile.name)))?;
     let mut notes = Vec::new();

@@ -1,12 +1,17 @@
 //! One file per subcommand. Only here everything is visible.
 
+use std::sync::Arc;
+
 use crate::cli::Command;
 use crate::error::Result;
 use machine::Machine;
 
 pub mod again;
+pub mod against;
+pub mod check;
 pub mod device;
 pub mod devices;
+pub mod findings;
 pub mod here;
 pub mod host;
 pub mod machine;
@@ -19,6 +24,7 @@ pub mod program;
 pub mod progress;
 pub mod runs;
 pub mod selection;
+pub mod signals;
 pub mod verify;
 pub mod work;
 
@@ -26,12 +32,13 @@ pub mod work;
 ///
 /// # Errors
 /// Whatever ended it, with its exit code.
-pub fn run(command: Command, machine: &dyn Machine) -> Result<()> {
+pub fn run(command: Command, machine: &Arc<dyn Machine>) -> Result<()> {
     match command {
-        Command::Measure(args) => measure::run(&args, machine),
+        Command::Measure(args) => measure::run(&args, machine.as_ref()),
         Command::Plot(args) => plot::run(&args),
         Command::Predict(args) => predict::run(&args),
-        Command::Verify(args) => verify::run(&args, machine),
+        Command::Verify(args) => verify::run(&args, machine.as_ref()),
+        Command::Check(args) => check::run(&args, machine),
         Command::Devices(args) => devices::run(&args),
         Command::Models(args) => models::run(&args),
     }

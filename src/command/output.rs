@@ -36,13 +36,21 @@ impl Destination {
     /// # Errors
     /// From `render`, or of a file that cannot be written after all.
     pub fn write(&self, render: impl Fn(Format) -> Result<String>) -> Result<()> {
+        let printed = render(self.format)?;
+        self.write_with(&printed, render)
+    }
+
+    /// Writes the files, then something else on stdout. Nothing is written if one format fails.
+    ///
+    /// # Errors
+    /// As [`Self::write`].
+    pub fn write_with(&self, printed: &str, render: impl Fn(Format) -> Result<String>) -> Result<()> {
         let files: Vec<_> =
             self.files.iter().map(|(path, format)| Ok((path, render(*format)?))).collect::<Result<_>>()?;
-        let printed = render(self.format)?;
         for (path, text) in files {
             file::write_atomic(path, text.as_bytes())?;
         }
-        print(&printed)
+        print(printed)
     }
 }
 

@@ -1,6 +1,7 @@
 //! The program as a function: from the command line to the exit code.
 
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::Parser;
 use clap::error::ErrorKind;
@@ -10,7 +11,7 @@ use crate::cli::Cli;
 use crate::error::Failure;
 
 /// Carries out the command line of this process. What fails is one line on stderr and its exit code.
-pub fn main(machine: &dyn Machine) -> ExitCode {
+pub fn main(machine: &Arc<dyn Machine>) -> ExitCode {
     let ended = match Cli::try_parse() {
         Ok(cli) => super::run(cli.command, machine),
         Err(e) if is_help(e.kind()) => {

@@ -2,15 +2,12 @@
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use signal_hook::consts::{SIGINT, SIGTERM};
-use signal_hook::flag;
 
 use super::again::Again;
+use super::signals::Signals;
 use crate::error::{Code, Failure, Result};
 use crate::export::file;
 use crate::measure::Observer;
@@ -24,7 +21,7 @@ pub struct Progress {
     path: Option<PathBuf>,
     /// The lock on the run file: nobody else goes on with it meanwhile.
     lock: Option<File>,
-    signal: Arc<AtomicUsize>,
+    signals: Signals,
 }
 
 impl Progress {
@@ -38,29 +35,13 @@ impl Progress {
                 .hint("give --reports a folder you may write to")
         })?;
         file::check_writable(&folder.join("run.json"))?;
-        // No ticking thread: it would take time from the threads that are measured.
-        let target = if shown { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
-        let bar = ProgressBar::with_draw_target(Some(1), target);
-        if let Ok(style) = ProgressStyle::with_template("[{bar:24}] {msg}") {
-            bar.set_style(style.progress_chars("=> "));
-        }
-        let signal = Arc::new(AtomicUsize::new(0));
-        let again = Arc::new(AtomicBool::new(false));
-        for number in [SIGINT, SIGTERM] {
-            let caught = |e| Failure::device(format!("signal {number} cannot be caught: {e}"));
-            // A second signal ends the process at once, as if none were caught.
-            flag::register_conditional_default(number, Arc::clone(&again))
-                .and_then(|_| flag::register(number, Arc::clone(&again)))
-                .and_then(|_| flag::register_usize(number, Arc::clone(&signal), number as usize))
-                .map_err(caught)?;
-        }
         Ok(Progress {
-            bar,
+            bar: bar(shown),
             budget: Duration::ZERO,
             folder: folder.to_path_buf(),
             path: None,
             lock: None,
-            signal,
+            signals: Signals::catch()?,
         })
     }
 
@@ -109,10 +90,17 @@ impl Observer for Progress {
     }
 
     fn interrupted(&self) -> Option<Code> {
-        match self.signal.load(Ordering::Relaxed) as i32 {
-            SIGINT => Some(Code::Interrupted),
-            SIGTERM => Some(Code::Terminated),
-            _ => None,
-        }
+        self.signals.caught()
     }
+}
+
+/// A bar on stderr; invisible where that is no terminal, or if it is not to be shown.
+pub fn bar(shown: bool) -> ProgressBar {
+    // No ticking thread: it would take time from the threads that are measured.
+    let target = if shown { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
+    let bar = ProgressBar::with_draw_target(Some(1), target);
+    if let Ok(style) = ProgressStyle::with_template("[{bar:24}] {msg}") {
+        bar.set_style(style.progress_chars("=> "));
+    }
+    bar
 }

@@ -174,6 +174,7 @@ pub fn a100() -> Run {
             (DType::Bf16, fact(312e12)),
             (DType::Int8, fact(624e12)),
         ]),
+        floors: None,
     };
     let roof = profile.roofline(DType::Bf16).unwrap();
     let mut run = empty("AMD EPYC 9B14");

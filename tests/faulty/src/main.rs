@@ -3,8 +3,9 @@
 use std::process::ExitCode;
 
 use faulty::{Faults, FaultyMachine};
+use llmroof::command::machine::shared;
 use llmroof::command::program;
 
 fn main() -> ExitCode {
-    program::main(&FaultyMachine(Faults::of_environment()))
+    program::main(&shared(FaultyMachine(Faults::of_environment())))
 }
