@@ -27,7 +27,7 @@ use crate::run::{Origin, Run, Status};
 use crate::telemetry;
 
 /// Share of the budget that the measurement may plan with. It overshoots where a machine is slower than it seemed.
-const PLANNED: f64 = 0.75;
+const PLANNED: f64 = 0.6;
 /// Share after which what is not done is given up: printing takes a moment, and so does the end of a process.
 const GIVEN_UP: f64 = 0.95;
 /// Share that one piece of a GPU's work may take.
@@ -72,7 +72,11 @@ pub fn run(args: &CheckArgs) -> Result<()> {
         }
     };
 
-    let lines: String = checked.iter().filter(|one| !refused(one)).map(|one| one.line() + "\n").collect();
+    let (refused, checked): (Vec<Checked>, Vec<Checked>) = checked.into_iter().partition(Checked::refused);
+    if let Some(failure) = refused.first().and_then(Checked::failure) {
+        return Err(failure);
+    }
+    let lines: String = checked.iter().map(|one| one.line() + "\n").collect();
     let list = listing(&checked);
     let render = |format| export::render_listing(&list, format);
     match args.output {
@@ -88,11 +92,6 @@ pub fn run(args: &CheckArgs) -> Result<()> {
     worst.map_or(Ok(()), Err)
 }
 
-/// Wrong usage, which says nothing of a device.
-fn refused(checked: &Checked) -> bool {
-    checked.result.as_ref().is_err_and(|failure| failure.code == Code::BadInput)
-}
-
 /// A device that fails is worse than one that cannot be judged.
 fn severity(code: Code) -> u8 {
     match code {
@@ -103,8 +102,8 @@ fn severity(code: Code) -> u8 {
 
 /// What the threads tell.
 enum News {
-    /// The devices that are checked, by what they are called.
-    Devices(Vec<String>),
+    /// What is checked.
+    Devices(Vec<Waiting>),
     /// What one of them is doing now.
     Doing(usize, String),
     /// One has been checked.
@@ -116,8 +115,28 @@ enum News {
 /// A device that is being checked.
 struct Waiting {
     device: String,
+    is_gpu: bool,
+    floors: Floors,
     doing: String,
     result: Option<Result<Judgement>>,
+}
+
+impl Waiting {
+    /// As it is when the budget has ended: a GPU that has not answered is broken as far as anybody can tell; a CPU, which
+    /// runs this program, is slow at most.
+    fn given_up(self, budget: Duration) -> Checked {
+        let late = || format!("not done within {} s, it was {}", budget.as_secs_f64(), self.doing);
+        let result = match self.result {
+            Some(result) => result,
+            None if self.is_gpu => Err(late_device(late())),
+            None => Ok(Judgement::none(&self.floors, late())),
+        };
+        Checked { device: self.device, result }
+    }
+}
+
+fn late_device(what: String) -> Failure {
+    Failure::device(what).hint("look at nvidia-smi and dmesg whether it hangs; a longer --budget if it is only slow")
 }
 
 /// Hears the news until every device has been checked or the budget ends.
@@ -133,54 +152,38 @@ fn wait(
     let bar = progress::bar(true);
     bar.set_length(budget.as_millis() as u64);
     let end = budget.mul_f64(GIVEN_UP);
-    let late = |doing: &str| {
-        Failure::device(format!("not done within {} s, it was {doing}", budget.as_secs_f64()))
-            .hint("a longer --budget, if the device is slow; if it hangs, `dmesg` may say why")
-    };
     let mut all: Option<Vec<Waiting>> = None;
-    loop {
+    while all.as_ref().is_none_or(|all| all.iter().any(|one| one.result.is_none())) {
         if let Some(code) = signals.caught() {
             return Err(Failure::new(code, "interrupted").hint("nothing was judged"));
         }
         let left = end.saturating_sub(began.elapsed());
-        let ended = match heard.recv_timeout(left.min(LOOK)) {
+        let one = |all: &mut Option<Vec<Waiting>>, at: usize, change: &dyn Fn(&mut Waiting)| {
+            all.iter_mut().flatten().nth(at).into_iter().for_each(change);
+        };
+        match heard.recv_timeout(left.min(LOOK)) {
             Ok(News::Refused(failure)) => return Err(failure),
-            Ok(News::Devices(names)) => {
-                let waiting = |device| Waiting { device, doing: "starting".into(), result: None };
-                all = Some(names.into_iter().map(waiting).collect());
-                None
-            }
+            Ok(News::Devices(waiting)) => all = Some(waiting),
             Ok(News::Doing(at, what)) => {
                 bar.set_position(began.elapsed().as_millis() as u64);
                 bar.set_message(what.clone());
-                all.iter_mut().flatten().nth(at).into_iter().for_each(|one| one.doing.clone_from(&what));
-                None
+                one(&mut all, at, &|waiting| waiting.doing.clone_from(&what));
             }
-            Ok(News::Checked(at, result)) => {
-                all.iter_mut().flatten().nth(at).into_iter().for_each(|one| one.result = Some(result.clone()));
-                None
+            Ok(News::Checked(at, result)) => one(&mut all, at, &|waiting| waiting.result = Some(result.clone())),
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => {
+                return Err(Failure::invalid("the check broke off")
+                    .hint("report it: this is a mistake in the program"));
             }
-            Err(RecvTimeoutError::Timeout) if left.is_zero() => Some("late"),
-            Err(RecvTimeoutError::Timeout) => None,
-            Err(RecvTimeoutError::Disconnected) => Some("silent"),
-        };
-        let done = all.as_ref().is_some_and(|all| all.iter().all(|one| one.result.is_some()));
-        if ended.is_none() && !done {
-            continue;
         }
-        bar.finish_and_clear();
-        let unanswered = |doing: &str| match ended {
-            Some("silent") => Failure::invalid(format!("the check broke off, it was {doing}"))
-                .hint("report it: this is a mistake in the program"),
-            _ => late(doing),
-        };
-        let all = all.ok_or_else(|| unanswered("looking for devices"))?;
-        let checked = |one: Waiting| Checked {
-            result: one.result.unwrap_or_else(|| Err(unanswered(&one.doing))),
-            device: one.device,
-        };
-        return Ok(all.into_iter().map(checked).collect());
+        if left.is_zero() {
+            break;
+        }
     }
+    bar.finish_and_clear();
+    let late = || format!("not done within {} s, it was looking for devices", budget.as_secs_f64());
+    let all = all.ok_or_else(|| late_device(late()))?;
+    Ok(all.into_iter().map(|one| one.given_up(budget)).collect())
 }
 
 /// What is asked for, of whichever devices.
@@ -200,7 +203,14 @@ impl Order {
             Ok(devices) => devices,
             Err(failure) => return tell(news, News::Refused(failure)),
         };
-        tell(news, News::Devices(devices.iter().map(|(chosen, _)| called(chosen.info())).collect()));
+        let waiting = devices.iter().map(|(chosen, floors)| Waiting {
+            device: called(chosen.info()),
+            is_gpu: chosen.info().gpu.is_some(),
+            floors: floors.clone(),
+            doing: "starting".into(),
+            result: None,
+        });
+        tell(news, News::Devices(waiting.collect()));
         for (at, (chosen, floors)) in devices.into_iter().enumerate() {
             let (order, told) = (Arc::clone(&self), news.clone());
             let started = spawn(move || {

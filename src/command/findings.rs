@@ -44,6 +44,19 @@ impl Checked {
         Some(Failure::new(code, format!("{}: {}", self.device, reason(judgement))).hint(hint))
     }
 
+    /// Whether wrong usage kept it from being checked, which says nothing of the device.
+    pub fn refused(&self) -> bool {
+        self.result.as_ref().is_err_and(|failure| failure.code == Code::BadInput)
+    }
+
+    /// The device as far as a table has room for it: `NVIDIA H100 80GB HBM3 (GPU-1b2c3d4e)`.
+    fn shown(&self) -> String {
+        match self.device.split_once("(GPU-").and_then(|(name, id)| Some((name, id.get(..8)?))) {
+            Some((name, digits)) => format!("{name}(GPU-{digits})"),
+            None => self.device.clone(),
+        }
+    }
+
     fn verdict(&self) -> Verdict {
         self.result.as_ref().map_or(Verdict::Failed, |judgement| judgement.verdict)
     }
@@ -93,7 +106,8 @@ pub fn listing(all: &[Checked]) -> Listing {
     };
     let mut rows = Vec::new();
     for checked in all {
-        let start = || [Cell::text(&checked.device), Cell::text(checked.verdict().name())];
+        let device = || Cell { value: checked.device.clone().into(), shown: checked.shown() };
+        let start = || [device(), Cell::text(checked.verdict().name())];
         if checked.findings().is_empty() {
             let blank = std::iter::repeat_with(Cell::unknown).take(COLUMNS.len() - 2);
             rows.push(start().into_iter().chain(blank).collect());

@@ -3,6 +3,7 @@
 //! - `devices`: what is listed, and which GPU `--device` takes.
 //! - `sensors`: what NVML says.
 //! - `verify`, `measure`: both from the command line to the files, on A100s and H100s.
+//! - `check`: floors, passed and missed.
 //! - `session`: the backend by itself, where tables do not show what `measure` relies on.
 //! - `cublaslt`: `--gemm`, with and without the library.
 //! - `plan`: a whole Llama 3 8B on memory that is only reserved.
@@ -14,6 +15,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod check;
 mod collect;
 mod conditions;
 mod cublaslt;
