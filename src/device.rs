@@ -66,8 +66,11 @@ pub struct ProfileFloors {
 impl ProfileFloors {
     /// Those that there are, by their field.
     pub fn facts(&self) -> impl Iterator<Item = (&'static str, &Fact)> {
-        let all =
-            [("memory_read", &self.memory_read), ("compute_bf16", &self.compute_bf16), ("decode", &self.decode)];
+        let all = [
+            ("memory_read", &self.memory_read),
+            ("compute_bf16", &self.compute_bf16),
+            ("decode", &self.decode),
+        ];
         all.into_iter().filter_map(|(field, fact)| Some((field, fact.as_ref()?)))
     }
 }

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used)]
 
+use std::sync::OnceLock;
+
 use llmroof::check::{Basis, Figure, Floors, Verdict, decode, judge, line, reason};
 use llmroof::error::Code;
 use llmroof::model::DType;
@@ -12,7 +14,9 @@ use proptest::prelude::*;
 
 /// A run of llama-8b on two cores, as `measure` wrote it.
 fn measured() -> Run {
-    Run::from_json(include_str!("../reports/amd-epyc-2-cores/20261123T151520Z-llama-8b-amd-epyc.json")).unwrap()
+    static RUN: OnceLock<Run> = OnceLock::new();
+    let text = include_str!("../reports/amd-epyc-2-cores/20261123T151520Z-llama-8b-amd-epyc.json");
+    RUN.get_or_init(|| Run::from_json(text).unwrap()).clone()
 }
 
 /// The same at this many times the speed: every ceiling, and decode's share of them.
@@ -102,7 +106,10 @@ fn a_low_power_limit_is_told_with_the_floor_that_was_missed() {
     let slow = judge(&with_readings(at_speed(0.4), &[("sw_power_cap", 18)], 20), &floors(0.05), 0);
     let said = reason(&slow);
     assert!(said.starts_with("read "), "{said}");
-    assert!(said.ends_with("its power limit is 500 W, by default 700 W; sw_power_cap in 18 of 20 readings"), "{said}");
+    assert!(
+        said.ends_with("its power limit is 500 W, by default 700 W; sw_power_cap in 18 of 20 readings"),
+        "{said}"
+    );
 }
 
 #[test]
@@ -124,7 +131,11 @@ fn what_was_not_measured_is_no_pass() {
 fn what_others_took_is_no_fault_of_the_device() {
     let slow = judge(&at_speed(0.4), &floors(0.05), 2);
     assert_eq!(slow.verdict, Verdict::Inconclusive);
-    assert!(reason(&slow).starts_with("2 other processes came while it was measured; read "), "{}", reason(&slow));
+    assert!(
+        reason(&slow).starts_with("2 other processes came while it was measured; read "),
+        "{}",
+        reason(&slow)
+    );
     assert_eq!(judge(&measured(), &floors(0.05), 2).verdict, Verdict::Ok, "fast in spite of them");
     let hot = with_readings(measured(), &[("hw_thermal_slowdown", 3)], 20);
     assert_eq!(judge(&hot, &floors(0.05), 2).verdict, Verdict::Failed, "heat is heat");

@@ -44,7 +44,9 @@ fn missed_text(finding: &Finding, basis: Basis) -> Option<String> {
     let figure = finding.floor.figure;
     let shown = figure.human(finding.measured?);
     Some(match of(finding, basis) {
-        Some(of) => format!("{figure} {shown} is {} of {of}, floor {}", percent(finding.share()?), floor(finding)),
+        Some(of) => {
+            format!("{figure} {shown} is {} of {of}, floor {}", percent(finding.share()?), floor(finding))
+        }
         None => format!("{figure} is {shown}, floor {}", floor(finding)),
     })
 }

@@ -74,7 +74,9 @@ impl Against {
                 })?;
                 Floors::of_profile(profile)
             }
-            Against::Profile(profile) if profile.driver_names.contains(&info.name) => Floors::of_profile(profile),
+            Against::Profile(profile) if profile.driver_names.contains(&info.name) => {
+                Floors::of_profile(profile)
+            }
             Against::Profile(profile) => Err(other(&profile.title)),
             Against::Run(run, tolerance) if run.device.name == info.name => Floors::of_run(run, *tolerance),
             Against::Run(run, _) => Err(other(&run.device.name)),
@@ -91,10 +93,8 @@ impl Against {
         let text = |isa: &str, threads: Option<u32>| {
             threads.map_or_else(|| isa.to_owned(), |threads| format!("{isa} on {threads} threads"))
         };
-        let (was, is) = (
-            text(&then.instruction_set, then.threads),
-            text(&setup.instruction_set, setup.threads),
-        );
+        let (was, is) =
+            (text(&then.instruction_set, then.threads), text(&setup.instruction_set, setup.threads));
         if was == is {
             return Ok(());
         }

@@ -136,19 +136,15 @@ impl Waiting {
 }
 
 fn late_device(what: String) -> Failure {
-    Failure::device(what).hint("look at nvidia-smi and dmesg whether it hangs; a longer --budget if it is only slow")
+    Failure::device(what)
+        .hint("look at nvidia-smi and dmesg whether it hangs; a longer --budget if it is only slow")
 }
 
 /// Hears the news until every device has been checked or the budget ends.
 ///
 /// # Errors
 /// What refused the check, a signal, or no devices within the budget.
-fn wait(
-    heard: &Receiver<News>,
-    began: Instant,
-    budget: Duration,
-    signals: &Signals,
-) -> Result<Vec<Checked>> {
+fn wait(heard: &Receiver<News>, began: Instant, budget: Duration, signals: &Signals) -> Result<Vec<Checked>> {
     let bar = progress::bar(true);
     bar.set_length(budget.as_millis() as u64);
     let end = budget.mul_f64(GIVEN_UP);
@@ -169,7 +165,9 @@ fn wait(
                 bar.set_message(what.clone());
                 one(&mut all, at, &|waiting| waiting.doing.clone_from(&what));
             }
-            Ok(News::Checked(at, result)) => one(&mut all, at, &|waiting| waiting.result = Some(result.clone())),
+            Ok(News::Checked(at, result)) => {
+                one(&mut all, at, &|waiting| waiting.result = Some(result.clone()))
+            }
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => {
                 return Err(Failure::invalid("the check broke off")
@@ -226,10 +224,11 @@ impl Order {
     /// The devices and the floors of each. One that has none is refused before any of them works.
     fn devices(&self) -> Result<Vec<(Chosen, Floors)>> {
         let with_floors = |chosen: Chosen| {
-            let floors = self.against.floors(chosen.info(), &self.catalog).map_err(|failure| match chosen.note() {
-                Some(note) => failure.at(note),
-                None => failure,
-            })?;
+            let floors =
+                self.against.floors(chosen.info(), &self.catalog).map_err(|failure| match chosen.note() {
+                    Some(note) => failure.at(note),
+                    None => failure,
+                })?;
             Ok((chosen, floors))
         };
         device::choose(&self.device)?.into_iter().map(with_floors).collect()
@@ -256,8 +255,9 @@ impl Order {
             return Err(failure);
         }
         if decode(&run).is_some_and(|point| point.status == Status::Invalid) {
-            return Err(Failure::invalid("decode lies above its measured roof")
-                .hint("the machine changed its speed during the check, or the ledger is wrong: check again"));
+            return Err(Failure::invalid("decode lies above its measured roof").hint(
+                "the machine changed its speed during the check, or the ledger is wrong: check again",
+            ));
         }
         Ok(judge(&run, floors, self::others(&sensors)))
     }

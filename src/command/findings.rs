@@ -101,9 +101,8 @@ const COLUMNS: [Column; 8] = [
 
 /// All devices: a row for each figure, or one where there are none.
 pub fn listing(all: &[Checked]) -> Listing {
-    let share = |share: Option<f64>| {
-        share.map_or_else(Cell::unknown, |share| Cell::number(share, percent(share)))
-    };
+    let share =
+        |share: Option<f64>| share.map_or_else(Cell::unknown, |share| Cell::number(share, percent(share)));
     let mut rows = Vec::new();
     for checked in all {
         let device = || Cell { value: checked.device.clone().into(), shown: checked.shown() };
