@@ -231,3 +231,51 @@ fn a_card_that_is_not_the_profiles_says_why() {
         assert!(catalog.device_for("NVIDIA A100-SXM4-80GB", 85.1e9, Some(odd)).is_err());
     }
 }
+
+/// Lowest published shares of healthy cards: read bandwidth and bf16 products of the datasheet, decode of the read
+/// bandwidth. Figures as measured over the datasheet's.
+const PUBLISHED: [(&str, Option<f64>, Option<f64>, Option<f64>); 7] = [
+    ("a100-sxm4-80gb", Some(1730.0 / 2039.0), Some(258.0 / 312.0), Some(1397.0 / 1769.0)),
+    ("a100-sxm4-40gb", Some(1730.0 / 2039.0), Some(258.0 / 312.0), Some(1397.0 / 1769.0)),
+    ("a100-pcie-80gb", Some(1730.0 / 2039.0), None, Some(1397.0 / 1769.0)),
+    ("a100-pcie-40gb", Some(1730.0 / 2039.0), None, Some(1397.0 / 1769.0)),
+    ("h100-sxm5", Some(3241.0 / 3350.0), Some(794.0 / 989.4), Some(0.66 * 3350.0 / 3241.0)),
+    ("h200-sxm", Some(4.3 / 4.8), Some(703.0 / 989.4), Some(0.61)),
+    ("rtx-4090", Some(0.90), None, Some(0.66 * 3350.0 / 3241.0)),
+];
+
+#[test]
+fn floors_let_every_published_card_pass_and_stop_one_that_is_15_percent_slower() {
+    let catalog = catalog();
+    let with_floors: Vec<&str> =
+        catalog.devices().filter(|card| card.floors.is_some()).map(|card| card.name.as_str()).collect();
+    assert_eq!(with_floors.len(), PUBLISHED.len(), "floors need a published figure in this table");
+    for (name, read, compute, decode) in PUBLISHED {
+        let floors = catalog.device(name).unwrap().floors.as_ref().unwrap();
+        for (floor, published) in
+            [(&floors.memory_read, read), (&floors.compute_bf16, compute), (&floors.decode, decode)]
+        {
+            assert_eq!(floor.is_some(), published.is_some(), "{name}");
+            let Some((floor, published)) = floor.as_ref().zip(published) else { continue };
+            let slow = published * 0.85;
+            // Whole percents, rounded down.
+            assert!(floor.value <= slow && slow < floor.value + 0.01 + 1e-9, "{name}: {slow}, {floor:?}");
+        }
+    }
+}
+
+#[test]
+fn a_wrong_floor_is_named() {
+    let with = |floors: &str| {
+        let line = "[peak]\n";
+        complaint(line, &format!("[floors]\n{floors}\n{line}"))
+    };
+    for share in ["0.0", "-0.5", "1.01", "72", "nan", "inf"] {
+        let said = with(&format!("memory_read = {{ value = {share}, source = \"x\" }}"));
+        assert!(said.contains("floors.memory_read of l4 is ") && said.contains("0.8 for 80%"), "{said}");
+    }
+    let said = with("decode = { value = 0.5, source = \" \" }");
+    assert!(said.contains("floors.decode of l4 has no source"), "{said}");
+    assert!(with("").contains("[floors] of l4 is empty"));
+    assert!(with("prefill = { value = 0.5, source = \"x\" }").contains("unknown field `prefill`"));
+}

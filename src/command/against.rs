@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::{device, plot};
+use super::{device, runs};
 use crate::backend::{DeviceInfo, Setup};
 use crate::check::{self, Floors};
 use crate::device::DeviceProfile;
@@ -42,7 +42,7 @@ impl Against {
         if !(text.contains('/') || text.ends_with(".json") || path.is_file()) {
             return Ok(Against::Profile(Box::new(catalog.device(text)?.clone())));
         }
-        let run = plot::read(path)?;
+        let run = runs::read(path)?;
         Floors::of_run(&run, tolerance).map_err(|e| e.at(text))?;
         Ok(Against::Run(Box::new(run), tolerance))
     }
@@ -132,6 +132,8 @@ impl Against {
             spent: std::time::Duration::ZERO,
             soak: None,
             repeat: 1,
+            before: None,
+            gemm: None,
             seed: 1,
             profile: None,
         })

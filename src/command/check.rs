@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use super::against::Against;
 use super::device::{self, Chosen};
 use super::findings::{Checked, listing};
+use super::machine::Machine;
 use super::output::{Destination, print};
 use super::signals::Signals;
 use super::{host, progress};
@@ -41,7 +42,7 @@ const STACK: usize = 8 << 20;
 ///
 /// # Errors
 /// The worst of what was found, with its exit code: a missed floor is [`Code::CheckFailed`].
-pub fn run(args: &CheckArgs) -> Result<()> {
+pub fn run(args: &CheckArgs, machine: &Arc<dyn Machine>) -> Result<()> {
     let began = Instant::now();
     let catalog = Catalog::load(args.profiles.as_deref())?;
     let against = Against::parse(args.against.as_deref(), args.tolerance, &catalog)?;
@@ -57,7 +58,7 @@ pub fn run(args: &CheckArgs) -> Result<()> {
         threads: args.device.threads,
         isa: args.device.isa.clone(),
     };
-    let order = Arc::new(Order { catalog, against, options, device, began });
+    let order = Arc::new(Order { catalog, against, options, device, began, machine: Arc::clone(machine) });
 
     let (news, heard) = mpsc::channel();
     spawn(move || order.carry_out(&news))?;
@@ -191,6 +192,7 @@ struct Order {
     options: Options,
     device: DeviceArgs,
     began: Instant,
+    machine: Arc<dyn Machine>,
 }
 
 impl Order {
@@ -243,7 +245,7 @@ impl Order {
             let doubt = format!("{} on it: not measured, to disturb neither", processes(others));
             return Ok(Judgement::none(floors, doubt));
         }
-        let mut session = chosen.open()?;
+        let mut session = chosen.open(self.machine.as_ref())?;
         self.against.same_setup(session.device(), &session.setup())?;
         let options = Options { spent: self.began.elapsed(), ..self.options.clone() };
         let weights = RandomWeights::new(options.seed, &options.model);
