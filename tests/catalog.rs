@@ -240,7 +240,7 @@ const PUBLISHED: [(&str, Option<f64>, Option<f64>, Option<f64>); 7] = [
     ("a100-pcie-80gb", Some(1730.0 / 2039.0), None, Some(1397.0 / 1769.0)),
     ("a100-pcie-40gb", Some(1730.0 / 2039.0), None, Some(1397.0 / 1769.0)),
     ("h100-sxm5", Some(3241.0 / 3350.0), Some(794.0 / 989.4), Some(0.66 * 3350.0 / 3241.0)),
-    ("h200-sxm", Some(4.3 / 4.8), Some(703.0 / 989.4), Some(0.61)),
+    ("h200-sxm", Some(4.3 / 4.8), Some(703.0 / 989.4), Some(0.618)),
     ("rtx-4090", Some(0.90), None, Some(0.66 * 3350.0 / 3241.0)),
 ];
 

@@ -35,10 +35,13 @@ fn llmroof(args: &[&str]) -> (Option<i32>, String, String) {
     (out.status.code(), text(out.stdout), text(out.stderr))
 }
 
-/// The same again while a point lies above its roof: then the machine changed its speed meanwhile.
+/// The same again, as the hint says, while others take the machine: a point lies above its roof because the speed
+/// changed meanwhile, or the budget ended first.
 fn believed(args: &[&str]) -> (Option<i32>, String, String) {
-    let again = |(code, _, err): &(Option<i32>, String, String)| {
-        *code == Some(5) && err.contains("hint: the machine changed its speed")
+    let again = |(code, _, err): &(Option<i32>, String, String)| match code {
+        Some(5) => err.contains("hint: the machine changed its speed"),
+        Some(3) => err.contains("not done within"),
+        _ => false,
     };
     (1..ATTEMPTS).map(|_| llmroof(args)).find(|ended| !again(ended)).unwrap_or_else(|| llmroof(args))
 }
@@ -104,13 +107,27 @@ fn refused(args: &[&str], words: &[&str]) {
 fn a_machine_passes_against_itself_at_a_hundredth_of_its_speed() {
     let folder = tempfile::tempdir().unwrap();
     let path = at_speed(&folder, 0.01);
-    let (code, out, err) = believed(&check(&path, &[]));
+    let json = folder.path().join("check.json");
+    let (code, out, err) = believed(&check(&path, &["--export", json.to_str().unwrap()]));
     assert_eq!((code, err.as_str()), (Some(0), ""), "{out}");
     assert_eq!(out.lines().count(), 1, "{out}");
     for word in
         ["ok: ", ": read ", "B/s (", "% of the run, floor 95.0%), ", "FLOP/s (", ", decode ", "% of read ("]
     {
         assert!(out.contains(word), "{out:?} lacks {word:?}");
+    }
+    let all: Value = serde_json::from_str(&fs::read_to_string(json).unwrap()).unwrap();
+    let one = &all[0];
+    assert_eq!((&one["verdict"], &one["exit_code"], &one["reason"]), (&"ok".into(), &0.into(), &Value::Null));
+    let figures = one["figures"].as_array().unwrap();
+    assert_eq!(figures.len(), 3);
+    for figure in figures {
+        let number = |field: &str| figure[field].as_f64().unwrap();
+        assert_eq!((number("floor"), &figure["passed"]), (0.95, &true.into()));
+        let share = number("measured") / number("reference");
+        assert!(
+            (number("share") / share - 1.0).abs() < 1e-9 && !figure["source"].as_str().unwrap().is_empty()
+        );
     }
 }
 
@@ -132,29 +149,6 @@ fn it_fails_against_itself_at_a_hundred_times_its_speed_with_one_line_that_says_
     let rows = fs::read_to_string(csv).unwrap();
     assert_eq!(rows.lines().count(), 4, "a heading and three figures: {rows}");
     assert!(rows.contains("memory_read") && rows.lines().skip(1).all(|row| row.contains("false")), "{rows}");
-}
-
-#[test]
-fn every_figure_is_in_the_formats_of_all_commands() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = at_speed(&folder, 0.01);
-    let (code, out, _) = believed(&check(&path, &["-o", "json"]));
-    assert_eq!(code, Some(0));
-    let all: Value = serde_json::from_str(&out).unwrap();
-    assert_eq!(
-        (&all[0]["verdict"], &all[0]["exit_code"], &all[0]["reason"]),
-        (&"ok".into(), &0.into(), &Value::Null)
-    );
-    let figures = all[0]["figures"].as_array().unwrap();
-    assert_eq!(figures.len(), 3);
-    for figure in figures {
-        let number = |field: &str| figure[field].as_f64().unwrap();
-        assert_eq!((number("floor"), &figure["passed"]), (0.95, &true.into()));
-        let share = number("measured") / number("reference");
-        assert!(
-            (number("share") / share - 1.0).abs() < 1e-9 && !figure["source"].as_str().unwrap().is_empty()
-        );
-    }
 }
 
 #[test]
