@@ -145,10 +145,9 @@ fn heat(gpu: &Gpu) -> Option<String> {
 /// What may explain that it is slow.
 fn remarks(gpu: &Gpu) -> Vec<String> {
     let mut remarks = Vec::new();
-    if let (Some(limit), Some(default)) = (gpu.power_limit_watts, gpu.power_limit_default_watts) {
-        if limit < default - 1.0 {
-            remarks.push(format!("its power limit is {limit:.0} W, by default {default:.0} W"));
-        }
+    let limits = gpu.power_limit_watts.zip(gpu.power_limit_default_watts);
+    if let Some((limit, default)) = limits.filter(|(limit, default)| *limit < default - 1.0) {
+        remarks.push(format!("its power limit is {limit:.0} W, by default {default:.0} W"));
     }
     let (found, known) = held(gpu, &["sw_power_cap"]);
     if let Some((reason, count)) = found.first() {
