@@ -232,9 +232,12 @@ fn a_card_that_is_not_the_profiles_says_why() {
     }
 }
 
+/// Card; read bandwidth, bf16 products, decode.
+type Shares = (&'static str, Option<f64>, Option<f64>, Option<f64>);
+
 /// Lowest published shares of healthy cards: read bandwidth and bf16 products of the datasheet, decode of the read
 /// bandwidth. Figures as measured over the datasheet's.
-const PUBLISHED: [(&str, Option<f64>, Option<f64>, Option<f64>); 7] = [
+const PUBLISHED: [Shares; 7] = [
     ("a100-sxm4-80gb", Some(1730.0 / 2039.0), Some(258.0 / 312.0), Some(1397.0 / 1769.0)),
     ("a100-sxm4-40gb", Some(1730.0 / 2039.0), Some(258.0 / 312.0), Some(1397.0 / 1769.0)),
     ("a100-pcie-80gb", Some(1730.0 / 2039.0), None, Some(1397.0 / 1769.0)),
