@@ -84,14 +84,50 @@ impl Failure {
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // One line whatever a parser put into its message.
-        let what = self.what.split_whitespace().collect::<Vec<_>>().join(" ");
-        write!(f, "{}", what.trim_end_matches('.'))?;
+        write!(f, "{}", one_line(&self.what).trim_end_matches('.'))?;
         if let Some(hint) = &self.hint {
-            write!(f, ". hint: {hint}")?;
+            write!(f, ". hint: {}", one_line(hint))?;
         }
         Ok(())
     }
 }
 
+/// Most characters of what went wrong, and of a hint.
+const MOST: usize = 800;
+
+/// One line for a terminal, whatever a file or a parser put into the message: whitespace becomes single spaces,
+/// characters that control the terminal are spelled out, and what is too long loses its middle.
+fn one_line(text: &str) -> String {
+    let words = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let mut line = String::with_capacity(words.len());
+    for c in words.chars() {
+        // Marks that reverse the direction of what follows would show another message than this.
+        let unseen = c.is_control()
+            || matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}');
+        match unseen {
+            true => line.extend(c.escape_unicode()),
+            false => line.push(c),
+        }
+    }
+    let length = line.chars().count();
+    if length <= MOST {
+        return line;
+    }
+    let (head, tail) = (MOST * 3 / 4, MOST / 4);
+    line.chars().take(head).chain(" ... ".chars()).chain(line.chars().skip(length - tail)).collect()
+}
+
 impl std::error::Error for Failure {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_is_one_line_of_bounded_length_whatever_it_quotes() {
+        let failure = Failure::input("a\u{1b}[31m\r\n b\u{2028}c\u{202e}d.").hint("x\ny\0");
+        assert_eq!(failure.to_string(), "a\\u{1b}[31m b c\\u{202e}d. hint: x y\\u{0}");
+        let long = Failure::input(format!("begin {} end", "é".repeat(1 << 20))).to_string();
+        assert!(long.starts_with("begin é") && long.ends_with("é end") && long.chars().count() < 900);
+    }
+}

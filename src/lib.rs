@@ -15,6 +15,7 @@
 //!
 //! - [`backend`], [`telemetry`]: devices that run the suite; energy counters.
 //! - [`measure`]: the plan, the ceilings, the sampler: the only user of backend and telemetry.
+//! - [`input`]: the files that users name, opened with care.
 //! - [`profiles`], [`checkpoint`]: the device and model catalogue; Hugging Face folders.
 //! - [`command`]: one file per subcommand; only they see everything.
 
@@ -26,6 +27,7 @@ pub mod command;
 pub mod device;
 pub mod error;
 pub mod export;
+pub mod input;
 pub mod measure;
 pub mod model;
 pub mod plot;

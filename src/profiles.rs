@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use crate::device::DeviceProfile;
 use crate::error::{Failure, Result};
+use crate::input;
 use crate::model::ModelSpec;
 use crate::units::Bytes;
 
@@ -42,10 +43,10 @@ impl Catalog {
                     .hint("--profiles takes a folder with devices/*.toml or models/*.toml"));
             }
             for path in devices.into_iter().flatten() {
-                catalog.add_device(&read(&path)?).map_err(|e| e.at(path.display()))?;
+                catalog.add_device(&input::text(&path, input::PROFILE)?).map_err(|e| e.at(path.display()))?;
             }
             for path in models.into_iter().flatten() {
-                catalog.add_model(&read(&path)?).map_err(|e| e.at(path.display()))?;
+                catalog.add_model(&input::text(&path, input::PROFILE)?).map_err(|e| e.at(path.display()))?;
             }
         }
         Ok(catalog)
@@ -142,7 +143,7 @@ impl Catalog {
             return Ok(model.clone());
         }
         let path = Path::new(name_or_path);
-        if path.exists() || name_or_path.contains('/') || name_or_path.ends_with(".json") {
+        if input::present(path) || name_or_path.contains('/') || name_or_path.ends_with(".json") {
             return from_config(path);
         }
         Err(Failure::input(format!("unknown model \"{name_or_path}\"")).hint(nearest(
@@ -175,7 +176,7 @@ fn check_name(name: &str) -> Result<()> {
 /// Reads the `config.json` at this path or in this folder.
 fn from_config(path: &Path) -> Result<ModelSpec> {
     let file = if path.is_dir() { path.join("config.json") } else { path.to_path_buf() };
-    let text = read(&file)?;
+    let text = input::text(&file, input::CONFIG)?;
     // The real path has a folder's name even where the given one is `.` or `config.json`.
     let name = fs::canonicalize(&file)
         .ok()
@@ -186,7 +187,7 @@ fn from_config(path: &Path) -> Result<ModelSpec> {
 
 /// The TOML files of a folder, ordered by name; `None` where there is no such folder.
 fn toml_files(folder: &Path) -> Result<Option<Vec<PathBuf>>> {
-    if !folder.exists() {
+    if !input::present(folder) {
         return Ok(None);
     }
     let unreadable = |e: std::io::Error| {
@@ -201,12 +202,6 @@ fn toml_files(folder: &Path) -> Result<Option<Vec<PathBuf>>> {
     }
     files.sort();
     Ok(Some(files))
-}
-
-fn read(path: &Path) -> Result<String> {
-    fs::read_to_string(path).map_err(|e| {
-        Failure::input(format!("{}: {e}", path.display())).hint("give a text file that can be read")
-    })
 }
 
 /// A hint with the known names that are like this one, and how to see the others.

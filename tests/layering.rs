@@ -21,13 +21,14 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("request", &["error", "model", "workload", "run"]),
     ("predict", &["units", "error", "model", "device", "stats", "workload", "roofline", "run", "request"]),
     ("plot", &["units", "error", "model", "device", "stats", "workload", "roofline", "run"]),
-    ("export", &["units", "error", "model", "device", "stats", "workload", "roofline", "run"]),
+    ("export", &["units", "error", "model", "device", "stats", "workload", "roofline", "run", "input"]),
     ("check", &["units", "error", "model", "device", "workload", "roofline", "run"]),
     // Around the pure ones.
     ("backend", &["units", "error", "model", "workload"]),
     ("telemetry", &["units", "error"]),
-    ("profiles", &["units", "error", "model", "device"]),
-    ("checkpoint", &["units", "error", "model", "backend"]),
+    ("input", &["error"]),
+    ("profiles", &["units", "error", "model", "device", "input"]),
+    ("checkpoint", &["units", "error", "model", "backend", "input"]),
     (
         "measure",
         &[

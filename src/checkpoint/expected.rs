@@ -4,8 +4,8 @@ use std::path::Path;
 
 use serde::Deserialize;
 
-use super::files;
 use crate::error::{Failure, Result};
+use crate::input;
 use crate::model::ModelSpec;
 
 /// Tokens to feed and the logits that must come out.
@@ -24,10 +24,12 @@ pub struct Expected {
 impl Expected {
     /// Reads the file if there is one.
     pub(super) fn open(path: &Path, spec: &ModelSpec) -> Result<Option<Self>> {
-        if !path.exists() {
+        if !input::present(path) {
             return Ok(None);
         }
-        Self::from_json(&files::read_text(path)?, spec).map(Some).map_err(|e| e.at(path.display()))
+        Self::from_json(&input::text(path, input::CHECKPOINT)?, spec)
+            .map(Some)
+            .map_err(|e| e.at(path.display()))
     }
 
     /// Reads the file's text and checks it against the model.

@@ -8,11 +8,10 @@ use safetensors::Dtype;
 use safetensors::tensor::TensorInfo;
 use serde::Deserialize;
 
+use super::header::{self, Header, Once};
 use crate::backend::weights::to_bf16;
 use crate::error::{Failure, Result};
-
-/// Most bytes a header or JSON file may have: that of a 405B model has under 1 MB.
-const MOST_TEXT: u64 = 64 << 20;
+use crate::input;
 
 const DOWNLOAD: &str = "download the file again";
 
@@ -21,7 +20,7 @@ const DOWNLOAD: &str = "download the file again";
 pub(super) struct File {
     pub path: PathBuf,
     /// Name to shape, type and place, the place counted from `data`.
-    pub tensors: HashMap<String, TensorInfo>,
+    pub tensors: BTreeMap<String, TensorInfo>,
     map: Mmap,
     /// Where the data begins in the map.
     data: usize,
@@ -38,49 +37,55 @@ pub(super) struct Located {
     columns: usize,
 }
 
-/// Reads a text file of bounded size.
-pub(super) fn read_text(path: &Path) -> Result<String> {
-    let fail = |what: String| Failure::input(what).at(path.display());
-    let unreadable = |e: std::io::Error| {
-        fail(format!("cannot be read: {e}")).hint("give the folder of a Hugging Face Llama checkpoint")
-    };
-    // The size is asked for first: a pipe would block, and a huge file fill the memory.
-    let about = std::fs::metadata(path).map_err(unreadable)?;
-    if !about.is_file() || about.len() > MOST_TEXT {
-        return Err(fail(format!("not a text file of at most {} MiB", MOST_TEXT >> 20)).hint(DOWNLOAD));
-    }
-    let bytes = std::fs::read(path).map_err(unreadable)?;
-    String::from_utf8(bytes)
-        .map_err(|e| fail(format!("not UTF-8 text at byte {}", e.utf8_error().valid_up_to())).hint(DOWNLOAD))
-}
-
 /// Opens `model.safetensors`, or every shard that the index names.
 pub(super) fn open_all(folder: &Path) -> Result<Vec<File>> {
     let single = folder.join("model.safetensors");
     let index = folder.join("model.safetensors.index.json");
-    if single.exists() {
+    if input::present(&single) {
         return Ok(vec![File::open(single)?]);
     }
-    if !index.exists() {
+    if !input::present(&index) {
         return Err(Failure::input(format!(
             "{}: neither model.safetensors nor model.safetensors.index.json",
             folder.display()
         ))
         .hint("convert the weights to safetensors, or give another folder"));
     }
-    let names = shard_names(&read_text(&index)?).map_err(|e| e.at(index.display()))?;
-    names.iter().map(|name| File::open(folder.join(name))).collect()
+    let names = shard_names(&input::text(&index, input::CHECKPOINT)?).map_err(|e| e.at(index.display()))?;
+    let files: Vec<File> = names.iter().map(|name| File::open(folder.join(name))).collect::<Result<_>>()?;
+    each_once(&files).map_err(|e| e.at(folder.display()))?;
+    Ok(files)
+}
+
+/// Checks that no two shards have a tensor of the same name: which one counts would be a guess.
+fn each_once(files: &[File]) -> Result<()> {
+    let mut seen: HashMap<&str, &Path> = HashMap::new();
+    for file in files {
+        // In the order of the names, so that the same one is named each time.
+        for name in file.tensors.keys() {
+            if let Some(other) = seen.insert(name, &file.path) {
+                let shown = |path: &Path| path.file_name().unwrap_or_default().display().to_string();
+                return Err(Failure::input(format!(
+                    "tensor {name} is in {} and in {}",
+                    shown(other),
+                    shown(&file.path)
+                ))
+                .hint(DOWNLOAD));
+            }
+        }
+    }
+    Ok(())
 }
 
 /// The names of the shards that an index file's text lists.
 fn shard_names(text: &str) -> Result<BTreeSet<String>> {
     #[derive(Deserialize)]
     struct Index {
-        weight_map: HashMap<String, String>,
+        weight_map: Once<String>,
     }
     let index: Index = serde_json::from_str(text)
         .map_err(|e| Failure::input(format!("not a safetensors index: {e}")).hint(DOWNLOAD))?;
-    let names: BTreeSet<String> = index.weight_map.into_values().collect();
+    let names: BTreeSet<String> = index.weight_map.0.into_values().collect();
     for name in &names {
         let mut parts = Path::new(name).components();
         let plain = matches!((parts.next(), parts.next()), (Some(Component::Normal(_)), None));
@@ -100,87 +105,19 @@ impl File {
         let unreadable = |e: std::io::Error| {
             Failure::input(format!("cannot be read: {e}")).hint(DOWNLOAD).at(path.display())
         };
-        let about = std::fs::metadata(&path).map_err(unreadable)?;
-        if !about.is_file() {
-            return Err(Failure::input("not a file").hint(DOWNLOAD).at(path.display()));
-        }
-        let file = std::fs::File::open(&path).map_err(unreadable)?;
+        let (mut file, length) = input::open(&path, input::CHECKPOINT)?;
+        // Before anything is mapped: the header of a file of any size is small, or refused.
+        let Header { tensors, data } =
+            header::read(&mut file, length).map_err(|e| e.hint(DOWNLOAD).at(path.display()))?;
         // SAFETY: the map is read-only and private to this process. A file that another process truncates
         // while it is mapped would end this one with SIGBUS, as with every mapped file; nothing here can
         // prevent that, and reading 16 GB into memory first would double what a checkpoint needs.
         let map = unsafe { Mmap::map(&file) }.map_err(unreadable)?;
-        let (data, tensors) = header(&map).map_err(|e| e.hint(DOWNLOAD).at(path.display()))?;
+        if map.len() as u64 != length {
+            return Err(Failure::input("changed while it was opened").hint(DOWNLOAD).at(path.display()));
+        }
         Ok(File { path, tensors, map, data })
     }
-}
-
-/// Reads and checks the header: where the data begins, and the tensors. Written here although the
-/// safetensors crate has one, which says less of what is wrong and adds offsets without regard to overflow.
-fn header(bytes: &[u8]) -> Result<(usize, HashMap<String, TensorInfo>)> {
-    let truncated = |what: &str| Failure::input(format!("truncated: {what}"));
-    let (length, rest) = bytes.split_first_chunk().ok_or_else(|| truncated("no header length"))?;
-    let length = u64::from_le_bytes(*length);
-    if length > MOST_TEXT {
-        return Err(Failure::input(format!("not a safetensors file: its header would be {length} bytes")));
-    }
-    let length = length as usize;
-    let text = rest.get(..length).ok_or_else(|| {
-        truncated(&format!("the header has {length} bytes, the file {} after its length", rest.len()))
-    })?;
-    let data = &rest[length..];
-    let bad = |e: &dyn std::fmt::Display| Failure::input(format!("the safetensors header is damaged: {e}"));
-    let text = std::str::from_utf8(text).map_err(|e| bad(&e))?;
-    // In the order of their names, so that of several mistakes the same one is named each time.
-    let mut entries: BTreeMap<String, serde_json::Value> = serde_json::from_str(text).map_err(|e| bad(&e))?;
-    entries.remove("__metadata__");
-    let mut tensors = HashMap::with_capacity(entries.len());
-    for (name, entry) in entries {
-        let info: TensorInfo =
-            serde_json::from_value(entry).map_err(|e| bad(&format!("tensor {name}: {e}")))?;
-        check_place(&info, data.len()).map_err(|e| e.at(format!("tensor {name}")))?;
-        tensors.insert(name, info);
-    }
-    check_layout(&tensors, data.len())?;
-    Ok((8 + length, tensors))
-}
-
-/// Checks that the tensor lies inside the data and is as long as its shape.
-fn check_place(info: &TensorInfo, data: usize) -> Result<()> {
-    let (start, end) = info.data_offsets;
-    if start > end || end > data {
-        return Err(Failure::input(format!(
-            "data_offsets {start}..{end} lie outside the file's {data} bytes of data"
-        )));
-    }
-    let bits = info.shape.iter().try_fold(info.dtype.bitsize(), |product, &n| product.checked_mul(n));
-    match bits {
-        Some(bits) if bits % 8 == 0 && bits / 8 == end - start => Ok(()),
-        _ => Err(Failure::input(format!(
-            "{:?} of shape {:?} does not fill its {} bytes",
-            info.dtype,
-            info.shape,
-            end - start
-        ))),
-    }
-}
-
-/// Checks that the tensors cover the data once: no holes, no overlaps, nothing behind.
-fn check_layout(tensors: &HashMap<String, TensorInfo>, data: usize) -> Result<()> {
-    let mut places: Vec<_> = tensors.iter().map(|(name, info)| (info.data_offsets, name)).collect();
-    places.sort();
-    let mut covered = 0;
-    for ((start, end), name) in places {
-        if start != covered {
-            return Err(Failure::input(format!(
-                "tensor {name}: begins at byte {start}, the one before it ends at {covered}"
-            )));
-        }
-        covered = end;
-    }
-    if covered != data {
-        return Err(Failure::input(format!("the tensors fill {covered} of {data} bytes of data")));
-    }
-    Ok(())
 }
 
 impl Located {

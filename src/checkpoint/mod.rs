@@ -5,6 +5,7 @@
 
 mod expected;
 mod files;
+mod header;
 mod tensors;
 
 use std::path::{Path, PathBuf};
@@ -14,6 +15,7 @@ use files::{File, Located};
 
 use crate::backend::weights::{Tensor, WeightSource};
 use crate::error::Result;
+use crate::input;
 use crate::model::ModelSpec;
 
 /// An opened checkpoint.
@@ -37,7 +39,7 @@ impl Checkpoint {
     pub fn open(folder: &Path) -> Result<Self> {
         let name = folder.file_name().map_or_else(|| "checkpoint".into(), |name| name.to_string_lossy());
         let config = folder.join("config.json");
-        let spec = ModelSpec::from_config_json(&files::read_text(&config)?, &name)
+        let spec = ModelSpec::from_config_json(&input::text(&config, input::CHECKPOINT)?, &name)
             .map_err(|e| e.at(config.display()))?;
         let files = files::open_all(folder)?;
         let find = |tensor, layer| tensors::find(&files, &spec, tensor, layer);

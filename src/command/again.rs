@@ -45,7 +45,7 @@ impl Again {
             return Err(Failure::input(format!("{}: this run {why}", path.display()))
                 .hint("measure into a new run file"));
         };
-        plan.repeat += more;
+        plan.repeat = plan.repeat.saturating_add(more);
         Ok(Some(Again { path: path.clone(), lock, run, plan, conditions }))
     }
 

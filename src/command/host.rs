@@ -1,4 +1,4 @@
-//! The machine that this program runs on, and the time.
+//! The machine that this program runs on, its command line, and the time.
 
 use sysinfo::System;
 
@@ -18,6 +18,11 @@ pub fn describe() -> Host {
         logical_cores: u32::try_from(system.cpus().len()).unwrap_or(u32::MAX),
         memory_bytes: system.total_memory() as f64,
     }
+}
+
+/// The command line. Names of files need not be UTF-8: what is not is shown by a sign that says so.
+pub fn argv() -> Vec<String> {
+    std::env::args_os().map(|argument| argument.to_string_lossy().into_owned()).collect()
 }
 
 /// Now, RFC 3339 in UTC, to the second.

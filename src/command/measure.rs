@@ -145,8 +145,7 @@ impl Order<'_> {
             Some(uuid) => telemetry::gpu_sensors(uuid),
             None => Err("the driver gave no UUID to find them by".into()),
         });
-        let origin =
-            Origin { argv: std::env::args().collect(), created: host::now(), host: host::describe() };
+        let origin = Origin { argv: host::argv(), created: host::now(), host: host::describe() };
         progress.begin(budget);
         if let Some(again) = &self.again {
             progress.go_on(again)?;

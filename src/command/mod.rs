@@ -25,6 +25,7 @@ pub mod progress;
 pub mod runs;
 pub mod selection;
 pub mod signals;
+pub mod usage;
 pub mod verify;
 pub mod work;
 

@@ -23,7 +23,7 @@ pub fn run(args: &PredictArgs) -> Result<()> {
     let sweeps = work::sweeps(&args.work);
     let destination = Destination::of(&args.output)?;
 
-    let origin = Origin { argv: std::env::args().collect(), created: host::now(), host: host::describe() };
+    let origin = Origin { argv: host::argv(), created: host::now(), host: host::describe() };
     let run = predict(&model, device, &sweeps, origin)?;
     let explanation = if args.explain {
         let cards: Vec<&DeviceProfile> = catalog.devices().collect();

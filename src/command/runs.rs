@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use crate::error::{Failure, Result};
+use crate::input;
 use crate::run::Run;
 
 /// Reads a run file.
@@ -14,10 +15,7 @@ use crate::run::Run;
 /// # Errors
 /// It cannot be read, or it is no run.
 pub fn read(path: &Path) -> Result<Run> {
-    let text = fs::read_to_string(path).map_err(|e| {
-        Failure::input(format!("{}: {e}", path.display())).hint("give a file that `llmroof measure` wrote")
-    })?;
-    Run::from_json(&text).map_err(|e| e.at(path.display()))
+    Run::from_json(&input::text(path, input::RUN)?).map_err(|e| e.at(path.display()))
 }
 
 /// The newest run file in a folder and the folders in it: by when the run began, then by name.
@@ -49,7 +47,7 @@ pub fn newest(reports: &Path) -> Result<PathBuf> {
         .into_iter()
         .filter(|path| path.extension() == Some(OsStr::new("json")))
         .filter_map(|path| {
-            let begun: Begun = serde_json::from_str(&fs::read_to_string(&path).ok()?).ok()?;
+            let begun: Begun = serde_json::from_str(&input::text(&path, input::RUN).ok()?).ok()?;
             Some((begun.created, path))
         })
         .max()

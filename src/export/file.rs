@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::{Format, REGISTRY};
 use crate::error::{Failure, Result};
+use crate::input;
 use crate::run::{Run, RunStatus};
 
 /// The format of a file by the ending of its name.
@@ -58,10 +59,7 @@ pub fn write_locked(path: &Path, bytes: &[u8]) -> Result<File> {
 /// # Errors
 /// It cannot be opened, or another process holds it.
 pub fn lock(path: &Path) -> Result<File> {
-    let (target, _) = place(path)?;
-    let file = File::open(&target).map_err(|e| {
-        Failure::input(format!("{}: {e}", path.display())).hint("give a file that `llmroof measure` wrote")
-    })?;
+    let (file, _) = input::open(path, input::RUN)?;
     match file.try_lock() {
         Err(TryLockError::WouldBlock) => {
             Err(Failure::input(format!("{}: another llmroof is measuring into it", path.display()))

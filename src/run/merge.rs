@@ -77,7 +77,7 @@ fn join(old: &Point, new: Point) -> Point {
     let fraction = median(|trial| trial.fraction_of_roof).unwrap_or(new.fraction_of_roof);
     let sum = |of: fn(&Point) -> Option<u32>| match (of(old), of(&new)) {
         (None, None) => None,
-        (a, b) => Some(a.unwrap_or(0) + b.unwrap_or(0)),
+        (a, b) => Some(a.unwrap_or(0).saturating_add(b.unwrap_or(0))),
     };
     let mean = |of: fn(&Point) -> Option<f64>| match (of(old), of(&new)) {
         (Some(a), Some(b)) => Some((a + b) / 2.0),

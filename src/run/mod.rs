@@ -262,6 +262,9 @@ impl Run {
         for (i, point) in self.points.iter().enumerate() {
             point.validate().map_err(|e| e.at(format!("points[{i}]")))?;
         }
+        if let Some(plan) = &self.plan {
+            plan.validate()?;
+        }
         let beyond = |trial: &PointTrial| trial.trial as usize >= self.trials.len();
         if !self.trials.is_empty() && self.points.iter().flat_map(|point| &point.trials).any(beyond) {
             return Err(impossible("a point has a trial that the run does not list".into()));

@@ -81,6 +81,17 @@ pub struct Plan {
     pub gemm: Option<String>,
 }
 
+impl Plan {
+    /// Checks that there is something to go on with.
+    pub(super) fn validate(&self) -> Result<()> {
+        let counts = [self.prompt, self.generate, self.layers, self.repeat, self.context.unwrap_or(1)];
+        match counts.into_iter().chain(self.batches.iter().copied()).all(|count| count > 0) {
+            true => Ok(()),
+            false => Err(impossible("plan has a count of 0".into())),
+        }
+    }
+}
+
 impl PointTrial {
     /// Of a file that has the trials' samples alone: the median of those that were kept.
     pub(super) fn of_samples(trial: u32, samples: &[f64]) -> Option<PointTrial> {

@@ -71,10 +71,10 @@ impl InstructionSet {
             let what = if Self::ALL.iter().any(|set| set.name() == name) {
                 format!("this CPU does not have the instruction set {name}")
             } else {
-                format!("there is no instruction set {name}")
+                format!("there is no instruction set \"{}\"", name.escape_debug())
             };
             let names: Vec<_> = available.iter().map(|set| set.name()).collect();
-            Failure::input(what).hint(format!("this CPU has {}", names.join(", ")))
+            Failure::input(what).hint(format!("give --isa auto; this CPU has {}", names.join(", ")))
         })
     }
 }
