@@ -62,7 +62,7 @@ fn a_shard_of_another_type_gives_the_same_values() {
 }
 
 /// Each bad folder, with the file and the words that its message must have.
-const INVALID: [(&str, &str, &[&str]); 27] = [
+const INVALID: [(&str, &str, &[&str]); 31] = [
     ("config-truncated", "config.json", &["line", "column"]),
     ("config-of-another-model", "model.safetensors", &["embed_tokens", "[11, 8]", "[11, 16]"]),
     ("no-weights", "", &["neither model.safetensors"]),
@@ -72,6 +72,8 @@ const INVALID: [(&str, &str, &[&str]); 27] = [
     ("header-length-huge", "model.safetensors", &["18446744073709551615 bytes"]),
     ("header-length-beyond-file", "model.safetensors", &["truncated", "1048576"]),
     ("header-not-json", "model.safetensors", &["header is damaged", "column"]),
+    ("header-tensor-twice", "model.safetensors", &["layers.0.self_attn.q_proj.weight is there twice"]),
+    ("header-field-twice", "model.safetensors", &["embed_tokens", "duplicate field `dtype`"]),
     ("offsets-beyond-file", "model.safetensors", &["layers.0.self_attn.q_proj", "outside"]),
     ("offsets-backwards", "model.safetensors", &["layers.0.self_attn.q_proj", "512..256"]),
     ("offsets-overlap", "model.safetensors", &["begins at byte", "ends at"]),
@@ -84,6 +86,12 @@ const INVALID: [(&str, &str, &[&str]); 27] = [
     ("missing-shard", "b.safetensors", &["cannot be read"]),
     ("escaping-shard", "model.safetensors.index.json", &["../single", "own folder"]),
     ("absolute-shard", "model.safetensors.index.json", &["/etc/passwd", "own folder"]),
+    ("tensor-in-two-shards", "", &["is in a.safetensors and in b.safetensors"]),
+    (
+        "index-tensor-twice",
+        "model.safetensors.index.json",
+        &["layers.0.self_attn.q_proj.weight is there twice"],
+    ),
     ("index-without-map", "model.safetensors.index.json", &["weight_map"]),
     ("index-empty-map", "model.safetensors.index.json", &["weight_map is empty"]),
     ("expected-row-short", "expected.json", &["prefill_logits", "10", "11"]),

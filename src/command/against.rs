@@ -7,6 +7,7 @@ use crate::backend::{DeviceInfo, Setup};
 use crate::check::{self, Floors};
 use crate::device::DeviceProfile;
 use crate::error::{Failure, Result};
+use crate::input;
 use crate::measure::{Layers, Options};
 use crate::model::{DType, ModelSpec};
 use crate::profiles::Catalog;
@@ -39,7 +40,7 @@ impl Against {
     pub fn parse(text: Option<&str>, tolerance: f64, catalog: &Catalog) -> Result<Against> {
         let Some(text) = text else { return Ok(Against::Matching) };
         let path = Path::new(text);
-        if !(text.contains('/') || text.ends_with(".json") || path.is_file()) {
+        if !(text.contains('/') || text.ends_with(".json") || input::present(path)) {
             return Ok(Against::Profile(Box::new(catalog.device(text)?.clone())));
         }
         let run = runs::read(path)?;

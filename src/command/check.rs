@@ -249,8 +249,7 @@ impl Order {
         self.against.same_setup(session.device(), &session.setup())?;
         let options = Options { spent: self.began.elapsed(), ..self.options.clone() };
         let weights = RandomWeights::new(options.seed, &options.model);
-        let origin =
-            Origin { argv: std::env::args().collect(), created: host::now(), host: host::describe() };
+        let origin = Origin { argv: host::argv(), created: host::now(), host: host::describe() };
         let Ended { run, failure } =
             measure::measure(session.as_mut(), &weights, &options, sensors.clone(), origin, watcher)?;
         if let Some(failure) = failure {

@@ -1,0 +1,12 @@
+//! Model profiles.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use llmroof::model::ModelSpec;
+use llmroof_fuzz::answered;
+
+fuzz_target!(|text: &str| {
+    if let Some(spec) = answered(ModelSpec::from_toml(text)) {
+        assert!(spec.parameters().is_finite());
+    }
+});
