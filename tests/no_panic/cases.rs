@@ -32,14 +32,18 @@ pub fn answered<T>(answer: Answer<T>) -> Result<Option<T>, String> {
         Err(failure) => failure,
     };
     let message = failure.to_string();
-    match () {
-        () if failure.code != Code::BadInput => Err(format!("{:?}: {message}", failure.code)),
-        () if message.lines().count() != 1 => Err(format!("not one line: {message}")),
-        () if message.chars().any(char::is_control) => Err(format!("controls the terminal: {message:?}")),
-        () if message.chars().count() > LONGEST => Err(format!("{} bytes of message", message.len())),
-        () if failure.hint.is_none() => Err(format!("no hint: {message}")),
-        () => Ok(None),
-    }
+    let wrong = if failure.code != Code::BadInput {
+        "not bad input"
+    } else if message.lines().count() != 1 || message.chars().any(char::is_control) {
+        "not one line"
+    } else if message.chars().count() > LONGEST {
+        "too long"
+    } else if failure.hint.is_none() {
+        "no hint"
+    } else {
+        return Ok(None);
+    };
+    Err(format!("{wrong}: {message:?}"))
 }
 
 /// Checks [`CASES`] inputs that `make` damages. Some must be accepted and some refused, or the test shows nothing.
@@ -76,11 +80,10 @@ fn one<Input>(input: &Input, check: &impl Fn(&Input) -> Verdict) -> Verdict {
     let verdict =
         catch_unwind(AssertUnwindSafe(|| check(input))).unwrap_or_else(|_| Err("panicked".into()))?;
     let taken = allocations::taken();
-    match () {
-        () if taken.largest > LARGEST => Err(format!("an allocation of {} bytes", taken.largest)),
-        () if taken.most > MOST => Err(format!("{} bytes at one time", taken.most)),
-        () => Ok(verdict),
+    if taken.largest > LARGEST || taken.most > MOST {
+        return Err(format!("{} bytes at one time, {} of them at once", taken.most, taken.largest));
     }
+    Ok(verdict)
 }
 
 /// Ends the tests if a case does not end: a test that hangs would not say which.
