@@ -6,8 +6,13 @@
 
 mod conditions;
 mod devices;
+mod gather;
+mod judge;
 mod pair;
+mod pairing;
 mod price;
+mod reasons;
+mod summary;
 mod verdict;
 
 pub use devices::{DevicePass, DeviceRatio, Devices, Limit};
@@ -18,8 +23,11 @@ pub use verdict::{Counts, PairVerdict, Verdict};
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use crate::error::{Code, Result};
-use crate::run::{Condition, Difference, Run};
+use crate::error::{Code, Failure, Result};
+use crate::run::{Condition, Difference, Run, RunStatus};
+use crate::stats::dependence::Times;
+use gather::Gathered;
+use pairing::Judged;
 
 /// What a comparison is asked for.
 #[derive(Debug, Clone, PartialEq)]
@@ -137,6 +145,69 @@ impl Comparison {
 /// A side without runs or runs without a common point; conditions that differ and are not in `across`; runs of one side
 /// that differ among themselves.
 pub fn compare(base: &[Run], new: &[Run], options: &Options) -> Result<Comparison> {
-    let _ = (base, new, options);
-    Err(crate::error::Failure::input("not yet"))
+    let differences = conditions::check(base, new, &options.across)?;
+    let (gathered, against) = (Gathered::of(base), Gathered::of(new));
+    if !gathered.works.iter().any(|work| against.get(&work.key).is_some()) {
+        return Err(nothing_in_common(&gathered, &against));
+    }
+    let times = Times { base: gathered.times.clone(), new: against.times.clone() };
+    let order = match (gathered.timed && against.timed, times.interleaved()) {
+        (false, _) => Order::Unknown,
+        (true, true) => Order::Interleaved,
+        (true, false) => Order::Sequential,
+    };
+    let same_device = differences.iter().all(|d| d.condition != Condition::Device);
+    let Judged { pairs, dependence } = pairing::pairs(&gathered, &against, &times, options, same_device);
+    let sides = (Side::of(base, &gathered), Side::of(new, &against));
+    let counts = Counts::of(&pairs);
+    let verdict = Verdict::of(&counts);
+    let mut notes: Vec<String> = conditions::crossed(&differences).collect();
+    notes.extend(summary::notes(&sides, order, &dependence, &times));
+    Ok(Comparison {
+        verdict,
+        sentence: summary::sentence(verdict, &counts, &pairs, options),
+        warning: summary::warning(verdict, &counts, &pairs, options),
+        counts,
+        threshold: options.threshold,
+        metric: options.metric,
+        base: sides.0,
+        new: sides.1,
+        differences,
+        order,
+        devices: if same_device { None } else { devices::compare(base, new, &pairs) },
+        costs: options.prices.map_or(Vec::new(), |prices| price::costs(&pairs, prices)),
+        pairs,
+        notes,
+    })
+}
+
+impl Side {
+    fn of(runs: &[Run], gathered: &Gathered) -> Side {
+        let first = &runs[0];
+        Side {
+            runs: runs.len() as u32,
+            processes: gathered.processes,
+            trials: gathered.times.len() as u32,
+            device: first.device.name.clone(),
+            model: first.model.name.clone(),
+            created: first.created.clone(),
+            tool: first.tool.version.clone(),
+            predicted: runs.iter().all(|run| run.status == RunStatus::Predicted),
+            taints: conditions::taints(runs),
+        }
+    }
+}
+
+fn nothing_in_common(base: &Gathered, new: &Gathered) -> Failure {
+    let of = |side: &Gathered| {
+        side.works
+            .first()
+            .map_or("nothing".into(), |work| format!("{} ({})", reasons::title(&work.key), work.key.model))
+    };
+    Failure::input(format!(
+        "BASE and NEW have no point in common: BASE begins with {}, NEW with {}",
+        of(base),
+        of(new)
+    ))
+    .hint("measure the same model, phases, batches and lengths on both sides")
 }

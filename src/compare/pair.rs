@@ -21,6 +21,8 @@ pub struct Pair {
     pub ratio: Option<f64>,
     /// Interval of the ratio; null without trials on both sides.
     pub interval: Option<Interval>,
+    /// Interval of the ratio of times, whatever the metric; null without trials on both sides.
+    pub time: Option<Interval>,
     /// The verdict.
     pub verdict: PairVerdict,
     /// Why, in one sentence without a full stop.

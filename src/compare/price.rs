@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::Serialize;
 
+use super::{Measured, Pair};
 use crate::run::Key;
 
 /// Money per hour of each side's device.
@@ -34,4 +35,26 @@ pub struct Money {
     pub dollars_per_million_tokens: Option<f64>,
     /// Energy per token; null where no counter was read.
     pub joules_per_token: Option<f64>,
+}
+
+/// Money and energy of every step that both sides have.
+pub(super) fn costs(pairs: &[Pair], prices: Prices) -> Vec<Cost> {
+    let steps = pairs.iter().filter(|pair| pair.key.stage.is_none());
+    steps
+        .filter_map(|pair| {
+            let money = |side: &Measured, price: Option<f64>| Money {
+                dollars_per_million_tokens: price
+                    .zip(side.tokens_per_second)
+                    .map(|(price, tokens)| price / (tokens * 3600.0) * 1e6),
+                joules_per_token: side.joules_per_token,
+            };
+            let base = money(pair.base.as_ref()?, prices.base);
+            let new = money(pair.new.as_ref()?, prices.new);
+            let ratio = new
+                .dollars_per_million_tokens
+                .zip(base.dollars_per_million_tokens)
+                .map(|(new, base)| new / base);
+            Some(Cost { key: pair.key.clone(), base, new, ratio })
+        })
+        .collect()
 }
