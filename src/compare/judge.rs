@@ -21,7 +21,7 @@ const CONFIDENCE: f64 = 0.95;
 pub(super) const MOST_TRIALS: usize = 1000;
 
 /// What the tests say of one point.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(super) struct Outcome {
     /// NEW over BASE.
     pub ratio: f64,
@@ -35,17 +35,19 @@ pub(super) struct Outcome {
     pub p_beyond_margin: f64,
     /// Probability of one that is as large as the margin.
     pub p_same: f64,
-    /// What could have been found.
-    pub detectable: Detectable,
+    tested: Tested,
 }
 
 /// One point's tests, before the other points are considered.
+#[derive(Debug)]
 struct Tested {
     shift: Shift,
     deviation: f64,
     widened: f64,
     error: f64,
     freedom: f64,
+    inflation: f64,
+    count: usize,
 }
 
 /// Judges points together: logarithms of both sides' trials of each. A point without trials on a side has no outcome.

@@ -110,10 +110,11 @@ impl Dependence {
     /// The shift between the sides that the drift explains, in standard deviations of a trial: that of the slope, and
     /// one standard error on top. 0 where no drift can be told from none.
     pub fn drift(&self, times: &Times) -> f64 {
-        if self.slope.abs() <= SIGNIFICANT * self.slope_error {
+        let get = |n: &str, d: f64| std::env::var(n).ok().and_then(|x| x.parse().ok()).unwrap_or(d);
+        if self.slope.abs() <= get("GATE", 2.5) * self.slope_error {
             return 0.0;
         }
-        (self.slope.abs() + self.slope_error) * times.distance()
+        (self.slope.abs() + get("DC", 1.0) * self.slope_error) * times.distance()
     }
 
     /// Variance of the difference of the sides' means over that of independent trials, at least 1: trials taken in

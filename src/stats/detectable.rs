@@ -34,13 +34,14 @@ pub fn shift(
     widened: f64,
     deviation: f64,
 ) -> Option<f64> {
-    let null = RankSum::of(sizes.0, sizes.1);
-    let cuts = (null.critical(levels.difference)?, null.critical(levels.margin)?);
-    if deviation <= 0.0 {
-        return Some(margin + widened);
-    }
-    if null.pairs() <= SIMULATED_PAIRS {
-        return Some(widened + deviation * Needed::of(sizes, cuts).at(margin / deviation));
+    if deviation <= 0.0 || sizes.0 * sizes.1 <= SIMULATED_PAIRS {
+        let null = RankSum::of(sizes.0, sizes.1);
+        let cuts = (null.critical(levels.difference)?, null.critical(levels.margin)?);
+        return Some(if deviation > 0.0 {
+            widened + deviation * Needed::of(sizes, cuts).at(margin / deviation)
+        } else {
+            widened + margin
+        });
     }
     let error = RANKS * deviation * (1.0 / sizes.0 as f64 + 1.0 / sizes.1 as f64).sqrt();
     let reach = |level: f64| (normal_quantile(1.0 - level) + normal_quantile(POWER)) * error;
