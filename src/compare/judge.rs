@@ -36,6 +36,8 @@ pub(super) struct Outcome {
     /// Probability of one that is as large as the margin.
     pub p_same: f64,
     tested: Tested,
+    margin: f64,
+    count: usize,
 }
 
 /// One point's tests, before the other points are considered.
@@ -47,7 +49,6 @@ struct Tested {
     error: f64,
     freedom: f64,
     inflation: f64,
-    count: usize,
 }
 
 /// Judges points together: logarithms of both sides' trials of each. A point without trials on a side has no outcome.
@@ -68,32 +69,63 @@ pub(super) fn judge(
     let differ = holm(&two_sided.collect::<Vec<_>>());
     let above = holm(&known.iter().map(|t| t.p_above(margin)).collect::<Vec<_>>());
     let below = holm(&known.iter().map(|t| t.p_below(-margin)).collect::<Vec<_>>());
-    let count = known.len() as f64;
-    let levels = Levels { difference: DIFFERENCE / 2.0 / count, margin: MARGIN / count };
+    let count = known.len();
 
-    let mut outcomes = known.iter().enumerate().map(|(at, tested)| {
-        let slower = tested.shift.estimate() > 0.0;
-        let p_beyond_margin = if slower { above[at] } else { below[at] };
-        let p_same = tested.p_below(margin).max(tested.p_above(-margin));
-        let verdict = if differ[at] <= DIFFERENCE && p_beyond_margin <= MARGIN {
-            if slower { PairVerdict::Slower } else { PairVerdict::Faster }
-        } else if p_same <= SAME {
-            PairVerdict::Same
-        } else {
-            PairVerdict::Inconclusive
-        };
-        let open = verdict == PairVerdict::Inconclusive;
-        Outcome {
-            ratio: tested.shift.estimate().exp(),
-            interval: tested.interval(),
-            verdict,
-            p_difference: differ[at],
-            p_beyond_margin,
-            p_same,
-            detectable: tested.detectable(levels, margin, inflation, open),
+    let judged: Vec<(PairVerdict, [f64; 3])> = known
+        .iter()
+        .enumerate()
+        .map(|(at, tested)| {
+            let slower = tested.shift.estimate() > 0.0;
+            let beyond = if slower { above[at] } else { below[at] };
+            let same = tested.p_below(margin).max(tested.p_above(-margin));
+            let verdict = if differ[at] <= DIFFERENCE && beyond <= MARGIN {
+                if slower { PairVerdict::Slower } else { PairVerdict::Faster }
+            } else if same <= SAME {
+                PairVerdict::Same
+            } else {
+                PairVerdict::Inconclusive
+            };
+            (verdict, [differ[at], beyond, same])
+        })
+        .collect();
+    let mut judged = judged.into_iter();
+    tested
+        .into_iter()
+        .map(|tested| {
+            let tested = tested?;
+            let (verdict, [p_difference, p_beyond_margin, p_same]) = judged.next()?;
+            Some(Outcome {
+                ratio: tested.shift.estimate().exp(),
+                interval: tested.interval(),
+                verdict,
+                p_difference,
+                p_beyond_margin,
+                p_same,
+                tested,
+                margin,
+                count,
+            })
+        })
+        .collect()
+}
+
+impl Outcome {
+    /// What these trials could have shown, and how many more would show what they did not.
+    pub fn detectable(&self) -> Detectable {
+        let Tested { shift, widened, .. } = &self.tested;
+        let count = self.count as f64;
+        let levels = Levels { difference: DIFFERENCE / 2.0 / count, margin: MARGIN / count };
+        let deviation = self.tested.deviation * self.tested.inflation.sqrt();
+        let found = detectable::shift(shift.sizes(), levels, self.margin, *widened, deviation);
+        let settle =
+            || detectable::trials_to_settle(shift.estimate(), levels, self.margin, deviation, MOST_TRIALS);
+        let open = self.verdict == PairVerdict::Inconclusive;
+        Detectable {
+            slowdown: found.map(f64::exp_m1),
+            trials_to_settle: open.then(settle).flatten().map(|n| n as u32),
+            trials_at_least: detectable::trials_at_least(levels.difference.min(levels.margin)) as u32,
         }
-    });
-    tested.iter().map(|tested| tested.as_ref().and_then(|_| outcomes.next())).collect()
+    }
 }
 
 impl Tested {
@@ -105,7 +137,7 @@ impl Tested {
         // Without correlation the rank test says all; with it, the effective number of trials decides as well.
         let error = if inflation > 1.0 { deviation * (inflation * (1.0 / n + 1.0 / m)).sqrt() } else { 0.0 };
         let freedom = ((n + m - 2.0) / inflation).max(1.0);
-        Some(Tested { shift, deviation, widened: drift * deviation, error, freedom })
+        Some(Tested { shift, deviation, widened: drift * deviation, error, freedom, inflation })
     }
 
     /// Probability of values as high as these or higher, were the shift `shift` and the drift whatever helps it.
@@ -127,19 +159,5 @@ impl Tested {
     fn interval(&self) -> Interval {
         let (low, high, confidence) = self.shift.interval(CONFIDENCE);
         Interval { low: low.exp(), high: high.exp(), confidence }
-    }
-
-    fn detectable(&self, levels: Levels, margin: f64, inflation: f64, open: bool) -> Detectable {
-        let deviation = self.deviation * inflation.sqrt();
-        let found = detectable::shift(self.shift.sizes(), levels, margin, self.widened, deviation);
-        let settle = || {
-            let seen = self.shift.estimate();
-            detectable::trials_to_settle(seen, levels, margin, deviation, MOST_TRIALS)
-        };
-        Detectable {
-            slowdown: found.map(f64::exp_m1),
-            trials_to_settle: open.then(settle).flatten().map(|n| n as u32),
-            trials_at_least: detectable::trials_at_least(levels.difference.min(levels.margin)) as u32,
-        }
     }
 }

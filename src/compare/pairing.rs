@@ -1,7 +1,7 @@
 //! From two sides to judged pairs.
 
 use super::gather::{Gathered, Work};
-use super::judge::{self, Outcome};
+use super::judge;
 use super::reasons::{self, Evidence};
 use super::{Cycles, Interval, Metric, Options, Pair, PairVerdict};
 use crate::run::{PointTrial, Status};
@@ -62,9 +62,10 @@ pub(super) fn pairs(
     let cycles = if same_device && options.metric == Metric::Time {
         judge(&of(|trial| trial.sm_clock_hz.map(|clock| trial.seconds * clock)))
     } else {
-        vec![None; both.len()]
+        both.iter().map(|_| None).collect()
     };
-    let roofs = if options.metric == Metric::Time { judge(&over_roof) } else { vec![None; both.len()] };
+    let roofs =
+        if options.metric == Metric::Time { judge(&over_roof) } else { both.iter().map(|_| None).collect() };
 
     let in_time: Vec<Option<Interval>> = match options.metric {
         Metric::Time => outcomes.iter().map(|outcome| Some(outcome.as_ref()?.interval)).collect(),
@@ -150,18 +151,14 @@ fn pair(both: &Both, evidence: &Evidence, metric: Metric) -> Pair {
         (pair.verdict, pair.reason) = (*verdict, reason.clone());
         return pair;
     }
-    let Some(Outcome { ratio, interval, p_difference, p_beyond_margin, p_same, detectable, .. }) =
-        evidence.outcome
-    else {
-        return pair;
-    };
-    pair.ratio = Some(ratio);
-    pair.interval = Some(interval);
+    let Some(outcome) = &evidence.outcome else { return pair };
+    pair.ratio = Some(outcome.ratio);
+    pair.interval = Some(outcome.interval);
     pair.time = evidence.time;
-    pair.p_difference = Some(p_difference);
-    pair.p_beyond_margin = Some(p_beyond_margin);
-    pair.p_same = Some(p_same);
-    pair.detectable = Some(detectable);
+    pair.p_difference = Some(outcome.p_difference);
+    pair.p_beyond_margin = Some(outcome.p_beyond_margin);
+    pair.p_same = Some(outcome.p_same);
+    pair.detectable = Some(outcome.detectable());
     pair.cycles = evidence.cycles.as_ref().and_then(|cycles| {
         Some(Cycles {
             base_hz: pair.base.as_ref()?.sm_clock_hz?,

@@ -1,7 +1,7 @@
 //! Why a pair has its verdict, in words.
 
 use super::judge::{MOST_TRIALS, Outcome, SAME};
-use super::{Cycles, Interval, Pair, PairVerdict};
+use super::{Cycles, Detectable, Interval, Pair, PairVerdict};
 use crate::roofline::Bound;
 use crate::run::Key;
 use crate::units::{percent, si};
@@ -60,7 +60,7 @@ pub(super) fn explain(pair: &mut Pair, evidence: &Evidence) {
     pair.reason = match outcome.verdict {
         PairVerdict::Slower | PairVerdict::Faster => changed(pair, outcome, &seen, &margin),
         PairVerdict::Same => format!("{seen}: within {margin}"),
-        _ => open(outcome, evidence, &seen),
+        _ => open(pair.detectable, evidence, &seen),
     };
     if matches!(outcome.verdict, PairVerdict::Slower | PairVerdict::Faster) {
         pair.reason.push_str(&of_the_roof(pair, evidence).unwrap_or_default());
@@ -126,6 +126,11 @@ fn of_the_roof(pair: &Pair, evidence: &Evidence) -> Option<String> {
         Bound::Compute => ("compute", new.roof_flops_per_second / base.roof_flops_per_second),
         _ => ("read", new.roof_bytes_per_second / base.roof_bytes_per_second),
     };
+    // The roof must have gone at least half of the way, and the same way: a slower time under a lower roof.
+    let (wanted, went) = (-evidence.outcome.as_ref()?.ratio.ln(), ratio.ln());
+    if went / wanted < 0.5 {
+        return None;
+    }
     let went = if ratio < 1.0 { "fell" } else { "rose" };
     Some(format!(
         "; the {name} ceiling itself {went} to {}, and the share of the roof is the same ({}): the machine, not the program",
@@ -135,8 +140,8 @@ fn of_the_roof(pair: &Pair, evidence: &Evidence) -> Option<String> {
 }
 
 /// Why there is no verdict, and what would settle it.
-fn open(outcome: &Outcome, evidence: &Evidence, seen: &str) -> String {
-    let detectable = &outcome.detectable;
+fn open(detectable: Option<Detectable>, evidence: &Evidence, seen: &str) -> String {
+    let Some(detectable) = detectable else { return seen.into() };
     let Some(slowdown) = detectable.slowdown else {
         return format!(
             "{seen}: so few trials can show nothing among {} points: at least {} on each side are needed",

@@ -129,10 +129,10 @@ pub(super) fn notes(
         );
     }
     let drift = dependence.drift(times);
-    if drift > 0.0 {
+    if drift > 0.5 {
         notes.push(format!(
-            "the trials drift: over the time between the sides by {drift:.1} standard deviations of a trial; the tests \
-             allow for that much more than the margin"
+            "the trials may drift by {drift:.1} standard deviations of a trial over the time between the sides; the tests \
+             allow for that much besides the margin"
         ));
     }
     let inflation = dependence.inflation(times);
