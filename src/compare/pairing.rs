@@ -1,7 +1,7 @@
 //! From two sides to judged pairs.
 
 use super::gather::{Gathered, Work};
-use super::judge;
+use super::judge::{self, Outcome};
 use super::reasons::{self, Evidence};
 use super::{Cycles, Interval, Metric, Options, Pair, PairVerdict};
 use crate::run::{PointTrial, Status};
@@ -64,8 +64,15 @@ pub(super) fn pairs(
     } else {
         both.iter().map(|_| None).collect()
     };
-    let roofs =
-        if options.metric == Metric::Time { judge(&over_roof) } else { both.iter().map(|_| None).collect() };
+    // Only of what moved it is asked whether its roof moved with it.
+    let moved = |outcome: &Option<Outcome>| {
+        let verdict = outcome.as_ref().map(|outcome| outcome.verdict);
+        options.metric == Metric::Time && matches!(verdict, Some(PairVerdict::Slower | PairVerdict::Faster))
+    };
+    let under = |(outcome, values): (&Option<Outcome>, &TwoSides)| {
+        if moved(outcome) { values.clone() } else { TwoSides::default() }
+    };
+    let roofs = judge(&outcomes.iter().zip(&over_roof).map(under).collect::<Vec<_>>());
 
     let in_time: Vec<Option<Interval>> = match options.metric {
         Metric::Time => outcomes.iter().map(|outcome| Some(outcome.as_ref()?.interval)).collect(),

@@ -47,10 +47,14 @@ fn what_lasts_or_drifts_is_not_called_a_difference() {
         (Turns::Halves, Noise::Ar1),
         (Turns::Alternate, Noise::Ar1),
     ] {
-        for among in [Among::Own, Among::Shared] {
+        for among in [Among::Own, Among::Half, Among::Shared] {
             for cv in [0.02, 0.1] {
                 let share = measure(Case { turns, among, ..Case::new(noise, cv) }, 1000);
-                assert!(share <= 0.015, "{turns:?} {among:?} {noise:?} at CV {cv}: {share}");
+                // A drift of two CV between sides measured one after the other shows itself poorly in so few trials.
+                assert!(
+                    share <= if turns == Turns::After { 0.02 } else { 0.01 },
+                    "{turns:?} {among:?} {noise:?} at CV {cv}: {share}"
+                );
             }
         }
     }
