@@ -138,7 +138,7 @@ fn ratio(base: &Run, new: &Run, pair: &Pair) -> Option<DeviceRatio> {
         datasheet: speed(CeilingSource::Datasheet),
         ceiling: speed(CeilingSource::Measured),
         result: on_base.median_seconds / on_new.median_seconds,
-        interval: pair.time.map(|time| Interval {
+        interval: pair.time_interval.map(|time| Interval {
             low: time.high.recip(),
             high: time.low.recip(),
             confidence: time.confidence,

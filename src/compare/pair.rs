@@ -22,7 +22,7 @@ pub struct Pair {
     /// Interval of the ratio; null without trials on both sides.
     pub interval: Option<Interval>,
     /// Interval of the ratio of times, whatever the metric; null without trials on both sides.
-    pub time: Option<Interval>,
+    pub time_interval: Option<Interval>,
     /// The verdict.
     pub verdict: PairVerdict,
     /// Why, in one sentence without a full stop.

@@ -142,7 +142,7 @@ fn pair(both: &Both, evidence: &Evidence, metric: Metric) -> Pair {
         key: both.base.key.clone(),
         ratio: Some(plain),
         interval: None,
-        time: None,
+        time_interval: None,
         verdict: PairVerdict::Inconclusive,
         reason: String::new(),
         p_difference: None,
@@ -161,7 +161,7 @@ fn pair(both: &Both, evidence: &Evidence, metric: Metric) -> Pair {
     let Some(outcome) = &evidence.outcome else { return pair };
     pair.ratio = Some(outcome.ratio);
     pair.interval = Some(outcome.interval);
-    pair.time = evidence.time;
+    pair.time_interval = evidence.time;
     pair.p_difference = Some(outcome.p_difference);
     pair.p_beyond_margin = Some(outcome.p_beyond_margin);
     pair.p_same = Some(outcome.p_same);
@@ -190,7 +190,7 @@ fn alone(work: &Work, of_base: bool) -> Pair {
         new,
         ratio: None,
         interval: None,
-        time: None,
+        time_interval: None,
         verdict: PairVerdict::Unmatched,
         reason: format!("{has_not} has no such point"),
         p_difference: None,
