@@ -32,7 +32,7 @@ impl Turns {
     pub fn places(self, base: usize, new: usize) -> (Vec<usize>, Vec<usize>) {
         let all = 0..base + new;
         let of_base = |at: &usize| match self {
-            Turns::Alternate => at % 2 == 0,
+            Turns::Alternate => at.is_multiple_of(2),
             Turns::After => *at < base,
             Turns::Halves => *at < base / 2 || (base / 2 + new / 2..base + new / 2).contains(at),
         };
