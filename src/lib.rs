@@ -10,6 +10,7 @@
 //! - [`mod@reference`]: the stages of a Llama in float64, simple and slow, to check kernels against.
 //! - [`predict`], [`plot`], [`export`]: a run from a profile; a run as a picture; a run as a table or file.
 //! - [`check`]: a run against the floors of a healthy device.
+//! - [`mod@compare`]: two sets of runs against each other: verdicts, and how sure they are.
 //!
 //! All of these are pure: no device, no clock, no environment. Around them:
 //!
@@ -24,6 +25,7 @@ pub mod check;
 pub mod checkpoint;
 pub mod cli;
 pub mod command;
+pub mod compare;
 pub mod device;
 pub mod error;
 pub mod export;

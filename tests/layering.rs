@@ -23,6 +23,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("plot", &["units", "error", "model", "device", "stats", "workload", "roofline", "run"]),
     ("export", &["units", "error", "model", "device", "stats", "workload", "roofline", "run", "input"]),
     ("check", &["units", "error", "model", "device", "workload", "roofline", "run"]),
+    ("compare", &["units", "error", "model", "stats", "workload", "roofline", "run", "device"]),
     // Around the pure ones.
     ("backend", &["units", "error", "model", "workload"]),
     ("telemetry", &["units", "error"]),
@@ -65,6 +66,7 @@ const PURE: &[&str] = &[
     "predict",
     "plot",
     "check",
+    "compare",
 ];
 
 /// What a pure room must not name.

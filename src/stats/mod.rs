@@ -1,4 +1,18 @@
-//! Order statistics and intervals of small, noisy samples.
+//! Statistics of small, noisy samples: order statistics, intervals, and tests that assume no distribution.
+
+pub mod dependence;
+pub mod detectable;
+pub mod distributions;
+mod family;
+mod interval;
+pub mod random;
+mod rank;
+mod shift;
+
+pub use family::holm;
+pub use interval::median_interval;
+pub use rank::RankSum;
+pub use shift::Shift;
 
 /// Median; the mean of the middle two for even counts. `None` for no samples.
 pub fn median(samples: &[f64]) -> Option<f64> {
@@ -17,26 +31,6 @@ pub fn quantile(samples: &[f64], q: f64) -> Option<f64> {
         return Some(sorted[below]);
     }
     Some(sorted[below] + (sorted[above] - sorted[below]) * (at - below as f64))
-}
-
-/// 95% confidence interval of the median from order statistics (no assumption on the distribution).
-///
-/// The ranks are those of the sign test, by the normal approximation of the binomial; under six samples
-/// the interval is the range, which is all that such a sample can say.
-pub fn median_interval(samples: &[f64]) -> Option<(f64, f64)> {
-    let mut sorted = samples.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    let n = sorted.len();
-    if n == 0 {
-        return None;
-    }
-    if n < 6 {
-        return Some((sorted[0], sorted[n - 1]));
-    }
-    let half_width = 1.96 * (n as f64).sqrt() / 2.0;
-    let low = ((n as f64 / 2.0 - half_width).floor() as usize).min(n - 1);
-    let high = ((n as f64 / 2.0 + half_width).ceil() as usize).min(n - 1);
-    Some((sorted[low], sorted[high]))
 }
 
 /// Median absolute deviation, scaled to the standard deviation of a normal distribution.
