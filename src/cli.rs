@@ -5,15 +5,18 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+pub use crate::compare::Prices;
 pub use crate::export::Format;
+pub use crate::export::comparison::ComparisonFormat;
+pub use crate::run::Condition;
 use crate::sweep::Sweep;
 
 /// Roofline and memory-bandwidth profiler for LLM inference
 #[derive(Debug, Parser)]
 #[command(name = "llmroof", version, about, max_term_width = 110, arg_required_else_help = true)]
 #[command(
-    after_help = "Exit codes: 0 done, 1 a check failed, 2 usage or bad input, 3 a check could not tell, 4 the device cannot run it, \
-5 a result is not to be believed, 130/143 interrupted (what was measured is kept)."
+    after_help = "Exit codes: 0 done, 1 a check failed or the verdict is slower, 2 usage or bad input, 3 inconclusive, \
+4 the device cannot run it, 5 a result is not to be believed, 130/143 interrupted (what was measured is kept)."
 )]
 pub struct Cli {
     /// What to do
@@ -30,6 +33,8 @@ pub enum Command {
     Plot(PlotArgs),
     /// The same table from a device profile, without the hardware
     Predict(PredictArgs),
+    /// Judge whether NEW is slower or faster than BASE, from their trials
+    Compare(CompareArgs),
     /// Check that the kernels on this device compute a real Llama
     Verify(VerifyArgs),
     /// Is a device as fast as it must be? One line, exit 0 or 1: for Slurm, Kubernetes, monitoring
@@ -46,7 +51,8 @@ pub struct OutputArgs {
     /// Format of what is printed on stdout
     #[arg(short, long, value_enum, default_value_t = Format::Table, value_name = "FORMAT")]
     pub output: Format,
-    /// Also write the result to a file, its format by the ending (.json, .csv, .md, .txt); - is stdout
+    /// Also write the result to a file, its format by the ending (.json, .csv, .md, .txt, .benchmark.json, .bmf.json);
+    /// - is stdout
     #[arg(long, value_name = "PATH")]
     pub export: Vec<PathBuf>,
 }
@@ -257,6 +263,64 @@ pub struct PredictArgs {
     pub output: OutputArgs,
 }
 
+/// What is compared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum MetricArg {
+    /// Seconds of a step or stage
+    Time,
+    /// Its time over the shortest that the roofs probed beside it allow: a machine that is slower by itself today
+    /// does not count
+    Roof,
+}
+
+/// Verdicts that end in a failing exit code.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum FailOnArg {
+    /// Slower ends in exit code 1, inconclusive in 0 with a warning
+    Slower,
+    /// Inconclusive ends in exit code 3 as well
+    Inconclusive,
+}
+
+/// Arguments of `compare`.
+#[derive(Debug, Args)]
+pub struct CompareArgs {
+    /// What NEW is held against: a run file, or a folder of run files
+    #[arg(value_name = "BASE", required_unless_present = "base_files")]
+    pub base: Option<PathBuf>,
+    /// What is judged: a run file, or a folder of run files
+    #[arg(value_name = "NEW", required_unless_present = "new_files")]
+    pub new: Option<PathBuf>,
+    /// More runs of BASE
+    #[arg(long = "base", id = "base_files", value_name = "RUN", num_args = 1..)]
+    pub base_files: Vec<PathBuf>,
+    /// More runs of NEW
+    #[arg(long = "new", id = "new_files", value_name = "RUN", num_args = 1..)]
+    pub new_files: Vec<PathBuf>,
+    /// The practical margin: nothing within it is called slower or faster
+    #[arg(long, default_value = "2%", value_parser = parse_share, value_name = "SHARE", env = "LLMROOF_THRESHOLD")]
+    pub threshold: f64,
+    /// What is compared
+    #[arg(long = "by", value_enum, default_value_t = MetricArg::Time, value_name = "WHAT")]
+    pub metric: MetricArg,
+    /// Compare all the same where these conditions differ: device, driver, clocks, ecc, mig, threads, isa, tool,
+    /// layers, gemm, weights
+    #[arg(long, value_delimiter = ',', value_parser = parse_condition, value_name = "CONDITIONS")]
+    pub across: Vec<Condition>,
+    /// Which verdicts end in a failing exit code
+    #[arg(long, value_enum, default_value_t = FailOnArg::Slower, value_name = "VERDICT")]
+    pub fail_on: FailOnArg,
+    /// Dollars per hour of each side's device, for dollars per million tokens: BASE=1.5/h,NEW=3/h
+    #[arg(long, value_parser = parse_prices, value_name = "PRICES")]
+    pub price: Option<Prices>,
+    /// Format of what is printed on stdout
+    #[arg(short, long, value_enum, default_value_t = ComparisonFormat::Table, value_name = "FORMAT")]
+    pub output: ComparisonFormat,
+    /// Also write the result to a file, its format by the ending (.txt, .md, .json, .csv, .xml for JUnit)
+    #[arg(long, value_name = "PATH")]
+    pub export: Vec<PathBuf>,
+}
+
 /// Arguments of `verify`.
 #[derive(Debug, Args)]
 pub struct VerifyArgs {
@@ -328,10 +392,40 @@ fn parse_layers(text: &str) -> Result<LayersArg, String> {
 }
 
 fn parse_share(text: &str) -> Result<f64, String> {
-    match text.strip_suffix('%').unwrap_or(text).parse::<f64>() {
-        Ok(percent) if (0.0..100.0).contains(&percent) => Ok(percent / 100.0),
-        _ => Err("write a share as 5%, from 0% to below 100%".into()),
+    let (number, scale) = match text.strip_suffix('%') {
+        Some(number) => (number, 0.01),
+        None => (text, 1.0),
+    };
+    match number.trim().parse::<f64>() {
+        Ok(value) if (0.0..1.0).contains(&(value * scale)) => Ok(value * scale),
+        _ => Err("write a share as 5% or 0.05, at least 0 and under 100%".into()),
     }
+}
+
+fn parse_condition(text: &str) -> Result<Condition, String> {
+    Condition::ALL.into_iter().find(|condition| condition.name() == text).ok_or_else(|| {
+        let names = Condition::ALL.map(Condition::name).join(", ");
+        format!("there is no condition {text}; known are {names}")
+    })
+}
+
+fn parse_prices(text: &str) -> Result<Prices, String> {
+    let wrong = || "write dollars per hour as BASE=1.5/h,NEW=3/h".to_string();
+    let mut prices = Prices::default();
+    for one in text.split(',') {
+        let (side, price) = one.split_once('=').ok_or_else(wrong)?;
+        let number = price.trim().trim_start_matches('$').trim_end_matches("/h").trim();
+        let price = number.parse::<f64>().ok().filter(|price| price.is_finite() && *price > 0.0);
+        let place = match side.trim().to_ascii_uppercase().as_str() {
+            "BASE" => &mut prices.base,
+            "NEW" => &mut prices.new,
+            _ => return Err(wrong()),
+        };
+        if place.replace(price.ok_or_else(wrong)?).is_some() {
+            return Err(wrong());
+        }
+    }
+    Ok(prices)
 }
 
 fn parse_duration(text: &str) -> Result<Duration, String> {

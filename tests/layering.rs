@@ -21,9 +21,12 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("request", &["error", "model", "workload", "run"]),
     ("predict", &["units", "error", "model", "device", "stats", "workload", "roofline", "run", "request"]),
     ("plot", &["units", "error", "model", "device", "stats", "workload", "roofline", "run"]),
-    ("export", &["units", "error", "model", "device", "stats", "workload", "roofline", "run", "input"]),
     ("check", &["units", "error", "model", "device", "workload", "roofline", "run"]),
     ("compare", &["units", "error", "model", "stats", "workload", "roofline", "run", "device"]),
+    (
+        "export",
+        &["units", "error", "model", "device", "stats", "workload", "roofline", "run", "compare", "input"],
+    ),
     // Around the pure ones.
     ("backend", &["units", "error", "model", "workload"]),
     ("telemetry", &["units", "error"]),
@@ -47,7 +50,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "checkpoint",
         ],
     ),
-    ("cli", &["sweep", "export"]),
+    ("cli", &["sweep", "run", "compare", "export"]),
 ];
 
 /// Rooms that must not look at the clock, the environment, the disk or a device.

@@ -106,6 +106,8 @@ fn refuse_one_file(output: &OutputArgs, devices: usize) -> Result<()> {
         (Some(path), _) => format!("--export {}", path.display()),
         (None, Format::Json) => "-o json".into(),
         (None, Format::Csv) => "-o csv".into(),
+        (None, Format::GithubActionBenchmark) => "-o github-action-benchmark".into(),
+        (None, Format::Bmf) => "-o bmf".into(),
         (None, Format::Table | Format::Markdown) => return Ok(()),
     };
     Err(Failure::input(format!("{what} holds one result, and these are {devices} GPUs"))

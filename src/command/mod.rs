@@ -9,6 +9,7 @@ use machine::Machine;
 pub mod again;
 pub mod against;
 pub mod check;
+pub mod compare;
 pub mod device;
 pub mod devices;
 pub mod findings;
@@ -38,6 +39,7 @@ pub fn run(command: Command, machine: &Arc<dyn Machine>) -> Result<()> {
         Command::Measure(args) => measure::run(&args, machine.as_ref()),
         Command::Plot(args) => plot::run(&args),
         Command::Predict(args) => predict::run(&args),
+        Command::Compare(args) => compare::run(&args),
         Command::Verify(args) => verify::run(&args, machine.as_ref()),
         Command::Check(args) => check::run(&args, machine),
         Command::Devices(args) => devices::run(&args),

@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use crate::error::{Failure, Result};
 use crate::input;
-use crate::run::Run;
+use crate::run::{Run, RunStatus};
 
 /// Reads a run file.
 ///
@@ -53,4 +53,55 @@ pub fn newest(reports: &Path) -> Result<PathBuf> {
         .max()
         .map(|(_, path)| path)
         .ok_or_else(none)
+}
+
+/// The measured runs that a side of a comparison names: files, and folders of which all run files count. A folder's
+/// predictions are left out where it has measured runs.
+///
+/// # Errors
+/// A path that is no run file or folder of run files, or a file that is named twice.
+pub fn side(paths: &[PathBuf]) -> Result<Vec<Run>> {
+    let mut runs: Vec<(PathBuf, Run)> = Vec::new();
+    for path in paths {
+        if path.is_dir() {
+            runs.extend(folder(path)?);
+        } else {
+            runs.push((path.clone(), read(path)?));
+        }
+    }
+    let mut seen = Vec::new();
+    for (path, _) in &runs {
+        let real = fs::canonicalize(path).unwrap_or_else(|_| path.clone());
+        if seen.contains(&real) {
+            return Err(Failure::input(format!("{}: named twice", path.display()))
+                .hint("a run's trials count once: name each run file once"));
+        }
+        seen.push(real);
+    }
+    Ok(runs.into_iter().map(|(_, run)| run).collect())
+}
+
+/// The runs in a folder, by name; other JSON is passed over.
+fn folder(path: &Path) -> Result<Vec<(PathBuf, Run)>> {
+    let none = |why: String| {
+        Failure::input(format!("{}: {why}", path.display()))
+            .hint("give a run file that `llmroof measure` wrote, or a folder that holds some")
+    };
+    let entries = fs::read_dir(path).map_err(|e| none(e.to_string()))?;
+    let mut files: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
+    files.retain(|file| file.extension() == Some(OsStr::new("json")));
+    files.sort();
+    let mut runs = Vec::new();
+    for file in files {
+        match read(&file) {
+            Ok(run) => runs.push((file, run)),
+            Err(failure) if failure.what.contains("missing field `schema_version`") => {}
+            Err(failure) => return Err(failure),
+        }
+    }
+    let measured = |run: &Run| run.status != RunStatus::Predicted;
+    if runs.iter().any(|(_, run)| measured(run)) {
+        runs.retain(|(_, run)| measured(run));
+    }
+    if runs.is_empty() { Err(none("no run file in this folder".into())) } else { Ok(runs) }
 }

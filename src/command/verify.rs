@@ -38,6 +38,7 @@ struct Report {
 /// Whatever ended it, with its exit code; an error above its bound is [`crate::error::Code::Invalid`]. Of several
 /// GPUs the worst.
 pub fn run(args: &VerifyArgs, machine: &dyn Machine) -> Result<()> {
+    args.output.of_lists()?;
     // The folder first: what is wrong with it is known at once, without a device.
     let checkpoint = args.checkpoint.as_deref().map(Checkpoint::open).transpose()?;
     let devices = device::choose(&args.device)?;
@@ -201,9 +202,7 @@ fn render(reports: &[Report], format: Format) -> Result<String> {
             let bytes = writer.into_inner().map_err(|e| unwritable(&e))?;
             String::from_utf8(bytes).map_err(|e| unwritable(&e))
         }
-        Format::Table | Format::Markdown => {
-            Ok(reports.iter().map(|report| shown(report, format)).collect::<Vec<_>>().join("\n"))
-        }
+        _ => Ok(reports.iter().map(|report| shown(report, format)).collect::<Vec<_>>().join("\n")),
     }
 }
 

@@ -18,6 +18,7 @@ mod verdict;
 pub use devices::{DevicePass, DeviceRatio, Devices, Limit};
 pub use pair::{Cycles, Detectable, Interval, Measured, Pair};
 pub use price::{Cost, Money, Prices};
+pub use reasons::{pass, title};
 pub use verdict::{Counts, PairVerdict, Verdict};
 
 use schemars::JsonSchema;

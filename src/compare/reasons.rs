@@ -33,13 +33,13 @@ pub(super) fn share(share: f64) -> String {
 }
 
 /// What a key is of: `decode batch 1, context 1088, attention`.
-pub(super) fn title(key: &Key) -> String {
+pub fn title(key: &Key) -> String {
     let stage = key.stage.map_or(String::new(), |stage| format!(", {stage}"));
     format!("{}{stage}", pass(key))
 }
 
 /// The pass of a key: `decode batch 1, context 1088`, `prefill of 1024`.
-pub(super) fn pass(key: &Key) -> String {
+pub fn pass(key: &Key) -> String {
     match key.phase {
         crate::workload::Phase::Prefill if key.batch == 1 => format!("prefill of {}", key.tokens),
         crate::workload::Phase::Prefill => format!("prefill of {}, batch {}", key.tokens, key.batch),

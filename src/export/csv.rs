@@ -89,7 +89,7 @@ fn flatten(prefix: &str, value: Value, out: &mut Map<String, Value>) {
 }
 
 /// A value as one field: null is empty, a list is joined by semicolons.
-fn text(value: &Value) -> String {
+pub(super) fn text(value: &Value) -> String {
     match value {
         Value::Null => String::new(),
         Value::String(text) => text.clone(),
@@ -98,7 +98,11 @@ fn text(value: &Value) -> String {
     }
 }
 
-fn write(columns: &[&str], rows: impl Iterator<Item = Result<Vec<String>>>) -> Result<String> {
+/// A table under these headings.
+///
+/// # Errors
+/// From the rows.
+pub(super) fn write(columns: &[&str], rows: impl Iterator<Item = Result<Vec<String>>>) -> Result<String> {
     let mut writer = csv::Writer::from_writer(Vec::new());
     writer.write_record(columns).map_err(|e| unwritable(&e))?;
     for row in rows {

@@ -14,8 +14,8 @@ use crate::run::{Run, RunStatus};
 /// # Errors
 /// An ending that no format has.
 pub fn format_of(path: &Path) -> Result<Format> {
-    let ending = path.extension().map(|e| e.to_string_lossy().to_lowercase());
-    let known = REGISTRY.iter().find(|entry| Some(entry.ending) == ending.as_deref());
+    let name = path.file_name().map(|name| name.to_string_lossy().to_lowercase()).unwrap_or_default();
+    let known = REGISTRY.iter().find(|entry| name.ends_with(&format!(".{}", entry.ending)));
     known.map(|entry| entry.format).ok_or_else(|| {
         let endings: Vec<String> = REGISTRY.iter().map(|entry| format!(".{}", entry.ending)).collect();
         Failure::input(format!("{}: the ending names no format", path.display()))

@@ -2,6 +2,7 @@
 //!
 //! Formatting is pure; [`mod@file`] alone touches the disk.
 
+pub mod comparison;
 mod csv;
 pub mod file;
 mod gpu;
@@ -10,6 +11,7 @@ mod json;
 mod listing;
 mod markdown;
 mod table;
+mod trackers;
 mod view;
 
 pub use listing::{Cell, Column, Listing};
@@ -30,6 +32,23 @@ pub enum Format {
     Csv,
     /// The table in Markdown
     Markdown,
+    /// Tokens per second as github-action-benchmark's customBiggerIsBetter
+    GithubActionBenchmark,
+    /// Throughput and latency in Bencher's metric format
+    Bmf,
+}
+
+impl Format {
+    /// Whether lists of devices, models or checks can be written in it.
+    ///
+    /// # Errors
+    /// It is one of measured steps alone.
+    pub fn of_lists(self) -> Result<Format> {
+        match self {
+            Format::GithubActionBenchmark | Format::Bmf => Err(trackers::of_runs()),
+            _ => Ok(self),
+        }
+    }
 }
 
 /// Writes results in one format, each ending in a newline.
@@ -49,7 +68,14 @@ struct Entry {
 }
 
 /// All formats. A new one is a file beside this and a line here.
-const REGISTRY: [Entry; 4] = [
+const REGISTRY: [Entry; 6] = [
+    // Of two endings that fit, the first counts.
+    Entry {
+        format: Format::GithubActionBenchmark,
+        ending: "benchmark.json",
+        exporter: &trackers::GithubActionBenchmark,
+    },
+    Entry { format: Format::Bmf, ending: "bmf.json", exporter: &trackers::BencherMetricFormat },
     Entry { format: Format::Table, ending: "txt", exporter: &table::Table },
     Entry { format: Format::Json, ending: "json", exporter: &json::Json },
     Entry { format: Format::Csv, ending: "csv", exporter: &csv::Csv },

@@ -36,7 +36,7 @@ impl Exporter for Table {
 }
 
 /// Breaks a line at spaces; what follows the first break is indented by two.
-fn wrap(line: &str) -> String {
+pub(super) fn wrap(line: &str) -> String {
     let mut lines = vec![String::new()];
     for word in line.split_whitespace() {
         let now = lines.last().map_or(0, |l| l.chars().count());

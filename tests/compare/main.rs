@@ -7,5 +7,6 @@ mod examples;
 mod false_alarms;
 mod noise;
 mod power;
+mod program;
 mod properties;
 mod synthetic;
