@@ -279,9 +279,9 @@ proptest! {
 
 /// The row of a table or the record of a CSV as its cells.
 fn cells(text: &str, begins: &str) -> Vec<String> {
-    let line = text.lines().find(|line| line.trim_start_matches(['|', ' ']).starts_with(begins));
+    let line = text.lines().find(|line| line.trim_start_matches(['|', ' ', '·']).starts_with(begins));
     let line = line.unwrap_or_else(|| panic!("no line begins with {begins:?}:\n{text}"));
-    line.split(['|', ' ']).filter(|cell| !cell.is_empty()).map(str::to_owned).collect()
+    line.split(['|', ' ', '·']).filter(|cell| !cell.is_empty()).map(str::to_owned).collect()
 }
 
 #[test]
