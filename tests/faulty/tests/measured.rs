@@ -20,7 +20,7 @@ fn measure(reports: &Path, faults: &[(&str, &str)], more: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_faulty"));
     command.args(["measure", "--checkpoint", SMALL, "--device", "cpu", "--phase", "decode", "--batch", "1"]);
     command
-        .args(["--prompt", "20", "--generate", "10", "--budget", "3s", "--reports"])
+        .args(["--prompt", "20", "--generate", "10", "--budget", "8s", "--reports"])
         .arg(reports)
         .args(more);
     command.envs(faults.iter().copied()).output().unwrap()
