@@ -145,7 +145,9 @@ impl Measured {
             let of = |s: &Scaled| stage.map_or(s.step, |stage| s.stages[stage.index()]);
             let Some(mut seconds) = timing(&scaled, of) else { continue };
             // The clock does not tick during it: its time is not known, and no rate follows from none.
-            let silent = |trial: &Vec<Scaled>| timing(&[trial.clone()], of).is_some_and(|t| t.median <= 0.0);
+            let silent = |trial: &Vec<Scaled>| {
+                timing(std::slice::from_ref(trial), of).is_some_and(|t| t.median <= 0.0)
+            };
             if let (Some(stage), true) = (stage, seconds.low <= 0.0 || scaled.iter().any(silent)) {
                 let (flops, bytes) = parts[stage.index()];
                 unresolved.push((stage, highest(best, &samples).shortest(flops, bytes).0.0));
