@@ -32,8 +32,8 @@ pub fn normals(seed: u64) -> impl FnMut() -> f64 {
 }
 
 /// A device whose steps take `seconds`, times `shape` of the execution's number.
-fn device(seconds: f64, mut shape: impl FnMut(usize) -> f64 + 'static) -> Scripted {
-    Scripted { step: Some(seconds), noise: Box::new(move |number| shape(number)), ..Scripted::reaching(0.8) }
+fn device(seconds: f64, shape: impl FnMut(usize) -> f64 + 'static) -> Scripted {
+    Scripted { step: Some(seconds), noise: Box::new(shape), ..Scripted::reaching(0.8) }
 }
 
 /// The same with log-normal noise.
