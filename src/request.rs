@@ -71,12 +71,13 @@ impl Sweeps {
     }
 
     /// The times of one request, from the whole-step points of its prefill and of decode at batch 1. `None`
-    /// where one of the two is missing.
+    /// where one of the two is missing or invalid.
     pub fn request(&self, points: &[Point]) -> Option<Request> {
         let step = |phase, tokens| {
             points
                 .iter()
                 .find(|p| p.stage.is_none() && p.batch == 1 && p.phase == phase && p.tokens == tokens)
+                .filter(|p| !p.is_invalid())
                 .map(|p| p.seconds.median)
         };
         let first = step(Phase::Prefill, self.prompt)?;

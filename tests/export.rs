@@ -276,3 +276,64 @@ proptest! {
         prop_assert!((1.0..1000.0).contains(&number), "{value} is {text}");
     }
 }
+
+/// The row of a table or the record of a CSV as its cells.
+fn cells(text: &str, begins: &str) -> Vec<String> {
+    let line = text.lines().find(|line| line.trim_start_matches(['|', ' ', '·']).starts_with(begins));
+    let line = line.unwrap_or_else(|| panic!("no line begins with {begins:?}:\n{text}"));
+    line.split(['|', ' ', '·']).filter(|cell| !cell.is_empty()).map(str::to_owned).collect()
+}
+
+#[test]
+fn an_invalid_point_has_no_figures_where_people_read_them() {
+    let mut run = measured();
+    run.status = RunStatus::Invalid;
+    let is_qkv = |p: &&mut llmroof::run::Point| {
+        p.phase == Phase::Prefill && p.stage.is_some_and(|s| s.name() == "qkv")
+    };
+    run.points.iter_mut().find(is_qkv).unwrap().status = Status::Invalid;
+    for format in [Format::Table, Format::Markdown] {
+        let text = render(&run, format).unwrap();
+        assert!(text.contains("INVALID: "), "{text}");
+        let row = cells(&text, "qkv");
+        assert_eq!(row[..2], ["qkv", "1"]);
+        assert!(row[2..].iter().all(|cell| ["-", "INVALID"].contains(&cell.as_str())), "{row:?}");
+        assert_eq!(row.iter().filter(|cell| *cell == "INVALID").count(), 1, "{row:?}");
+        assert!(cells(&text, "gate_up")[2].parse::<f64>().is_ok(), "the others keep theirs: {text}");
+        // One part is not known, so neither is what is left of the step; decode's bubble is.
+        let bubbles = text.lines().filter(|line| line.contains("(bubble)")).count();
+        assert_eq!(bubbles, 1, "{text}");
+    }
+    let text = render(&run, Format::Csv).unwrap();
+    let mut reader = csv::Reader::from_reader(text.as_bytes());
+    let header = reader.headers().unwrap().clone();
+    let records: Vec<csv::StringRecord> = reader.records().map(Result::unwrap).collect();
+    let at = |name: &str| header.iter().position(|column| column == name).unwrap();
+    let invalid = records.iter().find(|record| &record[at("status")] == "invalid").unwrap();
+    for name in [
+        "seconds_median",
+        "bytes_per_second",
+        "flops_per_second",
+        "fraction_of_roof",
+        "share_of_step",
+        "bound",
+    ] {
+        assert_eq!(&invalid[at(name)], "", "{name}");
+    }
+    assert!(!invalid[at("bytes")].is_empty(), "the ledger needs no clock");
+    let step = records.iter().find(|r| &r[at("phase")] == "prefill" && r[at("stage")].is_empty()).unwrap();
+    assert_eq!(&step[at("bubble_seconds")], "");
+    assert!(!step[at("seconds_median")].is_empty());
+    // The file keeps the samples, for whoever looks for the mistake.
+    assert!(render(&run, Format::Json).unwrap().contains("\"invalid\""));
+    assert_eq!(Run::from_json(&render(&run, Format::Json).unwrap()).unwrap().points, run.points);
+}
+
+#[test]
+fn a_request_is_not_put_together_from_an_invalid_point() {
+    let mut run = measured();
+    assert!(sweeps().request(&run.points).is_some());
+    run.points[0].status = Status::Invalid;
+    assert!(run.points[0].stage.is_none());
+    assert_eq!(sweeps().request(&run.points), None);
+}

@@ -22,10 +22,10 @@ use crate::check::{Floors, Judgement, decode, judge, processes};
 use crate::cli::{CheckArgs, DeviceArgs, Format, OutputArgs};
 use crate::error::{Code, Failure, Result};
 use crate::export;
-use crate::measure::{self, Ended, GpuSensors, Observer, Options};
+use crate::measure::{self, Ended, GpuSensors, Instruments, Observer, Options, RealTime};
 use crate::profiles::Catalog;
 use crate::run::{Origin, Run, Status};
-use crate::telemetry;
+use crate::telemetry::{self, ForeignLoad};
 
 /// Share of the budget that the measurement may plan with. It overshoots where a machine is slower than it seemed.
 const PLANNED: f64 = 0.6;
@@ -250,8 +250,10 @@ impl Order {
         let options = Options { spent: self.began.elapsed(), ..self.options.clone() };
         let weights = RandomWeights::new(options.seed, &options.model);
         let origin = Origin { argv: host::argv(), created: host::now(), host: host::describe() };
+        let load = Box::new(ForeignLoad::start());
+        let instruments = Instruments { time: &RealTime, sensors: sensors.clone(), load };
         let Ended { run, failure } =
-            measure::measure(session.as_mut(), &weights, &options, sensors.clone(), origin, watcher)?;
+            measure::measure(session.as_mut(), &weights, &options, instruments, origin, watcher)?;
         if let Some(failure) = failure {
             return Err(failure);
         }

@@ -14,11 +14,11 @@ use crate::checkpoint::Checkpoint;
 use crate::cli::{ActivationsArg, GemmArg, LayersArg, MeasureArgs, OutputArgs};
 use crate::error::{Failure, Result};
 use crate::export::{self, Format};
-use crate::measure::{self, Ended, Layers, Observer, Options};
+use crate::measure::{self, Ended, Instruments, Layers, Observer, Options, RealTime};
 use crate::model::{DType, ModelSpec};
 use crate::profiles::Catalog;
 use crate::run::{Origin, Run, Status};
-use crate::telemetry;
+use crate::telemetry::{self, ForeignLoad};
 
 /// Time to spend on a CPU without being told.
 const CPU_BUDGET: Duration = Duration::from_secs(60);
@@ -152,7 +152,8 @@ impl Order<'_> {
         if let Some(again) = &self.again {
             progress.go_on(again)?;
         }
-        let ended = measure::measure(session.as_mut(), self.weights, &options, sensors, origin, progress);
+        let instruments = Instruments { time: &RealTime, sensors, load: Box::new(ForeignLoad::start()) };
+        let ended = measure::measure(session.as_mut(), self.weights, &options, instruments, origin, progress);
         progress.end();
         let Ended { mut run, failure } = ended?;
         // The datasheet's roofs, where a profile matches the device.

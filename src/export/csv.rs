@@ -56,12 +56,38 @@ const COLUMNS: [&str; 42] = [
     "device",
 ];
 
+/// The columns that stay empty for an invalid point: whatever was measured of it.
+const MEASURED: [&str; 15] = [
+    "witnessed_bytes",
+    "seconds_median",
+    "seconds_low",
+    "seconds_high",
+    "bubble_seconds",
+    "share_of_step",
+    "tokens_per_second",
+    "bytes_per_second",
+    "flops_per_second",
+    "attainable_flops_per_second",
+    "fraction_of_roof",
+    "bound",
+    "joules_per_token",
+    "wall_seconds",
+    "tensor_activity",
+];
+
 impl Exporter for Csv {
     fn run(&self, run: &Run) -> Result<String> {
         let rows = run.points.iter().map(|point| {
             let mut fields = Map::new();
             flatten("", serde_json::to_value(point).map_err(|e| unwritable(&e))?, &mut fields);
             fields.insert("device".into(), run.device.name.clone().into());
+            // What a reader of cells would take for a result. The bubble is a difference: one wrong part spoils it.
+            let mut blank = |name: &str| fields.insert(name.into(), Value::Null);
+            if point.is_invalid() {
+                MEASURED.iter().for_each(|name| drop(blank(name)));
+            } else if run.points.iter().any(|part| part.is_invalid() && part.shares_pass_with(point)) {
+                blank("bubble_seconds");
+            }
             Ok(COLUMNS.iter().map(|name| fields.get(*name).map(text).unwrap_or_default()).collect())
         });
         write(&COLUMNS, rows)
@@ -140,7 +166,7 @@ mod tests {
         let mut fields = Map::new();
         flatten("", serde_json::to_value(point).unwrap(), &mut fields);
         let mut names: Vec<&str> = fields.keys().map(String::as_str).collect();
-        names.retain(|name| !["seconds_samples", "seconds_trials"].contains(name));
+        names.retain(|name| !["seconds_samples", "seconds_trials", "trials"].contains(name));
         names.push("device");
         assert_eq!(names, COLUMNS);
     }

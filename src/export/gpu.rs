@@ -52,7 +52,7 @@ fn clock(run: &Run) -> Option<f64> {
     clocks.get(clocks.len() / 2).copied()
 }
 
-/// What the host's clock and the GPU's counters saw of whole steps.
+/// What the host's clock and the GPU's counters saw of whole steps that are to be believed.
 pub(super) fn seen(run: &Run) -> Vec<String> {
     let longer: Vec<String> = steps(run)
         .filter_map(|step| Some((step, step.wall_seconds?)))
@@ -86,7 +86,7 @@ pub(super) fn seen(run: &Run) -> Vec<String> {
 }
 
 fn steps(run: &Run) -> impl Iterator<Item = &Point> {
-    run.points.iter().filter(|point| point.stage.is_none())
+    run.points.iter().filter(|point| point.stage.is_none() && !point.is_invalid())
 }
 
 /// `prefill`, `decode batch 8`.

@@ -114,7 +114,8 @@ fn smallest_batch(run: &Run) -> Option<u32> {
 fn grid(run: &Run) -> Grid {
     let measured = run.status != RunStatus::Predicted;
     let energy = run.points.iter().any(|p| p.joules_per_token.is_some());
-    let fastest = run.points.iter().map(|p| p.flops_per_second).fold(0.0, f64::max);
+    let believed = run.points.iter().filter(|p| !p.is_invalid());
+    let fastest = believed.map(|p| p.flops_per_second).fold(0.0, f64::max);
     let (flops_unit, per_flop) = if fastest >= 1e13 { ("TFLOP/s", 1e-12) } else { ("GFLOP/s", 1e-9) };
 
     let mut grid = Grid::default();
@@ -148,12 +149,18 @@ fn grid(run: &Run) -> Grid {
             percent(point.fraction_of_roof),
             bound(point),
         ];
+        let ledger = row.len();
         if measured {
             row.push(percent(point.seconds.relative_interval()));
             row.push(point.seconds.count.to_string());
         }
         if energy {
             row.push(point.joules_per_token.map_or("-".into(), figures));
+        }
+        if point.is_invalid() {
+            // A rate that cannot be true would be quoted all the same, were it to be read here.
+            let figures = (2..row.len()).filter(|&at| at != ledger - 1);
+            figures.for_each(|at| row[at] = "-".into());
         }
         let columns = row.len();
         grid.rows.push(row);
@@ -165,12 +172,14 @@ fn grid(run: &Run) -> Grid {
     grid
 }
 
-/// The row of the time that no stage accounts for, below the stages of a measured step.
+/// The row of the time that no stage accounts for, below the stages of a measured step; none where one of the times it
+/// is a difference of is invalid.
 fn bubble(run: &Run, stage: &Point) -> Option<Vec<String>> {
-    let step = run.points.iter().find(|p| {
-        (p.stage, p.phase, p.batch, p.tokens, p.context)
-            == (None, stage.phase, stage.batch, stage.tokens, stage.context)
-    })?;
+    let mut parts = run.points.iter().filter(|p| p.shares_pass_with(stage));
+    if parts.clone().any(Point::is_invalid) {
+        return None;
+    }
+    let step = parts.find(|p| p.stage.is_none())?;
     let seconds = step.bubble_seconds?;
     Some(vec![
         "  (bubble)".into(),

@@ -3,6 +3,7 @@
 //! Memory bandwidth of shared machines swings by a factor of two within seconds. A share of the roof is only
 //! meaningful against a roof measured in the same second.
 
+use super::plausible;
 use crate::backend::{Probe, Session};
 use crate::error::{Failure, Result};
 use crate::model::DType;
@@ -88,10 +89,7 @@ impl Ceilings {
     }
 
     fn take(&mut self, session: &mut dyn Session, probe: Probe, seconds: f64) -> Result<f64> {
-        let rate = session.probe(probe, seconds)?.rate();
-        if !(rate.is_finite() && rate > 0.0) {
-            return Err(Failure::invalid(format!("the probe {probe:?} gave {rate}")));
-        }
+        let rate = plausible::rate(probe, session.probe(probe, seconds)?)?;
         if let Some((_, rates)) = self.probes.iter_mut().find(|(known, _)| *known == probe) {
             rates.push(rate);
         }

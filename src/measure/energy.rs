@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::Observer;
+use super::{Clock, Observer, plausible};
 use crate::backend::{Repeated, Session};
 use crate::error::Result;
 use crate::telemetry::{self, EnergyMeter, Sensors};
@@ -108,34 +108,37 @@ pub(super) struct Window {
     pub no_witness: Option<String>,
 }
 
-/// Repeats the prepared pass for about `seconds` under the counters.
+/// Repeats the prepared pass, which is called `pass`, for about `seconds` under the counters.
 ///
 /// # Errors
-/// The device failed.
+/// The device failed, or its clock.
 pub(super) fn window(
+    pass: &str,
     session: &mut dyn Session,
     meter: &Meter,
     seconds: f64,
+    clock: &Clock,
     observer: &mut dyn Observer,
 ) -> Result<Option<Window>> {
     let Meter::Windows { sensors, energy, bandwidth } = meter else { return Ok(None) };
     let sensors = sensors.as_ref();
     let stop = AtomicBool::new(false);
     let counting = sensors.count();
-    let (began, before) = (Instant::now(), sensors.joules());
+    let (began, before) = (clock.now(), sensors.joules());
     let (repeated, worked, ticks) = thread::scope(|scope| {
-        let looking = thread::Builder::new().spawn_scoped(scope, || ticks(sensors, &stop));
-        let repeated = repeat(session, seconds, observer);
+        let looking = thread::Builder::new().spawn_scoped(scope, || ticks(sensors, clock, &stop));
+        let repeated = repeat(session, seconds, clock, observer);
         // Waiting for the thread and asking the counters are no work.
-        let worked = began.elapsed().as_secs_f64();
+        let worked = clock.since(began).as_secs_f64();
         stop.store(true, Ordering::Relaxed);
         // Without a thread, or if it panicked, the counter's two ends have to do.
         (repeated, worked, looking.ok().and_then(|thread| thread.join().ok()).unwrap_or_default())
     });
     let activity = counting.and_then(|counting| counting.end());
-    let (host, after) = (began.elapsed().as_secs_f64(), sensors.joules());
+    let (host, after) = (clock.since(began).as_secs_f64(), sensors.joules());
 
     let repeated = repeated?;
+    plausible::repeated(pass, &repeated)?;
     let executions = repeated.executions.max(1) as f64;
     let lasted = repeated.seconds.max(host);
     let mut found = Window { seconds: repeated.seconds / executions, ..Window::default() };
@@ -172,10 +175,15 @@ pub(super) fn window(
 }
 
 /// Runs for about this long, or until it is to stop.
-fn repeat(session: &mut dyn Session, seconds: f64, observer: &mut dyn Observer) -> Result<Repeated> {
-    let (start, mut all) = (Instant::now(), Repeated::default());
+fn repeat(
+    session: &mut dyn Session,
+    seconds: f64,
+    clock: &Clock,
+    observer: &mut dyn Observer,
+) -> Result<Repeated> {
+    let (start, mut all) = (clock.now(), Repeated::default());
     loop {
-        let done = start.elapsed().as_secs_f64().max(all.seconds);
+        let done = clock.since(start).as_secs_f64().max(all.seconds);
         if all.executions > 0 && (done >= seconds || observer.interrupted().is_some()) {
             return Ok(all);
         }
@@ -186,14 +194,14 @@ fn repeat(session: &mut dyn Session, seconds: f64, observer: &mut dyn Observer) 
 }
 
 /// When the counter moved, and what it then said.
-fn ticks(sensors: &dyn Sensors, stop: &AtomicBool) -> Vec<(Instant, f64)> {
+fn ticks(sensors: &dyn Sensors, clock: &Clock, stop: &AtomicBool) -> Vec<(Instant, f64)> {
     let mut last = sensors.joules().ok();
     let mut ticks = Vec::new();
     while !stop.load(Ordering::Relaxed) {
         thread::sleep(LOOK);
         let now = sensors.joules().ok();
         if let Some(joules) = now.filter(|_| last.is_some() && now != last) {
-            ticks.push((Instant::now(), joules));
+            ticks.push((clock.now(), joules));
         }
         last = now;
     }

@@ -4,27 +4,33 @@
 //! - `plan`: how many layers run, and which points fit the budget.
 //! - `ceilings`: the roofs, surveyed first and probed again beside every sample.
 //! - `sampler`: takes samples of one pass until they are enough.
+//! - `plausible`: refuses times that no device can have taken.
 //! - `energy`: a CPU's around the samples, a GPU's in windows of seconds, with its counters of memory traffic.
 //! - `readings`, `watched`: a GPU's clocks, power and throttling meanwhile.
+//! - `drift`: whether a device was as fast at the end as at the beginning.
 //! - `points`: samples into points, sampled layers scaled to all.
 //! - `soak`: the peak that is left after a while of computing.
 //! - `record`: the run file as it grows.
+//! - `time`: the clock that all of this goes by.
 //!
 //! Nothing is printed here: an [`Observer`] is told.
 
 mod ceilings;
+mod drift;
 mod energy;
 mod plan;
+mod plausible;
 mod points;
 mod readings;
 mod record;
 mod sampler;
 mod soak;
+mod time;
 pub mod verify;
 mod watched;
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::backend::weights::WeightSource;
 use crate::backend::{DeviceInfo, Session, Work};
@@ -32,7 +38,7 @@ use crate::error::{Code, Failure, Result};
 use crate::model::{DType, ModelSpec};
 use crate::request::Sweeps;
 use crate::run::{Difference, Origin, Point, Run, differences};
-use crate::telemetry::Sensors;
+use crate::telemetry::{Load, Sensors};
 use crate::workload::{Phase, Workload};
 use ceilings::Ceilings;
 use energy::Meter;
@@ -41,6 +47,8 @@ use plan::Plan;
 use points::Measured;
 use record::Record;
 use sampler::Sampler;
+pub(crate) use time::Clock;
+pub use time::{RealTime, Time};
 use watched::Watched;
 
 /// What to measure.
@@ -107,21 +115,18 @@ pub trait Observer {
     fn interrupted(&self) -> Option<Code>;
 }
 
-/// Time spent and left.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Clock {
-    start: Instant,
-    budget: Duration,
-}
-
-impl Clock {
-    fn left(&self) -> Duration {
-        self.budget.saturating_sub(self.start.elapsed())
-    }
-}
-
 /// A GPU's sensors, or why there are none; `None` on other devices.
 pub type GpuSensors = Option<std::result::Result<Arc<dyn Sensors>, String>>;
+
+/// What a measurement reads besides the device itself.
+pub struct Instruments<'a> {
+    /// The host's clock.
+    pub time: &'a dyn Time,
+    /// A GPU's sensors.
+    pub sensors: GpuSensors,
+    /// What others use of the machine.
+    pub load: Box<dyn Load>,
+}
 
 /// A measurement that has ended.
 #[derive(Debug)]
@@ -141,14 +146,15 @@ pub fn measure(
     session: &mut dyn Session,
     weights: &dyn WeightSource,
     options: &Options,
-    sensors: GpuSensors,
+    instruments: Instruments,
     origin: Origin,
     observer: &mut dyn Observer,
 ) -> Result<Ended> {
-    // The end of a run is not free: the last sample overshoots, files are written, memory is given back.
-    let now = Instant::now();
+    let Instruments { time, sensors, load } = instruments;
+    let now = time.now();
     let start = now.checked_sub(options.spent).unwrap_or(now);
-    let clock = Clock { start, budget: options.budget.mul_f64(0.97) };
+    // The end of a run is not free: the last sample overshoots, files are written, memory is given back.
+    let clock = Clock { start, budget: options.budget.mul_f64(0.97), time };
     options.check()?;
     let works = options.sweeps.workloads(&options.model)?;
     let works: Vec<Workload> = works
@@ -157,8 +163,8 @@ pub fn measure(
         .map(|work| Workload { activations: options.activations, kv: options.activations, ..work })
         .collect();
 
-    let (watched, meter) = instruments(session.device(), sensors, &clock);
-    let mut record = Record::new(session, options, origin, watched, &meter);
+    let (watched, meter) = watch(session.device(), sensors, &clock);
+    let mut record = Record::new(session, options, origin, watched, &meter, load);
     if let Some(before) = &options.before {
         goes_on(before, &record.run)?;
     }
@@ -185,7 +191,7 @@ pub fn measure(
         .collect();
     let mut trials = Trials { session, options, plan, ceilings, meter, clock, each };
     let mut ended = trials.run(weights, &mut measured, &mut record, observer);
-    let end = Instant::now();
+    let end = clock.now();
     if let (Ok(None), Some(time)) = (&ended, options.soak) {
         match soak::soak(trials.session, time, &clock, observer) {
             Ok(peak) => trials.ceilings.sustained = peak,
@@ -229,7 +235,7 @@ fn trials_of(run: &Run, work: &Workload) -> u32 {
 }
 
 /// What watches the device and meters its energy.
-fn instruments(device: &DeviceInfo, sensors: GpuSensors, clock: &Clock) -> (Option<Watched>, Meter) {
+fn watch(device: &DeviceInfo, sensors: GpuSensors, clock: &Clock) -> (Option<Watched>, Meter) {
     let Some(info) = &device.gpu else { return (None, Meter::of_cpu()) };
     let sensors = sensors.unwrap_or_else(|| Err("none were opened".into()));
     let meter = Meter::of_gpu(&sensors, info.theoretical_bandwidth());
@@ -243,7 +249,7 @@ struct Trials<'a> {
     plan: Plan,
     ceilings: Ceilings,
     meter: Meter,
-    clock: Clock,
+    clock: Clock<'a>,
     /// Seconds of a ceiling's survey.
     each: f64,
 }

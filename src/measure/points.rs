@@ -1,12 +1,13 @@
 //! Samples into points: sampled layers scaled to all, each sample held against the roofs beside it.
 
+use super::drift::drift;
 use super::energy::Window;
 use super::readings::{Readings, Round, distinct};
 use crate::backend::Execution;
 use crate::roofline::Roofline;
 use crate::run::{Placement, Point, PointTrial, Status, StoppedBy, Timing};
 use crate::stats;
-use crate::units::{BytesPerSec, FlopsPerSec};
+use crate::units::{BytesPerSec, FlopsPerSec, Seconds};
 use crate::workload::{Phase, Stage, Workload};
 
 /// What the points say of how they were run.
@@ -26,6 +27,8 @@ pub(super) const LEAST_SAMPLES: usize = 10;
 const ABOVE: f64 = 1.02;
 /// Stages below this share of the step are too short to be held against a roof: caches and clocks blur them.
 const SHORT: f64 = 0.01;
+/// The longest time, in seconds, that a device's clock may miss: a GPU's events tick twice in a microsecond.
+const TICK: f64 = 2e-6;
 /// A window this much slower than the samples is worth a note: without pauses the GPU meets its power limit.
 const LONGER: f64 = 1.02;
 
@@ -112,7 +115,7 @@ impl Measured {
         self.samples() == 0
     }
 
-    /// The whole step and its seven stages; nothing without samples. `best` are the best roofs of the run, `readings`
+    /// The whole step and those of its seven stages that the clock resolves; nothing without samples. `best` are the best roofs of the run, `readings`
     /// what a GPU's sensors said meanwhile.
     pub fn points(&self, layout: &Layout, best: Option<Roofline>, readings: &Readings) -> Vec<Point> {
         let taken = self.trials.iter().map(|taken| &taken.samples);
@@ -137,14 +140,19 @@ impl Measured {
         let clocks = Clocks::of(&samples, readings);
         let beside: Vec<Beside> = self.trials.iter().map(|taken| Beside::of(taken, readings)).collect();
 
-        let mut points = Vec::with_capacity(1 + Stage::ALL.len());
+        let (mut points, mut unresolved) = (Vec::with_capacity(1 + Stage::ALL.len()), Vec::new());
         for stage in std::iter::once(None).chain(Stage::ALL.map(Some)) {
             let of = |s: &Scaled| stage.map_or(s.step, |stage| s.stages[stage.index()]);
             let Some(mut seconds) = timing(&scaled, of) else { continue };
-            // A clock that does not tick during the shortest stages would make a rate infinite.
-            seconds.median = seconds.median.max(1e-9);
-            seconds.low = seconds.low.max(1e-9);
-            seconds.high = seconds.high.max(1e-9);
+            // The clock does not tick during it: its time is not known, and no rate follows from none.
+            let silent = |trial: &Vec<Scaled>| {
+                timing(std::slice::from_ref(trial), of).is_some_and(|t| t.median <= 0.0)
+            };
+            if let (Some(stage), true) = (stage, seconds.low <= 0.0 || scaled.iter().any(silent)) {
+                let (flops, bytes) = parts[stage.index()];
+                unresolved.push((stage, highest(best, &samples).shortest(flops, bytes).0.0));
+                continue;
+            }
             seconds.stopped_by = self.stopped_by;
             let shortest = |roof: Roofline| match stage {
                 None => roof.shortest_of_parts(parts).0.0,
@@ -159,7 +167,7 @@ impl Measured {
                 .zip(&scaled)
                 .zip(&beside)
                 .filter_map(|((taken, scaled), beside)| {
-                    let times: Vec<f64> = scaled.iter().map(|s| of(s).max(1e-9)).collect();
+                    let times: Vec<f64> = scaled.iter().map(of).collect();
                     let fractions: Vec<f64> =
                         taken.samples.iter().zip(&times).map(|(s, time)| shortest(s.roof) / time).collect();
                     let bubbles: Vec<f64> = scaled.iter().map(|s| s.bubble).collect();
@@ -196,6 +204,9 @@ impl Measured {
             }
             hold_against(&mut point, highest(best, &samples), layout.warm);
             points.push(point);
+        }
+        if let Some(step) = points.first_mut() {
+            leave_out(step, &unresolved);
         }
         points
     }
@@ -253,6 +264,14 @@ impl Measured {
                 clocks.reasons.join(", ")
             ));
         }
+        if let Some((first, last)) = clocks.drift {
+            step.notes.push(format!(
+                "the GPU's clock went from {:.0} to {:.0} MHz between the first and the last third of the samples",
+                first * 1e-6,
+                last * 1e-6
+            ));
+        }
+        step.notes.extend(self.drifts());
         let Some(window) = &self.window else { return };
         step.notes.extend(window.no_energy.iter().map(|reason| format!("no energy: {reason}")));
         let held: Vec<f64> = samples.iter().map(|sample| sample.execution.seconds).collect();
@@ -263,6 +282,26 @@ impl Measured {
                 (window.seconds / held - 1.0) * 100.0
             ));
         }
+    }
+
+    /// Trials that were not as fast at their end as at their beginning.
+    fn drifts(&self) -> Vec<String> {
+        let drift_of = |taken: &Taken| {
+            drift(&taken.samples.iter().map(|sample| sample.execution.seconds).collect::<Vec<_>>())
+        };
+        let several = self.trials.len() > 1;
+        let drifts =
+            self.trials.iter().enumerate().filter_map(|(at, trial)| Some((at + 1, drift_of(trial)?)));
+        drifts
+            .map(|(number, change)| {
+                format!(
+                    "the samples{} took {:.0}% {} in the last third than in the first: the device's speed drifted",
+                    if several { format!(" of trial {number}") } else { String::new() },
+                    change.abs() * 100.0,
+                    if change > 0.0 { "longer" } else { "less" }
+                )
+            })
+            .collect()
     }
 }
 
@@ -284,6 +323,8 @@ struct Clocks {
     throttled: Option<u32>,
     reasons: Vec<&'static str>,
     median: Option<f64>,
+    /// First and last, where they differ.
+    drift: Option<(f64, f64)>,
 }
 
 impl Clocks {
@@ -296,6 +337,7 @@ impl Clocks {
             throttled: (!known.is_empty()).then_some(throttled),
             reasons: distinct(known.iter().flatten().copied()),
             median: readings.clock(&rounds),
+            drift: readings.clock_drift(&rounds),
         }
     }
 }
@@ -338,6 +380,21 @@ fn hold_against(point: &mut Point, best: Roofline, warm: bool) {
             "{:.0}% of the best roof measured in this run: the bytes or FLOPs charged cannot be right",
             memory.max(compute) * 100.0
         ));
+    }
+}
+
+/// Says of the step which stages took no time by the device's clock, each with the shortest that the roofs allow it.
+fn leave_out(step: &mut Point, unresolved: &[(Stage, f64)]) {
+    if unresolved.is_empty() {
+        return;
+    }
+    let names: Vec<&str> = unresolved.iter().map(|(stage, _)| stage.name()).collect();
+    step.notes.push(format!("too short for the device's clock, left out: {}", names.join(", ")));
+    let long = |shortest: f64| shortest > TICK && shortest > SHORT * step.seconds.median;
+    if let Some((stage, shortest)) = unresolved.iter().find(|(_, shortest)| long(*shortest)) {
+        step.status = Status::Invalid;
+        step.notes
+            .push(format!("{stage} took no time, where the roofs allow {}", Seconds(*shortest).human()));
     }
 }
 

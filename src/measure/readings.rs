@@ -8,6 +8,9 @@ use crate::telemetry::Reading;
 /// A reading this far from a round says nothing of it.
 const NEAR: Duration = Duration::from_millis(500);
 
+/// A change of the clock within a point that is worth a note: boost clocks move by a step or two of 15 MHz at rest.
+const CLOCK_DRIFT: f64 = 0.02;
+
 /// From when to when some executions ran, on the host's clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Round {
@@ -54,6 +57,14 @@ impl Readings {
         let (first, last) = (rounds.first()?, rounds.last()?);
         let between = Round { from: first.from, to: last.to };
         stats::median(&inside).or_else(|| stats::median(&clocks(between).collect::<Vec<_>>()))
+    }
+
+    /// Median clocks of the multiprocessors in the first and in the last third of these rounds, one for each sample, where
+    /// they are more than 2% apart.
+    pub fn clock_drift(&self, rounds: &[Round]) -> Option<(f64, f64)> {
+        let third = rounds.len() / 3;
+        let (first, last) = (self.clock(&rounds[..third])?, self.clock(&rounds[rounds.len() - third..])?);
+        ((last / first - 1.0).abs() > CLOCK_DRIFT).then_some((first, last))
     }
 
     /// Those from the last before the first sample up to a moment; all up to there without samples. What came earlier says
@@ -130,6 +141,21 @@ mod tests {
         assert_eq!(count(None, 1450), 15);
         assert_eq!(count(Some(0), 5000), 20);
         assert_eq!(count(Some(9000), 450), 0, "the end came first");
+    }
+
+    #[test]
+    fn a_clock_that_moves_within_the_samples_is_told_from_one_that_rests() {
+        let start = Instant::now();
+        let readings = readings(start);
+        let rounds = |from: u64, to: u64| -> Vec<Round> {
+            let round = |ms| Round { from: at(start, ms), to: at(start, ms + 100) };
+            (from..to).step_by(100).map(round).collect()
+        };
+        assert_eq!(readings.clock_drift(&rounds(110, 1910)), Some((2e9, 1e9)), "it fell at 1 s");
+        assert_eq!(readings.clock_drift(&rounds(110, 910)), None);
+        assert_eq!(readings.clock_drift(&rounds(1110, 1910)), None);
+        assert_eq!(readings.clock_drift(&rounds(2500, 3100)), None, "no sensor said anything");
+        assert_eq!(readings.clock_drift(&[]), None);
     }
 
     #[test]

@@ -15,7 +15,7 @@ use crate::request::Sweeps;
 use crate::run::{
     self, Conditions, Device, Origin, Process, Run, RunStatus, SCHEMA_VERSION, Status, Tool, Trial, merge,
 };
-use crate::telemetry::ForeignLoad;
+use crate::telemetry::Load;
 
 /// The run, and what its conditions are read from.
 pub(super) struct Record {
@@ -25,7 +25,7 @@ pub(super) struct Record {
     before: Option<Run>,
     /// A GPU's sensors.
     pub watched: Option<Watched>,
-    foreign: ForeignLoad,
+    load: Box<dyn Load>,
     no_energy: Option<String>,
 }
 
@@ -37,6 +37,7 @@ impl Record {
         origin: Origin,
         watched: Option<Watched>,
         meter: &Meter,
+        load: Box<dyn Load>,
     ) -> Record {
         let (device, setup) = (session.device(), session.setup());
         let energy = meter.source(options.budget);
@@ -85,7 +86,7 @@ impl Record {
             trials: Vec::new(),
         };
         let before = options.before.clone();
-        Record { run, before, watched, foreign: ForeignLoad::start(), no_energy: energy.err() }
+        Record { run, before, watched, load, no_energy: energy.err() }
     }
 
     /// Keeps what is to be measured, for whoever goes on with this run.
@@ -159,14 +160,25 @@ impl Record {
         }
         if let Some(conditions) = &mut run.conditions {
             conditions.huge_page_share = session.setup().huge_page_share;
-            conditions.foreign_load = self.foreign.cores();
-            conditions.wall_seconds = clock.start.elapsed().as_secs_f64();
+            conditions.foreign_load = self.load.cores();
+            conditions.wall_seconds = clock.spent().as_secs_f64();
             if let Some(process) = run.processes.first_mut() {
                 process.foreign_load = conditions.foreign_load;
                 process.wall_seconds = conditions.wall_seconds;
             }
             conditions.gpu =
                 self.watched.as_ref().map(|watched| watched.describe(&readings, session.software()));
+        }
+    }
+
+    /// A device that was caught with an impossible result midway is not believed what it said before.
+    fn disbelieve(&mut self, failure: &Failure) {
+        self.run.request = None;
+        for point in &mut self.run.points {
+            point.status = Status::Invalid;
+            if point.stage.is_none() {
+                point.notes.push(format!("not believed for what came later: {}", failure.what));
+            }
         }
     }
 
@@ -182,6 +194,9 @@ impl Record {
     ) -> Run {
         let missing: Vec<&Measured> = measured.iter().filter(|m| m.missing() > 0).collect();
         let ended_early = stopped.is_some() || failure.is_some();
+        if let Some(failure) = failure.filter(|failure| failure.code == Code::Invalid) {
+            self.disbelieve(failure);
+        }
         let points = self.run.points.iter().chain(self.before.iter().flat_map(|before| &before.points));
         let invalid = points.into_iter().any(|point| point.status == Status::Invalid);
         self.run.status = match () {

@@ -1,13 +1,13 @@
 //! Takes samples of one pass until they are enough, each between two looks at the roofs.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::ceilings::Ceilings;
 use super::energy::{self, Meter};
 use super::plan::Allotment;
 use super::points::{LEAST_SAMPLES, Measured, Sample};
 use super::readings::Round;
-use super::{Clock, Observer, name, pass};
+use super::{Clock, Observer, name, pass, plausible};
 use crate::backend::{Execution, Session};
 use crate::error::Result;
 use crate::roofline::Roofline;
@@ -27,7 +27,7 @@ const MOST_SAMPLES: usize = 1000;
 pub(super) struct Sampler<'a> {
     pub session: &'a mut dyn Session,
     pub ceilings: &'a mut Ceilings,
-    pub clock: &'a Clock,
+    pub clock: &'a Clock<'a>,
     pub meter: &'a mut Meter,
 }
 
@@ -62,8 +62,9 @@ impl Sampler<'_> {
         seconds: f64,
         observer: &mut dyn Observer,
     ) -> Result<()> {
-        observer.doing(&format!("{}: energy", name(&measured.work)), self.clock.left());
-        measured.window = energy::window(self.session, self.meter, seconds, observer)?;
+        let label = name(&measured.work);
+        observer.doing(&format!("{label}: energy"), self.clock.left());
+        measured.window = energy::window(&label, self.session, self.meter, seconds, self.clock, observer)?;
         Ok(())
     }
 
@@ -75,20 +76,20 @@ impl Sampler<'_> {
         allotment: &Allotment,
         observer: &mut dyn Observer,
     ) -> Result<StoppedBy> {
-        let deadline = Instant::now() + Duration::from_secs_f64(allotment.seconds.min(86_400.0));
+        let deadline = self.clock.now() + Duration::from_secs_f64(allotment.seconds.min(86_400.0));
         observer.doing(&allotment.label, self.clock.left());
         self.session.prepare(&pass(&measured.work))?;
         measured.gemm = self.session.software().and_then(|software| software.gemm);
         // The first execution faults pages in and fills the instruction caches.
-        let (warm_up, round) = self.run(1)?;
+        let (warm_up, round) = self.run(&allotment.label, 1)?;
         let mut cost = cost(&warm_up, round).unwrap_or(allotment.one);
 
-        let began = Instant::now();
+        let began = self.clock.now();
         let mut before = self.ceilings.beside(self.session)?;
         loop {
             let n = ((ROUND / cost.max(1e-7)).round() as usize).clamp(1, 64);
             let joules = self.meter.joules();
-            let (executions, round) = self.run(n)?;
+            let (executions, round) = self.run(&allotment.label, n)?;
             if let (Some(start), Some(end)) = (joules, self.meter.joules()) {
                 let seconds = executions.iter().map(|e| e.seconds * f64::from(e.repeats.max(1))).sum();
                 measured.energy(end - start, seconds);
@@ -105,7 +106,8 @@ impl Sampler<'_> {
                 &format!("{}: {} samples, +/-{:.1}%", allotment.label, samples.len(), interval * 100.0),
                 self.clock.left(),
             );
-            let enough = samples.len() >= LEAST_SAMPLES && began.elapsed().as_secs_f64() >= LEAST_SECONDS;
+            let enough =
+                samples.len() >= LEAST_SAMPLES && self.clock.since(began).as_secs_f64() >= LEAST_SECONDS;
             if observer.interrupted().is_some() {
                 return Ok(StoppedBy::Interrupt);
             }
@@ -116,17 +118,19 @@ impl Sampler<'_> {
                 return Ok(StoppedBy::Samples);
             }
             let next = Duration::from_secs_f64((cost * n as f64).min(86_400.0));
-            if Instant::now() + next > deadline {
+            if self.clock.now() + next > deadline {
                 return Ok(StoppedBy::Budget);
             }
         }
     }
 
-    /// Runs, and when that was.
-    fn run(&mut self, n: usize) -> Result<(Vec<Execution>, Round)> {
-        let from = Instant::now();
+    /// Runs the pass of this name, and when that was.
+    fn run(&mut self, pass: &str, n: usize) -> Result<(Vec<Execution>, Round)> {
+        let from = self.clock.now();
         let executions = self.session.run(n)?;
-        Ok((executions, Round { from, to: Instant::now() }))
+        let to = self.clock.now();
+        plausible::executions(pass, n, &executions)?;
+        Ok((executions, Round { from, to }))
     }
 }
 

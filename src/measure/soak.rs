@@ -1,8 +1,8 @@
 //! The compute peak after working at it for a while: what heat and the power limit leave of it.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use super::{Clock, Observer};
+use super::{Clock, Observer, plausible};
 use crate::backend::{Probe, Session};
 use crate::error::Result;
 use crate::roofline::{Ceiling, CeilingKind};
@@ -28,9 +28,9 @@ pub(super) fn soak(
     let probe = Probe::Compute(dtype);
     let seconds = soak.as_secs_f64();
     let window = WINDOW.min(seconds / WINDOWS);
-    let (start, mut device, mut rates) = (Instant::now(), 0.0f64, Vec::new());
+    let (start, mut device, mut rates) = (clock.now(), 0.0f64, Vec::new());
     loop {
-        let done = start.elapsed().as_secs_f64().max(device);
+        let done = clock.since(start).as_secs_f64().max(device);
         if done >= seconds {
             break;
         }
@@ -39,9 +39,10 @@ pub(super) fn soak(
         }
         observer.doing(&format!("soak: {:.0} s more of computing", seconds - done), clock.left());
         let probed = session.probe(probe, window)?;
+        let rate = plausible::rate(probe, probed)?;
         device += probed.seconds;
-        if done >= seconds * (1.0 - LAST) && probed.rate().is_finite() && probed.rate() > 0.0 {
-            rates.push(probed.rate());
+        if done >= seconds * (1.0 - LAST) {
+            rates.push(rate);
         }
     }
     let how = session.describe_probe(probe);

@@ -171,9 +171,11 @@ pub fn describe(point: &Point) -> String {
             Bytes(point.bytes).human()
         );
     }
+    if point.is_invalid() {
+        return format!("{work}: {}, INVALID", Intensity(point.intensity).human());
+    }
     let worth = match point.status {
-        Status::Ok => "",
-        Status::Invalid => ", INVALID",
+        Status::Ok | Status::Invalid => "",
         Status::Partial => ", few samples",
         Status::Predicted => ", predicted",
     };

@@ -329,6 +329,17 @@ impl Point {
         }
     }
 
+    /// Whether its figures are not to be shown as results.
+    pub fn is_invalid(&self) -> bool {
+        self.status == Status::Invalid
+    }
+
+    /// Whether the two are parts of one pass, or a part and the whole.
+    pub fn shares_pass_with(&self, other: &Point) -> bool {
+        let pass = |p: &Point| (p.phase, p.batch, p.tokens, p.context);
+        pass(self) == pass(other)
+    }
+
     /// Operations as a quantity.
     pub fn flops(&self) -> Flops {
         Flops(self.flops)

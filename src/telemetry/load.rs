@@ -2,6 +2,12 @@
 
 use std::time::Instant;
 
+/// What others use of the machine.
+pub trait Load {
+    /// CPU cores' worth of work that others did since the measurement began; `None` where that is not known.
+    fn cores(&self) -> Option<f64>;
+}
+
 /// CPU seconds of the whole machine and of this process at one moment.
 #[derive(Debug, Clone, Copy)]
 struct Reading {
@@ -20,10 +26,11 @@ impl ForeignLoad {
     pub fn start() -> ForeignLoad {
         ForeignLoad { start: reading().map(|reading| (reading, Instant::now())) }
     }
+}
 
-    /// CPU cores' worth of work that others did since the start, time stolen by a hypervisor included; `None`
-    /// where the system does not say.
-    pub fn cores(&self) -> Option<f64> {
+impl Load for ForeignLoad {
+    /// Time stolen by a hypervisor included; `None` where the system does not say.
+    fn cores(&self) -> Option<f64> {
         let (first, since) = self.start?;
         let now = reading()?;
         let others = (now.all - first.all) - (now.own - first.own);

@@ -8,7 +8,7 @@ mod watch;
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-pub use load::ForeignLoad;
+pub use load::{ForeignLoad, Load};
 pub use nvml::open as gpu_sensors;
 pub use watch::Watch;
 

@@ -83,7 +83,7 @@ fn every_point_is_handed_over_at_once_and_an_interrupt_keeps_them() {
     // Decode of one sequence comes first: the request needs it.
     assert!(run.points.iter().all(|p| p.phase == Phase::Decode && p.batch == 1));
     assert!(run.notes.iter().any(|note| note.contains("not reached: prefill of 40 tokens, decode batch 4")));
-    assert!(run.points.iter().all(|p| p.seconds.stopped_by == Some(StoppedBy::Samples)));
+    assert!(run.points.iter().all(|p| p.seconds.stopped_by == Some(StoppedBy::Interval)));
 }
 
 #[test]

@@ -194,7 +194,7 @@ fn other_processes_on_the_gpu_are_noted() {
 
 #[test]
 fn what_was_measured_before_the_device_failed_is_kept() {
-    for (fail_at, samples) in [(30, true), (2, false), (3, true)] {
+    for (fail_at, samples) in [(20, true), (2, false), (3, true)] {
         let mut session =
             Scripted { pause: Duration::from_millis(10), fail_at: Some(fail_at), ..Scripted::gpu(0.8) };
         let script = Script::of(&session);

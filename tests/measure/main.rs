@@ -12,3 +12,6 @@ mod cpu;
 mod gpu;
 mod scripted;
 mod sensors;
+mod stopping;
+mod traces;
+mod virtual_time;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use llmroof::backend::weights::{RandomWeights, WeightSource};
 use llmroof::backend::*;
 use llmroof::error::{Code, Failure, Result};
-use llmroof::measure::{Ended, Layers, Observer, Options, measure};
+use llmroof::measure::{Ended, Instruments, Layers, Observer, Options, measure};
 use llmroof::model::{DType, ModelSpec};
 use llmroof::request::Sweeps;
 use llmroof::roofline::Roofline;
@@ -17,6 +17,7 @@ use llmroof::workload::{Phase, Stage, Workload};
 
 use crate::sensors::World;
 use crate::support::session::{Fault, ReferenceSession};
+use crate::virtual_time::{Cores, VirtualTime};
 
 /// Seconds between the stages of a scripted pass, for each border.
 pub const GAP: f64 = 1e-6;
@@ -43,8 +44,20 @@ pub struct Scripted {
     pub fail_at: Option<usize>,
     /// Computing for long fails.
     pub fail_soak: bool,
-    /// Host seconds that a run takes.
+    /// Real seconds that a run takes, for sensors that are read ten times a second.
     pub pause: Duration,
+    /// Seconds of a step, its stages in proportion; as the roofs say without.
+    pub step: Option<f64>,
+    /// What an execution's time is multiplied by, by its number.
+    pub noise: Box<dyn FnMut(usize) -> f64>,
+    /// A stage that takes this share of its time, and none by the device's clock.
+    pub silent_stage: Option<(Stage, f64)>,
+    /// Executions so far.
+    pub executions: usize,
+    /// Moves by what the device does.
+    pub time: VirtualTime,
+    /// What others use of the machine.
+    pub load: Option<f64>,
     /// What its sensors see.
     pub world: Arc<Mutex<World>>,
     pub residency: Option<Residency>,
@@ -69,6 +82,12 @@ impl Scripted {
             fail_at: None,
             fail_soak: false,
             pause: Duration::ZERO,
+            step: None,
+            noise: Box::new(|_| 1.0),
+            silent_stage: None,
+            executions: 0,
+            time: VirtualTime::default(),
+            load: Some(0.0),
             world: Arc::default(),
             residency: None,
             work: None,
@@ -98,6 +117,19 @@ impl Scripted {
     fn now(&self) -> Roofline {
         let factor = if self.prepared % 2 == 1 { self.swing } else { 1.0 };
         Roofline { bandwidth: BytesPerSec(self.roof.bandwidth.0 * factor), ..self.roof }
+    }
+
+    fn noisy(&mut self) -> Execution {
+        let Execution { seconds, stages, repeats, wall_seconds } = self.execution();
+        let factor = (self.noise)(self.executions) * self.step.map_or(1.0, |step| step / seconds);
+        self.executions += 1;
+        let mut stages = stages.map(|stage| stage * factor);
+        let mut seconds = seconds;
+        if let Some((stage, share)) = self.silent_stage {
+            seconds -= stages[stage.index()] * (1.0 - share);
+            stages[stage.index()] = 0.0;
+        }
+        Execution { seconds: seconds * factor, stages, repeats, wall_seconds }
     }
 
     fn execution(&self) -> Execution {
@@ -158,6 +190,7 @@ impl Session for Scripted {
                 self.now().bandwidth.0
             }
         };
+        self.time.pass(seconds);
         Ok(Probed { amount: rate * seconds, seconds })
     }
 
@@ -179,7 +212,10 @@ impl Session for Scripted {
             return Err(Failure::device("the GPU took an illegal address (700)").hint("restart"));
         }
         std::thread::sleep(self.pause);
-        Ok(vec![self.execution(); n])
+        self.time.pass(self.pause.as_secs_f64());
+        let executions = (0..n).map(|_| self.noisy()).collect::<Vec<_>>();
+        self.time.pass(executions.iter().map(|e| e.seconds * f64::from(e.repeats)).sum());
+        Ok(executions)
     }
 
     fn repeat(&mut self, seconds: f64) -> Result<Repeated> {
@@ -187,6 +223,7 @@ impl Session for Scripted {
         let executions = (seconds / one).ceil();
         let bytes = self.work.as_ref().unwrap().total().bytes().0 * executions;
         self.world.lock().unwrap().work(executions * one, bytes);
+        self.time.pass(executions * one);
         Ok(Repeated { executions: executions as u64, seconds: executions * one })
     }
 
@@ -305,7 +342,10 @@ pub fn sensed(
         },
     };
     let weights = RandomWeights::new(options.seed, &options.model);
-    measure(session, &weights, options, Some(sensors), origin, watching)
+    let time = session.time.clone();
+    let instruments =
+        Instruments { time: &time, sensors: Some(sensors), load: Box::new(Cores(session.load)) };
+    measure(session, &weights, options, instruments, origin, watching)
 }
 
 pub fn close(a: f64, b: f64) -> bool {

@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
-use std::time::Instant;
 
+use llmroof::measure::Time;
 use llmroof::telemetry::{Activity, Counting, Facts, Reading, Sensors};
 
 use crate::scripted::Scripted;
+use crate::virtual_time::VirtualTime;
 
 /// Power at work.
 pub const WATTS: f64 = 500.0;
@@ -38,10 +39,14 @@ impl World {
 #[derive(Debug, Clone, Default)]
 pub struct Script {
     pub world: Arc<Mutex<World>>,
+    /// The device's clock.
+    pub time: VirtualTime,
     /// The pass from which on the clocks are held down.
     pub throttled_from: Option<usize>,
     /// The pass from which on nothing is known any more.
     pub silent_from: Option<usize>,
+    /// Share of the clock that is lost in each second of the device's time.
+    pub sliding: f64,
     /// Other processes.
     pub others: u32,
     /// There are no counters of traffic.
@@ -51,7 +56,7 @@ pub struct Script {
 impl Script {
     /// Those of this device.
     pub fn of(session: &Scripted) -> Script {
-        Script { world: Arc::clone(&session.world), ..Script::default() }
+        Script { world: Arc::clone(&session.world), time: session.time.clone(), ..Script::default() }
     }
 
     /// For `measure`.
@@ -79,9 +84,13 @@ impl Sensors for Script {
     fn reading(&self) -> Reading {
         let throttled = self.reached(self.throttled_from);
         let mut reading = Reading {
-            at: Instant::now(),
+            at: self.time.now(),
             power_watts: Some(if self.reached(Some(1)) { WATTS } else { 75.0 }),
-            sm_clock_hz: Some(if throttled { 1.2e9 } else { 1.98e9 }),
+            sm_clock_hz: Some(if throttled {
+                1.2e9
+            } else {
+                1.98e9 * (1.0 - self.sliding * self.time.seconds())
+            }),
             memory_clock_hz: Some(1e9),
             temperature_celsius: Some(50.0),
             throttle_reasons: Some(if throttled { vec!["power_cap"] } else { Vec::new() }),

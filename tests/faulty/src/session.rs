@@ -19,13 +19,13 @@ pub struct FaultySession {
     /// What was asked for, whatever was loaded.
     model: Option<ModelSpec>,
     buffers: Buffers,
-    executions: u64,
+    runs: u64,
 }
 
 impl FaultySession {
     /// Around an opened session.
     pub fn new(real: Box<dyn Session>, faults: Faults) -> FaultySession {
-        FaultySession { real, faults, model: None, buffers: Buffers::default(), executions: 0 }
+        FaultySession { real, faults, model: None, buffers: Buffers::default(), runs: 0 }
     }
 }
 
@@ -36,6 +36,12 @@ impl Session for FaultySession {
 
     fn setup(&self) -> Setup {
         self.real.setup()
+    }
+
+    fn reopen(&mut self) -> Result<()> {
+        self.model = None;
+        self.buffers = Buffers::default();
+        self.real.reopen()
     }
 
     fn supports(&self, model: &ModelSpec, activations: DType) -> Result<()> {
@@ -84,12 +90,10 @@ impl Session for FaultySession {
                 slow.charge(execution, &other);
             }
         }
-        for execution in &mut executions {
-            if let Some(times) = self.faults.times {
-                times.spoil(self.executions, execution);
-            }
-            self.executions += 1;
+        if let Some(times) = self.faults.times {
+            executions.iter_mut().for_each(|execution| times.spoil(self.runs, execution));
         }
+        self.runs += 1;
         Ok(executions)
     }
 

@@ -38,19 +38,19 @@ pub enum Part {
     Stage(Stage),
 }
 
-/// Which time is strange, and from which execution on.
+/// Which time is strange, and from which run on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Times {
     pub strange: Strange,
     pub part: Part,
-    /// Executions before the first strange one.
+    /// Runs, of one execution or several, before the first strange one.
     pub from: u64,
 }
 
 impl Times {
-    /// Spoils the execution of this number.
-    pub fn spoil(&self, number: u64, execution: &mut Execution) {
-        if number < self.from {
+    /// Spoils an execution of the run of this number.
+    pub fn spoil(&self, run: u64, execution: &mut Execution) {
+        if run < self.from {
             return;
         }
         match (self.part, self.strange) {

@@ -49,7 +49,7 @@ impl WeightSource for Mixed<'_> {
         let (layer, row) = match self.tensor == Some(tensor) {
             false => (layer, row),
             true if tensor.per_layer() => ((layer + 1) % self.spec.layers.max(1), row),
-            true => (layer, (row + 1) % (tensor.shape(&self.spec).0 as u32).max(1)),
+            true => (layer, (row + 1) % tensor.shape(&self.spec).0.max(1)),
         };
         self.right.row(tensor, layer, row, out);
     }
