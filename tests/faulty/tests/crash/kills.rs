@@ -16,7 +16,7 @@ const KILLS: u64 = 200;
 /// Eight decode steps: with their trials 24 points to be kept.
 const BATCHES: &str = "1-8";
 /// How many of those that left a temporary file are gone on with, besides every twentieth kill.
-const GONE_ON_WITH: usize = 20;
+const GONE_ON_WITH: usize = 12;
 
 /// What the 200 kills left.
 #[derive(Debug, Default)]

@@ -13,11 +13,14 @@ mod steps;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::sync::LazyLock;
 
+use jsonschema::Validator;
 use llmroof::run::Run;
-use serde_json::Value;
 
-/// A real model's dimensions, small.
+/// A small checkpoint.
+const CHECKPOINT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../golden/tiny-tied-hd64");
+/// Its dimensions.
 const MODEL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../golden/tiny-tied-hd64/config.json");
 
 /// Trials of the measurements here.
@@ -95,12 +98,16 @@ fn only_run(folder: &Path) -> PathBuf {
     files.into_iter().next().unwrap()
 }
 
+static SCHEMA: LazyLock<Validator> = LazyLock::new(|| {
+    let schema = serde_json::from_str(include_str!("../../../../schema/run.schema.json")).unwrap();
+    jsonschema::validator_for(&schema).unwrap()
+});
+
 /// Reads a run file, which is a whole one.
 fn read(path: &Path) -> Run {
     let json = fs::read_to_string(path).unwrap();
     let run = Run::from_json(&json).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
-    let schema: Value = serde_json::from_str(include_str!("../../../../schema/run.schema.json")).unwrap();
-    jsonschema::validate(&schema, &serde_json::from_str(&json).unwrap()).unwrap();
+    SCHEMA.validate(&serde_json::from_str(&json).unwrap()).unwrap();
     for point in &run.points {
         let samples: u32 = point.seconds.trials.iter().sum();
         assert_eq!(samples as usize, point.seconds.samples.len(), "{}", path.display());
