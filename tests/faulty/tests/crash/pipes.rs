@@ -31,6 +31,13 @@ fn every_command(folder: &Path) -> Vec<Command> {
         faulty(&["help", "measure"]),
         faulty(&["plot", run.to_str().unwrap(), "-o", "-"]),
     ];
+    // Held against a run of the same machine, on which nothing is executed either.
+    let check = || {
+        let mut check = faulty(&["check", "--device", "cpu", "--threads", "1", "--budget", "300s"]);
+        check.arg("--against").arg(&run).env("FAULTY_IDLE", "yes");
+        check
+    };
+    commands.push(check());
     for format in ["table", "json", "csv", "markdown"] {
         let mut of = |args: &[&str]| {
             let mut command = faulty(args);
@@ -46,6 +53,9 @@ fn every_command(folder: &Path) -> Vec<Command> {
         let mut measure = measure(&folder.join("runs"), "1");
         measure.args(["-o", format]);
         commands.push(measure);
+        let mut check = check();
+        check.args(["-o", format]);
+        commands.push(check);
         let mut resume = super::resume(&run);
         resume.args(["-o", format]);
         commands.push(resume);
