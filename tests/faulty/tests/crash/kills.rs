@@ -67,7 +67,7 @@ fn no_kill_leaves_half_a_file_or_takes_a_point_back() {
 fn one_kill(number: u64, all: Duration, writing: Duration, left: &Mutex<Left>) {
     let folder = tempfile::tempdir().unwrap();
     let (reports, noted) = (folder.path().join("runs"), folder.path().join("acknowledged"));
-    let anywhere = number % 10 == 0;
+    let anywhere = number.is_multiple_of(10);
     let mut delay = if anywhere { all } else { writing }.mul_f64(random(number));
     // One that was through before is no kill: earlier.
     loop {
@@ -101,7 +101,7 @@ fn one_kill(number: u64, all: Duration, writing: Duration, left: &Mutex<Left>) {
         let mut left = left.lock().unwrap();
         left.nothing += usize::from(run.is_none());
         left.temporary += usize::from(temporary);
-        let goes_on = number % 20 == 0 || (temporary && left.temporary <= GONE_ON_WITH);
+        let goes_on = number.is_multiple_of(20) || (temporary && left.temporary <= GONE_ON_WITH);
         left.completed += usize::from(goes_on);
         goes_on
     };
