@@ -40,6 +40,8 @@ impl Progress {
             Failure::input(format!("{}: {e}", folder.display()))
                 .hint("give --reports a folder you may write to")
         })?;
+        // From here on there may be something in the folder: a signal does not end the process halfway.
+        let signals = Signals::catch()?;
         file::check_writable(&folder.join("run.json"))?;
         Ok(Progress {
             bar: bar(shown),
@@ -48,7 +50,7 @@ impl Progress {
             path: None,
             lock: None,
             warned: false,
-            signals: Signals::catch()?,
+            signals,
         })
     }
 
