@@ -15,8 +15,9 @@ use crate::sweep::Sweep;
 #[derive(Debug, Parser)]
 #[command(name = "llmroof", version, about, max_term_width = 110, arg_required_else_help = true)]
 #[command(
-    after_help = "Exit codes: 0 done, 1 a check failed or the verdict is slower, 2 usage or bad input, 3 inconclusive, \
-4 the device cannot run it, 5 a result is not to be believed, 130/143 interrupted (what was measured is kept)."
+    after_help = "Exit codes: 0 done, 1 a check failed or the verdict is slower, 2 usage, bad input or a place \
+that cannot be written to, 3 inconclusive, 4 the device cannot run it, 5 a result is not to be believed, \
+130/143 interrupted (what was measured is kept)."
 )]
 pub struct Cli {
     /// What to do

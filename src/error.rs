@@ -8,7 +8,7 @@ use std::fmt;
 pub enum Code {
     /// A check failed, or a comparison's verdict is "slower".
     CheckFailed = 1,
-    /// Wrong usage or bad input.
+    /// Wrong usage, bad input, or a place that cannot be written to.
     BadInput = 2,
     /// The statistics allow no verdict.
     Inconclusive = 3,

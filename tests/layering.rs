@@ -200,6 +200,15 @@ fn only_main_ends_the_process() {
     }
 }
 
+/// `println!` and `eprintln!` panic where stdout or stderr cannot be written to: `command/output.rs` has what does not.
+#[test]
+fn only_output_prints() {
+    for (_, path, code) in rooms() {
+        let prints = ["print!(", "println!("].iter().any(|word| code.contains(word));
+        assert!(!prints, "{}: use output::print or output::say", path.display());
+    }
+}
+
 #[test]
 fn no_source_file_is_over_500_lines() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));

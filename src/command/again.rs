@@ -36,6 +36,7 @@ impl Again {
         };
         // First the lock: what is read is then what is there.
         let lock = file::lock(path)?;
+        file::sweep(path);
         let run = runs::read(path)?;
         let (Some(mut plan), Some(conditions)) = (run.plan.clone(), run.conditions.clone()) else {
             let why = match run.conditions {

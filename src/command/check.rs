@@ -13,7 +13,7 @@ use super::against::Against;
 use super::device::{self, Chosen};
 use super::findings::{Checked, listing};
 use super::machine::Machine;
-use super::output::{Destination, print};
+use super::output::{Destination, print, say};
 use super::signals::Signals;
 use super::{host, progress};
 use crate::backend::DeviceInfo;
@@ -88,7 +88,7 @@ pub fn run(args: &CheckArgs, machine: &Arc<dyn Machine>) -> Result<()> {
     failures.sort_by_key(|failure| severity(failure.code));
     let worst = failures.pop();
     for failure in failures {
-        eprintln!("{failure}");
+        say(failure);
     }
     worst.map_or(Ok(()), Err)
 }

@@ -4,7 +4,7 @@ use std::fs::OpenOptions;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use super::output::print;
+use super::output::{print, say};
 use super::runs;
 use crate::cli::{CompareArgs, FailOnArg, MetricArg};
 use crate::compare::{Comparison, Metric, Options, compare};
@@ -54,12 +54,12 @@ pub fn run(args: &CompareArgs) -> Result<()> {
     if let Some(path) = std::env::var_os(JOB_SUMMARY).filter(|path| !path.is_empty()) {
         let text = render(ComparisonFormat::Markdown)?;
         if let Err(e) = append(Path::new(&path), &text) {
-            eprintln!("warning: {JOB_SUMMARY}: {e}; the summary is left out");
+            say(format_args!("warning: {JOB_SUMMARY}: {e}; the summary is left out"));
         }
     }
     print(&render(args.output)?)?;
     if let Some(warning) = &comparison.warning {
-        eprintln!("WARNING: {warning}");
+        say(format_args!("WARNING: {warning}"));
     }
     ended(&comparison, fails_inconclusive)
 }

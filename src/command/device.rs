@@ -1,6 +1,7 @@
 //! The devices that `--device` names.
 
 use super::machine::Machine;
+use super::output::say;
 pub use super::selection::called;
 use super::selection::{Selection, Wanted};
 use crate::backend::cpu::CpuBackend;
@@ -41,7 +42,7 @@ impl Chosen {
             None => CpuBackend.open(&self.options),
         }?;
         if let Some(note) = &self.note {
-            eprintln!("{note}");
+            say(note);
         }
         Ok(machine.opened(session))
     }

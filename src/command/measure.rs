@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::again::Again;
 use super::device::{self, Chosen};
 use super::machine::Machine;
-use super::output::Destination;
+use super::output::{Destination, say};
 use super::progress::Progress;
 use super::{host, work};
 use crate::backend::weights::{RandomWeights, WeightSource};
@@ -47,7 +47,7 @@ pub fn run(args: &MeasureArgs, machine: &dyn Machine) -> Result<()> {
     let trials = again.as_ref().map_or(args.repeat, Again::trials_left);
     let destination = Destination::of(&args.output)?;
     if let Some(again) = again.as_ref().filter(|_| trials == 0) {
-        eprintln!("nothing is missing in {}", again.path.display());
+        say(format_args!("nothing is missing in {}", again.path.display()));
         return destination.write(|format| export::render(again.run(), format));
     }
     let named = again.as_ref().map_or_else(|| args.device.clone(), |again| again.device(&args.device));
@@ -94,7 +94,7 @@ pub fn run(args: &MeasureArgs, machine: &dyn Machine) -> Result<()> {
     failures.sort_by_key(|failure| failure.code as u8);
     let worst = failures.pop();
     for failure in failures {
-        eprintln!("{failure}");
+        say(failure);
     }
     worst.map_or(Ok(()), Err)
 }
@@ -164,10 +164,17 @@ impl Order<'_> {
             }
             Err(_) => {}
         }
-        let path = progress.keep(&run)?.display().to_string();
-        eprintln!("run file: {path}");
-        self.destination.write(|format| export::render(&run, format))?;
-        failure.map_or_else(|| verdict(&run, progress), Err)
+        let kept = progress.finish(&run);
+        let shown = self.destination.write(|format| export::render(&run, format));
+        let ended = failure.map_or_else(|| verdict(&run, progress), Err);
+        match (kept.and(shown), ended) {
+            // What could not be written comes first: every other end says that what was measured is kept.
+            (Err(lost), Err(failure)) => {
+                say(Failure { hint: None, ..failure });
+                Err(lost)
+            }
+            (written, ended) => written.and(ended),
+        }
     }
 }
 

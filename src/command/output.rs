@@ -1,5 +1,6 @@
 //! Where a command's result goes: stdout in one format, and the files of `--export`.
 
+use std::fmt::Display;
 use std::io::{self, ErrorKind, Write};
 use std::path::PathBuf;
 
@@ -31,39 +32,53 @@ impl Destination {
         Ok(Destination { format: args.output, files })
     }
 
-    /// Writes the files, then stdout. Nothing is written if one format fails.
+    /// Writes the files and stdout. Nothing is written if one format fails; a place that cannot be written to keeps
+    /// the result from none of the others.
     ///
     /// # Errors
-    /// From `render`, or of a file that cannot be written after all.
+    /// From `render`, or of the first place that cannot be written to after all.
     pub fn write(&self, render: impl Fn(Format) -> Result<String>) -> Result<()> {
         let printed = render(self.format)?;
         self.write_with(&printed, render)
     }
 
-    /// Writes the files, then something else on stdout. Nothing is written if one format fails.
+    /// The same with something else on stdout.
     ///
     /// # Errors
     /// As [`Self::write`].
     pub fn write_with(&self, printed: &str, render: impl Fn(Format) -> Result<String>) -> Result<()> {
         let files: Vec<_> =
             self.files.iter().map(|(path, format)| Ok((path, render(*format)?))).collect::<Result<_>>()?;
-        for (path, text) in files {
-            file::write_atomic(path, text.as_bytes())?;
-        }
-        print(printed)
+        let mut places: Vec<Result<()>> =
+            files.into_iter().map(|(path, text)| file::write_atomic(path, text.as_bytes())).collect();
+        places.push(print(printed));
+        places.into_iter().collect()
     }
 }
 
-/// Prints data on stdout. A reader that has seen enough (`| head`) is no error.
+/// Prints data on stdout.
+///
+/// # Errors
+/// As [`printed`].
+pub fn print(text: &str) -> Result<()> {
+    let mut stdout = io::stdout().lock();
+    printed(stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()))
+}
+
+/// What became of printing on stdout. A reader that has seen enough (`| head`) is no error.
 ///
 /// # Errors
 /// Stdout cannot be written to, for instance because its disk is full.
-pub fn print(text: &str) -> Result<()> {
-    let mut stdout = io::stdout().lock();
-    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+pub fn printed(ended: io::Result<()>) -> Result<()> {
+    match ended {
         Err(e) if e.kind() != ErrorKind::BrokenPipe => {
             Err(Failure::input(format!("stdout: {e}")).hint("send stdout somewhere that can be written"))
         }
         _ => Ok(()),
     }
+}
+
+/// Says something on stderr. Where that cannot be written to, nobody listens: the work goes on.
+pub fn say(what: impl Display) {
+    let _ = writeln!(io::stderr(), "{what}");
 }

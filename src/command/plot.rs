@@ -1,13 +1,13 @@
 //! `llmroof plot`: reads run files, draws them, writes the picture.
 
 use std::ffi::OsStr;
-use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
+use super::output::{print, say};
 use super::runs::{newest, read};
 use crate::cli::{LevelArg, PlotArgs};
 use crate::error::{Failure, Result};
-use crate::export::file::write_atomic;
+use crate::export::file;
 use crate::plot::{self, Level};
 use crate::run::Run;
 
@@ -22,6 +22,9 @@ pub fn run(args: &PlotArgs) -> Result<()> {
     };
     let target = target(args.output.as_deref(), &paths[0])?;
     let runs = paths.iter().map(|path| read(path)).collect::<Result<Vec<Run>>>()?;
+    if let Some(path) = &target {
+        file::check_writable(path)?;
+    }
     let level = match args.level {
         LevelArg::Phase => Level::Phase,
         LevelArg::Stage => Level::Stage,
@@ -29,15 +32,10 @@ pub fn run(args: &PlotArgs) -> Result<()> {
     };
     let svg = plot::to_svg(&runs, level)?;
     match target {
-        None => match io::stdout().write_all(svg.as_bytes()).and_then(|()| io::stdout().flush()) {
-            // The reader has seen enough: `| head`.
-            Err(e) if e.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-            Err(e) => Err(Failure::input(format!("stdout: {e}")).hint("write to a file with -o picture.svg")),
-            Ok(()) => Ok(()),
-        },
+        None => print(&svg),
         Some(path) => {
-            write_atomic(&path, svg.as_bytes())?;
-            eprintln!("wrote {}", path.display());
+            file::write_atomic(&path, svg.as_bytes())?;
+            say(format_args!("wrote {}", path.display()));
             Ok(())
         }
     }

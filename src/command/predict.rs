@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::output::Destination;
+use super::output::{Destination, say};
 use super::{host, work};
 use crate::cli::PredictArgs;
 use crate::device::DeviceProfile;
@@ -50,7 +50,8 @@ fn keep(run: &Run, folder: &Path) -> Result<()> {
         Failure::input(format!("{}: {e}", folder.display())).hint("give --reports a folder you may write to")
     })?;
     let path = folder.join(file::run_file_name(run));
+    file::check_writable(&path)?;
     file::write_atomic(&path, run.to_json()?.as_bytes())?;
-    eprintln!("run file: {}", path.display());
+    say(format_args!("run file: {}", path.display()));
     Ok(())
 }

@@ -1,6 +1,5 @@
 //! The program as a function: from the command line to the exit code.
 
-use std::io::{self, Write};
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -8,28 +7,21 @@ use clap::Parser;
 use clap::error::ErrorKind;
 
 use super::machine::Machine;
+use super::output::{printed, say};
 use super::usage;
 use crate::cli::Cli;
 
 /// Carries out the command line of this process. What fails is one line on stderr and its exit code.
 pub fn main(machine: &Arc<dyn Machine>) -> ExitCode {
     let ended = match Cli::try_parse() {
-        Ok(cli) => super::run(cli.command, machine),
-        Err(e) if is_help(e.kind()) => {
-            // A reader that has gone away is no failure of the help.
-            let _ = e.print();
-            return ExitCode::from(e.exit_code() as u8);
-        }
+        Ok(cli) => super::run(cli.command, machine).map(|()| ExitCode::SUCCESS),
+        Err(e) if is_help(e.kind()) => printed(e.print()).map(|()| ExitCode::from(e.exit_code() as u8)),
         Err(e) => Err(usage::wrong(&e)),
     };
-    match ended {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => {
-            // Not eprintln!, which panics where stderr cannot be written.
-            let _ = writeln!(io::stderr(), "error: {failure}");
-            ExitCode::from(failure.code as u8)
-        }
-    }
+    ended.unwrap_or_else(|failure| {
+        say(format_args!("error: {failure}"));
+        ExitCode::from(failure.code as u8)
+    })
 }
 
 /// Help and version are printed as they are; what is wrong becomes one line like every other error.

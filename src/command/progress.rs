@@ -7,11 +7,15 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::again::Again;
+use super::output::say;
 use super::signals::Signals;
 use crate::error::{Code, Failure, Result};
 use crate::export::file;
 use crate::measure::Observer;
 use crate::run::Run;
+
+/// What is said of the first point that could not be kept.
+const GOES_ON: &str = "measuring goes on, and every point tries again";
 
 /// A bar on stderr and a run file that grows with every point.
 pub struct Progress {
@@ -21,6 +25,8 @@ pub struct Progress {
     path: Option<PathBuf>,
     /// The lock on the run file: nobody else goes on with it meanwhile.
     lock: Option<File>,
+    /// The user has been told that a point could not be kept.
+    warned: bool,
     signals: Signals,
 }
 
@@ -34,6 +40,8 @@ impl Progress {
             Failure::input(format!("{}: {e}", folder.display()))
                 .hint("give --reports a folder you may write to")
         })?;
+        // From here on there may be something in the folder: a signal does not end the process halfway.
+        let signals = Signals::catch()?;
         file::check_writable(&folder.join("run.json"))?;
         Ok(Progress {
             bar: bar(shown),
@@ -41,13 +49,14 @@ impl Progress {
             folder: folder.to_path_buf(),
             path: None,
             lock: None,
-            signals: Signals::catch()?,
+            warned: false,
+            signals,
         })
     }
 
     /// Begins with a device that may take so long, and with a run file of its own.
     pub fn begin(&mut self, budget: Duration) {
-        (self.budget, self.path, self.lock) = (budget, None, None);
+        (self.budget, self.path, self.lock, self.warned) = (budget, None, None, false);
         self.bar.reset();
         self.bar.set_length(budget.as_millis() as u64);
     }
@@ -63,14 +72,42 @@ impl Progress {
         Ok(())
     }
 
-    /// Writes the run to its file.
+    /// Writes the run to its file. Once this has returned, the run survives whatever happens to the process.
     ///
     /// # Errors
-    /// The file cannot be written.
-    pub fn keep(&mut self, run: &Run) -> Result<&Path> {
-        let path = self.path.get_or_insert_with(|| self.folder.join(file::run_file_name(run)));
-        self.lock = Some(file::write_locked(path, run.to_json()?.as_bytes())?);
+    /// The file cannot be written; what it held before is still there.
+    fn keep(&mut self, run: &Run) -> Result<&Path> {
+        let path = self.path.get_or_insert_with(|| file::free(&self.folder, &file::run_file_name(run)));
+        match file::write_locked(path, run.to_json()?.as_bytes()) {
+            Ok(lock) => self.lock = Some(lock),
+            Err(failure) => {
+                // What fails at the very end has put a new file in the place of the locked one.
+                self.lock = file::lock(path).ok().or(self.lock.take());
+                return Err(failure);
+            }
+        }
         Ok(path)
+    }
+
+    /// Writes the whole run, and says where it is.
+    ///
+    /// # Errors
+    /// The file cannot be written: it has what could be kept until then, if anything.
+    pub fn finish(&mut self, run: &Run) -> Result<()> {
+        match self.keep(run) {
+            Ok(path) => say(format_args!("run file: {}", path.display())),
+            Err(failure) => {
+                return Err(match (&self.lock, &self.path) {
+                    (Some(_), Some(path)) => failure.hint(format!(
+                        "it has what was measured before; once it can be written, `llmroof measure --resume {}` \
+                         measures the rest",
+                        path.display()
+                    )),
+                    _ => failure,
+                });
+            }
+        }
+        Ok(())
     }
 
     /// Takes the bar away.
@@ -85,8 +122,16 @@ impl Observer for Progress {
         self.bar.set_message(format!("{:>3.0} s left  {what}", left.as_secs_f64()));
     }
 
+    /// A file that cannot be written does not end the measurement: there may be room again before it is over, and the
+    /// result goes to stdout in any case.
     fn measured(&mut self, run: &Run) -> Result<()> {
-        self.keep(run).map(|_| ())
+        let kept = self.keep(run).map(|_| ());
+        if let Err(failure) = kept.map_err(|failure| failure.hint(GOES_ON))
+            && !std::mem::replace(&mut self.warned, true)
+        {
+            self.bar.suspend(|| say(failure));
+        }
+        Ok(())
     }
 
     fn interrupted(&self) -> Option<Code> {

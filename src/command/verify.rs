@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use super::device::{self, Chosen};
 use super::machine::Machine;
-use super::output::print;
+use super::output::{print, say};
 use crate::backend::Session;
 use crate::checkpoint::Checkpoint;
 use crate::cli::{ActivationsArg, Format, VerifyArgs};
@@ -62,7 +62,7 @@ pub fn run(args: &VerifyArgs, machine: &dyn Machine) -> Result<()> {
     failures.sort_by_key(|failure| failure.code as u8);
     let worst = failures.pop();
     for failure in failures {
-        eprintln!("{failure}");
+        say(failure);
     }
     worst.map_or(Ok(()), Err)
 }

@@ -4,7 +4,8 @@ use std::fs::{self, File, TryLockError};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use super::{Format, REGISTRY};
+use super::steps::{self, Step};
+use super::{Format, REGISTRY, temporary};
 use crate::error::{Failure, Result};
 use crate::input;
 use crate::run::{Run, RunStatus};
@@ -23,19 +24,29 @@ pub fn format_of(path: &Path) -> Result<Format> {
     })
 }
 
-/// Checks that a file can be written here, without touching what is there.
+/// Removes what killed processes left half written beside this file.
+pub fn sweep(path: &Path) {
+    if let Ok((_, folder)) = place(path) {
+        temporary::sweep(&folder);
+    }
+}
+
+/// Checks that a file can be written here, without touching what is there; and removes what a killed process left half
+/// written in the folder.
 ///
 /// # Errors
-/// No such folder, not permitted, or no ordinary file.
+/// No such folder, not permitted, no ordinary file, or no space.
 pub fn check_writable(path: &Path) -> Result<()> {
     let (target, folder) = place(path)?;
-    // A file that is dropped again: the only check that also covers full and read-only file systems.
-    tempfile::Builder::new()
-        .prefix(".llmroof-")
-        .tempfile_in(&folder)
-        .map_err(|e| refused(&target, &e))?
-        .close()
-        .map_err(|e| refused(&target, &e))
+    temporary::sweep(&folder);
+    // A block that is dropped again: the only check that also covers full and read-only file systems.
+    let check = || -> io::Result<()> {
+        let mut file = temporary::create(&folder)?;
+        file.write_all(&[0; 4096])?;
+        file.as_file().sync_data()?;
+        file.close()
+    };
+    check().map_err(|e| refused(&target, &e))
 }
 
 /// Writes a file in one go: whoever looks sees the old content or all of the new, also after a crash.
@@ -43,7 +54,7 @@ pub fn check_writable(path: &Path) -> Result<()> {
 /// # Errors
 /// No such folder, not permitted, no ordinary file, or no space.
 pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<()> {
-    write(path, bytes, false).map(|_| ())
+    write_locked(path, bytes).map(|_| ())
 }
 
 /// The same, and the file is locked for as long as the handle is kept: whoever goes on with a run file holds this.
@@ -51,7 +62,28 @@ pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<()> {
 /// # Errors
 /// As [`write_atomic`].
 pub fn write_locked(path: &Path, bytes: &[u8]) -> Result<File> {
-    write(path, bytes, true)
+    let (target, folder) = place(path)?;
+    let done = |step| steps::done(step, &target, bytes);
+    let write = || -> io::Result<File> {
+        // It is locked before anyone can see it: the file that it takes the place of is locked until then.
+        let mut temporary = temporary::create(&folder)?;
+        done(Step::Created)?;
+        let (first, second) = bytes.split_at(bytes.len() / 2);
+        temporary.write_all(first)?;
+        done(Step::Half)?;
+        temporary.write_all(second)?;
+        done(Step::Written)?;
+        readable_by_others(temporary.as_file(), &target)?;
+        done(Step::Permissions)?;
+        temporary.as_file().sync_all()?;
+        done(Step::Synced)?;
+        let file = temporary.persist(&target)?;
+        done(Step::Renamed)?;
+        sync_folder(&folder)?;
+        done(Step::FolderSynced)?;
+        Ok(file)
+    };
+    write().map_err(|e| refused(&target, &e))
 }
 
 /// Locks a run file that is there, to go on with it.
@@ -59,34 +91,22 @@ pub fn write_locked(path: &Path, bytes: &[u8]) -> Result<File> {
 /// # Errors
 /// It cannot be opened, or another process holds it.
 pub fn lock(path: &Path) -> Result<File> {
-    let (file, _) = input::open(path, input::RUN)?;
-    match file.try_lock() {
-        Err(TryLockError::WouldBlock) => {
-            Err(Failure::input(format!("{}: another llmroof is measuring into it", path.display()))
-                .hint("wait for it to end, or give another run file"))
+    loop {
+        let (file, _) = input::open(path, input::RUN)?;
+        match file.try_lock() {
+            Err(TryLockError::WouldBlock) => {
+                return Err(Failure::input(format!(
+                    "{}: another llmroof is measuring into it",
+                    path.display()
+                ))
+                .hint("wait for it to end, or give another run file"));
+            }
+            // Written anew since it was opened: what is locked is not what is there.
+            Ok(()) if !temporary::is_at(&file, path) => {}
+            // Not every file system has locks; without one two processes at once are the user's to avoid.
+            Ok(()) | Err(TryLockError::Error(_)) => return Ok(file),
         }
-        // Not every file system has locks; without one two processes at once are the user's to avoid.
-        Ok(()) | Err(TryLockError::Error(_)) => Ok(file),
     }
-}
-
-fn write(path: &Path, bytes: &[u8], locked: bool) -> Result<File> {
-    let (target, folder) = place(path)?;
-    let write = || -> io::Result<File> {
-        let mut temporary = tempfile::Builder::new().prefix(".llmroof-").tempfile_in(&folder)?;
-        temporary.write_all(bytes)?;
-        let file = temporary.as_file();
-        readable_by_others(file, &target)?;
-        if locked {
-            // Before anyone can see it: the file that it takes the place of is locked until then.
-            let _ = file.try_lock();
-        }
-        file.sync_all()?;
-        let file = temporary.persist(&target)?;
-        sync_folder(&folder)?;
-        Ok(file)
-    };
-    write().map_err(|e| refused(&target, &e))
 }
 
 /// Name of a run's file: when, which model, which device, of GPUs the first digits of the UUID: equal ones are
@@ -105,6 +125,19 @@ pub fn run_file_name(run: &Run) -> String {
     };
     let predicted = if run.status == RunStatus::Predicted { "-predicted" } else { "" };
     format!("{when}Z-{}-{}{id}{predicted}.json", plain(&run.model.name), plain(device))
+}
+
+/// Where a file of this name takes no other's place: `run.json`, or `run-2.json` where that is there, and so on. Two runs
+/// can begin within a second.
+pub fn free(folder: &Path, name: &str) -> PathBuf {
+    let (stem, ending) = name.rsplit_once('.').unwrap_or((name, ""));
+    let mut path = folder.join(name);
+    let mut number = 2;
+    while path.exists() {
+        path = folder.join(format!("{stem}-{number}.{ending}"));
+        number += 1;
+    }
+    path
 }
 
 /// Letters, digits and dots in lower case, everything else as single hyphens.

@@ -1,6 +1,6 @@
 //! Results as text: one file per format behind the trait `Exporter`, and the registry of formats.
 //!
-//! Formatting is pure; [`mod@file`] alone touches the disk.
+//! Formatting is pure; [`mod@file`] alone touches the disk, with `temporary` beside it. [`steps`] is for tests.
 
 pub mod comparison;
 mod csv;
@@ -10,7 +10,9 @@ mod grid;
 mod json;
 mod listing;
 mod markdown;
+pub mod steps;
 mod table;
+mod temporary;
 mod trackers;
 mod view;
 

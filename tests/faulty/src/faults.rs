@@ -3,6 +3,7 @@
 use llmroof::model::Tensor;
 use llmroof::workload::Stage;
 
+use crate::crash;
 use crate::outputs::{Outputs, Wrong};
 use crate::slow::Slow;
 use crate::times::{Part, Strange, Times};
@@ -29,7 +30,8 @@ impl Faults {
     /// # Panics
     /// A `FAULTY_*` variable or a value that is not known: a test that misspells its fault would find none.
     pub fn of_environment() -> Faults {
-        let given = std::env::vars().filter(|(name, _)| name.starts_with("FAULTY_"));
+        let other = |name: &str| crash::VARIABLES.contains(&name);
+        let given = std::env::vars().filter(|(name, _)| name.starts_with("FAULTY_") && !other(name));
         Faults::of(given).unwrap_or_else(|reason| panic!("{reason}"))
     }
 

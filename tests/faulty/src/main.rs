@@ -2,10 +2,11 @@
 
 use std::process::ExitCode;
 
-use faulty::{Faults, FaultyMachine};
+use faulty::{Crash, Faults, FaultyMachine};
 use llmroof::command::machine::shared;
 use llmroof::command::program;
 
 fn main() -> ExitCode {
+    Crash::of_environment().arm();
     program::main(&shared(FaultyMachine(Faults::of_environment())))
 }
