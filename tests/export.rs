@@ -13,7 +13,7 @@ use llmroof::predict::{explain, predict};
 use llmroof::profiles::Catalog;
 use llmroof::request::Sweeps;
 use llmroof::roofline::{Ceiling, CeilingKind, CeilingSource};
-use llmroof::run::{Conditions, Gpu, Host, Kernel, Origin, Run, RunStatus, Status, Timing};
+use llmroof::run::{Conditions, Gpu, Host, Kernel, Origin, PointTrial, Run, RunStatus, Status, Timing};
 use llmroof::units::si;
 use llmroof::workload::Phase;
 use proptest::prelude::*;
@@ -57,6 +57,16 @@ fn measured() -> Run {
         point.status = Status::Ok;
         point.layers_measured = 3;
         point.seconds = Timing::of(&[vec![median * 0.99, median, median * 1.01]]).unwrap();
+        point.trials = vec![PointTrial {
+            trial: 0,
+            seconds: median,
+            fraction_of_roof: Some(point.fraction_of_roof),
+            roof_bytes_per_second: None,
+            roof_flops_per_second: None,
+            bubble_seconds: None,
+            sm_clock_hz: None,
+            throttled_samples: None,
+        }];
         if point.stage.is_none() {
             point.bubble_seconds = Some(median * 0.01);
             point.joules_per_token = Some(0.5);
@@ -336,4 +346,40 @@ fn a_request_is_not_put_together_from_an_invalid_point() {
     run.points[0].status = Status::Invalid;
     assert!(run.points[0].stage.is_none());
     assert_eq!(sweeps().request(&run.points), None);
+}
+
+/// What github-action-benchmark and Bencher read, and what they must not.
+#[test]
+fn trackers_get_the_steps_that_can_be_believed() {
+    let mut run = measured();
+    let invalid = run.points.iter().position(|point| point.stage.is_none()).unwrap();
+    run.points[invalid].status = Status::Invalid;
+    let steps: Vec<_> =
+        run.points.iter().filter(|p| p.stage.is_none() && p.status == Status::Ok).cloned().collect();
+    assert!(!steps.is_empty());
+
+    let text = render(&run, Format::GithubActionBenchmark).unwrap();
+    let entries: Vec<serde_json::Value> = serde_json::from_str(&text).unwrap();
+    assert_eq!(entries.len(), steps.len());
+    for (entry, step) in entries.iter().zip(&steps) {
+        assert_eq!(entry["value"].as_f64(), step.tokens_per_second);
+        assert_eq!(entry["unit"], "tokens/s");
+        assert!(entry["name"].as_str().unwrap().starts_with("llama-8b, decode batch "), "{entry}");
+    }
+
+    let text = render(&run, Format::Bmf).unwrap();
+    let benchmarks: serde_json::Map<String, serde_json::Value> = serde_json::from_str(&text).unwrap();
+    assert_eq!(benchmarks.len(), steps.len());
+    for (measures, step) in benchmarks.values().zip(&steps) {
+        assert_eq!(measures["latency"]["value"].as_f64(), Some(step.seconds.median * 1e9));
+        let throughput = |bound: &str| measures["throughput"][bound].as_f64().unwrap();
+        assert!(throughput("lower_value") < throughput("value"));
+        assert!(throughput("value") < throughput("upper_value"));
+    }
+    let predicted = render(&self::run(), Format::Bmf).unwrap();
+    assert!(predicted.contains("(predicted)"));
+
+    assert_eq!(file::format_of(Path::new("a.benchmark.json")).unwrap(), Format::GithubActionBenchmark);
+    assert_eq!(file::format_of(Path::new("a.bmf.json")).unwrap(), Format::Bmf);
+    assert_eq!(file::format_of(Path::new("bmf.json")).unwrap(), Format::Json);
 }
