@@ -9,7 +9,7 @@ use crate::error::{Failure, Result};
 use crate::export::file;
 use crate::measure::{Layers, Options};
 use crate::request::Sweeps;
-use crate::run::{Conditions, Plan, Run};
+use crate::run::{Conditions, Plan, Run, RunStatus, Status};
 
 /// A run file that is there, and what of it is wanted.
 #[derive(Debug)]
@@ -111,6 +111,21 @@ impl Again {
             false => steps.map(|step| step.trials.len() as u32).min().unwrap_or(0),
         };
         self.plan.repeat.saturating_sub(fewest)
+    }
+
+    /// The run, of which nothing is missing. A process that ended between its last point and its end left it marked
+    /// partial: that is made good, in the file as well.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn whole(&self) -> Result<Run> {
+        let mut run = self.run.clone();
+        if run.status == RunStatus::Partial {
+            let invalid = run.points.iter().any(|point| point.status == Status::Invalid);
+            run.status = if invalid { RunStatus::Invalid } else { RunStatus::Complete };
+            file::write_locked(&self.path, run.to_json()?.as_bytes())?;
+        }
+        Ok(run)
     }
 
     /// The run as it is.

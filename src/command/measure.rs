@@ -47,8 +47,9 @@ pub fn run(args: &MeasureArgs, machine: &dyn Machine) -> Result<()> {
     let trials = again.as_ref().map_or(args.repeat, Again::trials_left);
     let destination = Destination::of(&args.output)?;
     if let Some(again) = again.as_ref().filter(|_| trials == 0) {
+        let run = again.whole()?;
         say(format_args!("nothing is missing in {}", again.path.display()));
-        return destination.write(|format| export::render(again.run(), format));
+        return destination.write(|format| export::render(&run, format));
     }
     let named = again.as_ref().map_or_else(|| args.device.clone(), |again| again.device(&args.device));
     let devices = device::choose(&named)?;

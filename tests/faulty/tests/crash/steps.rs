@@ -63,6 +63,20 @@ fn a_kill_after_any_step_leaves_the_old_run_or_the_next() {
 }
 
 #[test]
+fn a_kill_between_the_last_point_and_the_end_leaves_a_run_that_resume_calls_complete() {
+    let folder = tempfile::tempdir().unwrap();
+    let last = format!("kill:created@{}", 2 * TRIALS);
+    let out = measure(folder.path(), "1,2").env("FAULTY_AT", last).output().unwrap();
+    assert_eq!(out.status.signal(), Some(9), "{}", text(&out.stderr));
+    let path = files(folder.path()).into_iter().find(|path| path.extension().unwrap() == "json").unwrap();
+    let left = read(&path);
+    assert!(left.status == RunStatus::Partial && has_trials(&left, TRIALS));
+    done(resume(&path));
+    let run = read(&only_run(folder.path()));
+    assert_eq!((run.status, run.points), (RunStatus::Complete, left.points));
+}
+
+#[test]
 fn a_point_that_cannot_be_kept_is_kept_with_the_next() {
     for (step, _) in STEPS {
         let (folder, path) = old_run();
