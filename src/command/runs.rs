@@ -5,6 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 
 use crate::error::{Failure, Result};
 use crate::input;
@@ -93,10 +94,10 @@ fn folder(path: &Path) -> Result<Vec<(PathBuf, Run)>> {
     files.sort();
     let mut runs = Vec::new();
     for file in files {
-        match read(&file) {
-            Ok(run) => runs.push((file, run)),
-            Err(failure) if failure.what.contains("missing field `schema_version`") => {}
-            Err(failure) => return Err(failure),
+        let text = input::text(&file, input::RUN)?;
+        if claims_to_be_a_run(&text) {
+            let run = Run::from_json(&text).map_err(|e| e.at(file.display()))?;
+            runs.push((file, run));
         }
     }
     let measured = |run: &Run| run.status != RunStatus::Predicted;
@@ -104,4 +105,16 @@ fn folder(path: &Path) -> Result<Vec<(PathBuf, Run)>> {
         runs.retain(|(_, run)| measured(run));
     }
     if runs.is_empty() { Err(none("no run file in this folder".into())) } else { Ok(runs) }
+}
+
+/// Whether a text is meant to be a run: JSON of something else is none, broken JSON may have been one.
+fn claims_to_be_a_run(text: &str) -> bool {
+    #[derive(Deserialize)]
+    struct Version {
+        schema_version: Option<IgnoredAny>,
+    }
+    match serde_json::from_str::<Version>(text) {
+        Ok(version) => version.schema_version.is_some(),
+        Err(e) => !e.is_data(),
+    }
 }

@@ -101,6 +101,7 @@ fn a_side_is_a_file_several_or_a_folder() {
             std::fs::write(files.path(&format!("{name}/{at}.json")), run.to_json().unwrap()).unwrap();
         }
         std::fs::write(files.path(&format!("{name}/package.json")), "{\"name\": \"other\"}").unwrap();
+        std::fs::write(files.path(&format!("{name}/list.json")), "[1, 2]").unwrap();
     };
     let other = changed(1.0).runs;
     folder("old", &[&files.runs[0], &other[0]]);
@@ -227,6 +228,10 @@ fn bad_input_is_one_line() {
     refused(&["base.json"], &["NEW"]);
     refused(&["base.json", "missing.json"], &["missing.json"]);
     refused(&["base.json", "empty"], &["empty", "no run file"]);
+    std::fs::create_dir(files.path("cut")).unwrap();
+    let text = files.runs[0].to_json().unwrap();
+    std::fs::write(files.path("cut/run.json"), &text[..text.len() / 2]).unwrap();
+    refused(&["base.json", "cut"], &["cut/run.json", "not a run file"]);
     refused(&["base.json", "new.json", "--threshold", "lots"], &["--threshold", "5%"]);
     refused(&["base.json", "new.json", "--threshold=-1%"], &["--threshold", "at least 0"]);
     refused(&["base.json", "new.json", "--across", "weather"], &["weather", "driver"]);

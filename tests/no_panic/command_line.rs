@@ -12,13 +12,15 @@ use super::cases::{Verdict, answered, each};
 use super::random::Random;
 use super::text::{self, NASTY};
 
-const VALID: [&str; 14] = [
+const VALID: [&str; 16] = [
     "measure --model llama-8b --phase decode --batch 1-256*2 --context 1024 --budget 60s --layers 4",
     "measure -m llama-1b --prompt 1000 --generate 100 --device cuda:all --gemm own --timeout 5m --soak 10s",
     "measure --checkpoint dir --threads 2 --isa avx2 --activations f32 --repeat 3 --seed 7 --no-progress",
     "measure --reports new --profiles more -o json --export a.csv --export - --layers all",
     "measure --append run.json --repeat 3 --budget 10s",
     "check --against run.json --tolerance 5% --budget 45s --device cpu -o json --export a.csv",
+    "compare base new --threshold 3% --by roof --across device,driver --fail-on inconclusive -o junit",
+    "compare --base a.json b.json --new c.json --price BASE=1.5/h,NEW=3/h --export verdict.xml -o markdown",
     "plot a.json b.json -o - --level stage",
     "plot --reports folder --output x.svg",
     "predict -m config.json -d a100-sxm4-80gb --explain --batch 1,8,32 --reports r --export a.md",

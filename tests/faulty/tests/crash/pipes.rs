@@ -50,6 +50,7 @@ fn every_command(folder: &Path) -> Vec<Command> {
         of(&["devices", "a100-sxm4-80gb"]);
         of(&["verify", "--device", "cpu", "--activations", "f32", "--checkpoint", CHECKPOINT]);
         of(&["predict", "--device", "a100-sxm4-80gb", "--explain"]);
+        of(&["compare", run.to_str().unwrap(), run.to_str().unwrap()]);
         let mut measure = measure(&folder.join("runs"), "1");
         measure.args(["-o", format]);
         commands.push(measure);
