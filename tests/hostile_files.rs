@@ -83,7 +83,7 @@ const SPECIAL: [(&str, Make); 18] = [
     // Root reads it all the same, and what it reads is no valid file either.
     ("locked file", |path| {
         fs::write(path, "locked").unwrap();
-        fs::set_permissions(path, fs::Permissions::from_mode(0)).unwrap();
+        fs::set_permissions(path, fs::Permissions::from_mode(0o000)).unwrap();
     }),
 ];
 
