@@ -113,6 +113,11 @@ fn claims_to_be_a_run(text: &str) -> bool {
     struct Version {
         schema_version: Option<IgnoredAny>,
     }
+    // A list would do for a struct as well.
+    let list_or_scalar = !text.trim_start().is_empty() && !text.trim_start().starts_with('{');
+    if list_or_scalar {
+        return false;
+    }
     match serde_json::from_str::<Version>(text) {
         Ok(version) => version.schema_version.is_some(),
         Err(e) => !e.is_data(),
