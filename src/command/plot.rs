@@ -8,7 +8,7 @@ use super::runs::{newest, read};
 use crate::cli::{LevelArg, PlotArgs};
 use crate::error::{Failure, Result};
 use crate::export::file;
-use crate::plot::{self, Level};
+use crate::plot::{self, Figure, Level, Look};
 use crate::run::Run;
 
 /// Runs `llmroof plot`.
@@ -30,7 +30,7 @@ pub fn run(args: &PlotArgs) -> Result<()> {
         LevelArg::Stage => Level::Stage,
         LevelArg::All => Level::All,
     };
-    let svg = plot::to_svg(&runs, level)?;
+    let svg = plot::to_svg(&runs, Figure::Roofline, Look { level, ..Look::default() })?;
     match target {
         None => print(&svg),
         Some(path) => {

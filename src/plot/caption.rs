@@ -1,7 +1,7 @@
 //! What the picture says in words: title, captions with device, conditions and date, and the description
 //! with all numbers for those who cannot see it.
 
-use super::marks;
+use super::roofline::marks;
 use crate::model::DType;
 use crate::roofline::CeilingSource;
 use crate::run::{Point, Run, RunStatus, Status};

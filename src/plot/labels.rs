@@ -5,8 +5,9 @@
 //! tied to it by a leader line. A label without any free spot is left out and handed back.
 
 use super::geometry::{At, Outline, at};
-use super::svg::{Anchor, Text};
+use super::svg::{Anchor, Canvas, Style, Text};
 use super::text;
+use super::theme::{self, Colour};
 
 /// What labels must never cover, and what they had better not.
 #[derive(Debug, Default)]
@@ -55,7 +56,9 @@ pub struct Label {
     /// Rather left out than at a higher cost.
     pub most: f64,
     /// Colour of its leader lines.
-    pub colour: &'static str,
+    pub colour: Colour,
+    /// The points that it names, as `RUN.POINT`.
+    pub of: Vec<String>,
 }
 
 /// A label in its place.
@@ -96,6 +99,36 @@ pub fn place(labels: &[Label], obstacles: &Obstacles) -> Vec<Option<Placed>> {
         }
     }
     placed
+}
+
+/// Draws the placed labels, each with its leader lines in a group of the points that it names. All grounds and lines
+/// come first, so that none lies over a text.
+pub fn draw(canvas: &mut Canvas, labels: &[Label], placed: &[Option<Placed>]) {
+    let each = || labels.iter().zip(placed).filter_map(|(label, placed)| Some((label, placed.as_ref()?)));
+    let grouped = |canvas: &mut Canvas, label: &Label, inside: &dyn Fn(&mut Canvas)| {
+        if label.of.is_empty() {
+            inside(canvas);
+        } else {
+            canvas.group_of("label", &label.of);
+            inside(canvas);
+            canvas.end();
+        }
+    };
+    for (label, placed) in each() {
+        let grounds: Vec<&Outline> = placed.boxes.iter().filter(|(_, on)| *on).map(|(o, _)| o).collect();
+        if grounds.is_empty() && placed.leaders.is_empty() {
+            continue;
+        }
+        grouped(canvas, label, &|canvas| {
+            for outline in &grounds {
+                canvas.polygon(outline.corners(), Style::filled(theme::GROUND));
+            }
+            canvas.lines(&placed.leaders, Style::line(label.colour, 0.7));
+        });
+    }
+    for (label, placed) in each() {
+        grouped(canvas, label, &|canvas| placed.texts.iter().for_each(|text| canvas.text(text)));
+    }
 }
 
 /// The spots that the fixed obstacles allow, the cheapest first.
@@ -309,9 +342,15 @@ mod tests {
             angle: 0.0,
             size: 11.0,
             bold: false,
-            colour: "#000000",
+            colour: theme::INK.text,
         };
-        Label { spots: around(spot, 5.0, &text), importance: 1.0, most: f64::INFINITY, colour: "#000000" }
+        Label {
+            spots: around(spot, 5.0, &text),
+            importance: 1.0,
+            most: f64::INFINITY,
+            colour: theme::INK.text,
+            of: Vec::new(),
+        }
     }
 
     #[test]

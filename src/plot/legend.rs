@@ -3,15 +3,15 @@
 use super::geometry::{At, at};
 use super::svg::{Anchor, Canvas, Style, Text};
 use super::text;
-use super::theme::{self, Hue};
+use super::theme::{self, Colour, Hue};
 
 /// What an entry shows.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Sign {
     /// A circle (decode): radius, filling, line, width of the line.
-    Circle(f64, &'static str, &'static str, f64),
+    Circle(f64, Colour, Colour, f64),
     /// A diamond (prefill): as a circle.
-    Diamond(f64, &'static str, &'static str, f64),
+    Diamond(f64, Colour, Colour, f64),
     /// Circles of falling size.
     Sizes,
     /// A line.
@@ -21,9 +21,11 @@ pub enum Sign {
     /// A band under a line.
     Band,
     /// An upright bar.
-    Bar(&'static str),
+    Bar(Colour),
+    /// A dotted line up from a mark.
+    Drop(Colour),
     /// A run's colour.
-    Swatch(&'static str),
+    Swatch(Colour),
 }
 
 const ROW: f64 = 19.0;
@@ -61,28 +63,27 @@ pub fn draw(canvas: &mut Canvas, entries: &[(Sign, String)], top: f64) -> f64 {
 fn draw_sign(canvas: &mut Canvas, sign: &Sign, centre: At) {
     let half = SIGN / 2.0 - 5.0;
     let (from, to) = (at(centre.x - half, centre.y), at(centre.x + half, centre.y));
-    let style = |fill, stroke, width| Style { fill, stroke, width, dash: "" };
     match *sign {
         Sign::Circle(radius, fill, stroke, width) => {
-            canvas.circle(centre, radius, style(fill, stroke, width));
+            canvas.circle(centre, radius, Style::outlined(fill, stroke, width));
         }
         Sign::Diamond(radius, fill, stroke, width) => {
             let reach = radius * 1.25;
             let corners = [(0.0, -reach), (reach, 0.0), (0.0, reach), (-reach, 0.0)]
                 .map(|(dx, dy)| at(centre.x + dx, centre.y + dy));
-            canvas.polygon(&corners, style(fill, stroke, width));
+            canvas.polygon(&corners, Style::outlined(fill, stroke, width));
         }
         Sign::Sizes => {
             for (share, x) in [(0.5, -8.0), (0.2, 3.0), (0.07, 10.5)] {
                 let place = at(centre.x + x, centre.y);
-                canvas.circle(place, theme::radius(share), style("#ffffff", theme::QUIET, 0.9));
+                canvas.circle(place, theme::radius(share), Style::outlined(theme::GROUND, theme::QUIET, 0.9));
             }
         }
         Sign::Line(style) => canvas.polyline(&[from, to], style),
         Sign::Path(hue) => {
             canvas.polyline(&[from, to], Style::line(hue.main, 1.4));
             for place in [from, centre, to] {
-                canvas.circle(place, 3.2, Style { fill: hue.main, stroke: "#ffffff", width: 0.8, dash: "" });
+                canvas.circle(place, 3.2, Style::outlined(hue.main, theme::GROUND, 0.8));
             }
         }
         Sign::Band => {
@@ -100,6 +101,11 @@ fn draw_sign(canvas: &mut Canvas, sign: &Sign, centre: At) {
                 &[at(centre.x, centre.y - 7.0), at(centre.x, centre.y + 7.0)],
                 Style::line(colour, 1.2),
             );
+        }
+        Sign::Drop(colour) => {
+            let (top, foot) = (at(centre.x, centre.y - 8.0), at(centre.x, centre.y + 3.0));
+            canvas.polyline(&[top, foot], Style::line(colour, 0.9).dashed("2 2"));
+            canvas.circle(at(centre.x, centre.y + 5.0), 3.0, Style::filled(colour));
         }
         Sign::Swatch(colour) => {
             canvas.polyline(&[from, to], Style::line(colour, 6.0));

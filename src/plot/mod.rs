@@ -1,17 +1,14 @@
-//! A run as a picture: the roofline, log-log, as an SVG that can go into a paper.
+//! A run as pictures that can go into a paper: the roofline, and what else a run has to show, as SVG.
 //!
 //! plotters maps values to the canvas ([`scale`]); the SVG is written here ([`svg`]), because labels must be
 //! measured and placed ([`labels`]) and text must stay text.
 
-mod annotate;
 pub mod caption;
-mod figure;
+mod frame;
 pub mod geometry;
-mod key;
 pub mod labels;
 mod legend;
-mod marks;
-mod roofs;
+mod roofline;
 pub mod scale;
 pub mod svg;
 pub mod text;
@@ -19,25 +16,57 @@ pub mod theme;
 
 use crate::error::{Failure, Result};
 use crate::run::Run;
+use theme::Theme;
 
-/// What a picture shows.
+/// Which figure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Figure {
+    /// Rate over arithmetic intensity, under the roofs.
+    Roofline,
+}
+
+impl Figure {
+    /// All figures, in the order of reading.
+    pub const ALL: [Figure; 1] = [Figure::Roofline];
+
+    /// Lower-case name, as in file names.
+    pub fn name(self) -> &'static str {
+        match self {
+            Figure::Roofline => "roofline",
+        }
+    }
+}
+
+/// Which points a roofline shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Level {
     /// Whole steps.
     Phase,
     /// Stages.
     Stage,
     /// Both.
+    #[default]
     All,
 }
 
-/// The roofline of a run, or of several over each other, as SVG. The same runs give the same bytes.
+/// How a figure looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Look {
+    /// Which points of a roofline.
+    pub level: Level,
+    /// In which colours.
+    pub theme: Theme,
+}
+
+/// A figure of a run, or of several over each other, as SVG. The same runs give the same bytes.
 ///
 /// # Errors
-/// No run, or runs with neither a roof nor a point that could be drawn.
-pub fn to_svg(runs: &[Run], level: Level) -> Result<String> {
+/// No run, or runs with nothing that this figure could show.
+pub fn to_svg(runs: &[Run], figure: Figure, look: Look) -> Result<String> {
     if runs.is_empty() {
         return Err(Failure::input("no run to plot").hint("name one or more run files"));
     }
-    figure::draw(runs, level)
+    match figure {
+        Figure::Roofline => roofline::draw(runs, look),
+    }
 }

@@ -80,14 +80,7 @@ impl Scale {
             let missing = (width / decade).min(x.decades() * STRETCH) - x.decades();
             x = x.stretched(missing, 0.5);
         }
-        let (low, high) = (at(theme::LEFT, top), at(theme::LEFT + width, (top + height).round()));
-        let fine = |value: f64| (value * FINE).round() as i32;
-        let plane = Cartesian2d::new(
-            (x.low..x.high).log_scale(),
-            (y.low..y.high).log_scale(),
-            (fine(low.x)..fine(high.x), fine(high.y)..fine(low.y)),
-        );
-        Scale { low, high, x, y, plane }
+        Scale::over(x, y, at(theme::LEFT, top), at(theme::LEFT + width, (top + height).round()))
     }
 
     /// Where work of this intensity and rate lies.
@@ -101,20 +94,47 @@ impl Scale {
         self.x.holds(intensity) && self.y.holds(rate)
     }
 
-    /// Ticks of the intensity, with their labels where they have one.
-    pub fn x_ticks(&self) -> Vec<(f64, Option<String>)> {
-        ticks(self.x, (self.high.x - self.low.x) / self.x.decades(), 46.0, plain)
+    /// The same area for values that need not have equal decades.
+    pub fn filling(x: Range, y: Range, top: f64, height: f64) -> Scale {
+        let width = theme::WIDTH - theme::LEFT - theme::RIGHT;
+        Scale::over(x, y, at(theme::LEFT, top), at(theme::LEFT + width, top + height))
     }
 
-    /// Ticks of the rate.
-    pub fn y_ticks(&self) -> Vec<(f64, Option<String>)> {
-        ticks(self.y, (self.high.y - self.low.y) / self.y.decades(), 26.0, |value| round_si(value, "FLOP/s"))
+    fn over(x: Range, y: Range, low: At, high: At) -> Scale {
+        let fine = |value: f64| (value * FINE).round() as i32;
+        let plane = Cartesian2d::new(
+            (x.low..x.high).log_scale(),
+            (y.low..y.high).log_scale(),
+            (fine(low.x)..fine(high.x), fine(high.y)..fine(low.y)),
+        );
+        Scale { low, high, x, y, plane }
     }
+
+    /// Ticks of the horizontal axis, its labels written by `label`.
+    pub fn x_ticks(&self, label: impl Fn(f64) -> String) -> Vec<Tick> {
+        ticks(self.x, (self.high.x - self.low.x) / self.x.decades(), 46.0, label)
+    }
+
+    /// Ticks of the vertical axis, its labels written by `label`.
+    pub fn y_ticks(&self, label: impl Fn(f64) -> String) -> Vec<Tick> {
+        ticks(self.y, (self.high.y - self.low.y) / self.y.decades(), 26.0, label)
+    }
+}
+
+/// A tick of an axis.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Tick {
+    /// Where it stands.
+    pub value: f64,
+    /// What is written there.
+    pub label: Option<String>,
+    /// Whether its grid line is one of the stronger ones.
+    pub strong: bool,
 }
 
 /// One to nine times each power of ten in the range. Labelled: 1, 2 and 5 where a decade is long enough for
 /// labels `apart`, else only whole decades, and not all of those if there are very many.
-fn ticks(range: Range, decade: f64, apart: f64, label: impl Fn(f64) -> String) -> Vec<(f64, Option<String>)> {
+fn ticks(range: Range, decade: f64, apart: f64, label: impl Fn(f64) -> String) -> Vec<Tick> {
     let every = (apart / decade).ceil().max(1.0) as i32;
     let (first, last) = (range.low.log10().floor() as i32, range.high.log10().ceil() as i32);
     let mut out = Vec::new();
@@ -132,13 +152,14 @@ fn ticks(range: Range, decade: f64, apart: f64, label: impl Fn(f64) -> String) -
             // From 1 to 2 and from 5 to 10 are 0.30 of a decade.
             let fine = matches!(times, 2 | 5) && decade * 0.3 >= apart;
             let shown = (times == 1 && power.rem_euclid(every) == 0) || fine;
-            out.push((value, shown.then(|| label(value))));
+            out.push(Tick { value, label: shown.then(|| label(value)), strong: times == 1 });
         }
     }
     out
 }
 
-fn plain(value: f64) -> String {
+/// A number as it is written on an axis without a unit.
+pub fn plain(value: f64) -> String {
     if (1e-4..1e6).contains(&value) { value.to_string() } else { format!("{value:e}") }
 }
 
@@ -167,10 +188,9 @@ mod tests {
     #[test]
     fn ticks_cover_the_range_and_are_labelled_in_si() {
         let scale = Scale::new(Range { low: 0.5, high: 1000.0 }, Range { low: 2e10, high: 1e12 }, 0.0);
-        let labels =
-            |ticks: Vec<(f64, Option<String>)>| ticks.into_iter().filter_map(|t| t.1).collect::<Vec<_>>();
-        assert_eq!(labels(scale.x_ticks())[..5], ["0.5", "1", "2", "5", "10"]);
-        let rates = labels(scale.y_ticks());
+        let labels = |ticks: Vec<Tick>| ticks.into_iter().filter_map(|t| t.label).collect::<Vec<_>>();
+        assert_eq!(labels(scale.x_ticks(plain))[..5], ["0.5", "1", "2", "5", "10"]);
+        let rates = labels(scale.y_ticks(|rate| round_si(rate, "FLOP/s")));
         assert!(
             rates.contains(&"500 GFLOP/s".to_string()) && rates.contains(&"1 TFLOP/s".to_string()),
             "{rates:?}"

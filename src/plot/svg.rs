@@ -1,10 +1,13 @@
 //! Writes SVG: shapes and real text, with coordinates to a tenth of a pixel so that the bytes never vary.
+//!
+//! Every element carries its colour as an attribute, which any viewer understands, and as a class, by which a style
+//! sheet can give it that of another scheme.
 
 use std::fmt::Write;
 
 use super::geometry::{At, Outline, at};
 use super::text;
-use super::theme;
+use super::theme::{self, Colour, Theme};
 
 /// Which end of a text stands at its place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,7 +36,7 @@ pub struct Text {
     /// Heavier letters.
     pub bold: bool,
     /// Colour.
-    pub colour: &'static str,
+    pub colour: Colour,
 }
 
 impl Text {
@@ -56,10 +59,10 @@ impl Text {
 /// How a shape is drawn.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Style {
-    /// Colour of the inside, or `none`.
-    pub fill: &'static str,
-    /// Colour of the line, or `none`.
-    pub stroke: &'static str,
+    /// Colour of the inside.
+    pub fill: Option<Colour>,
+    /// Colour of the line.
+    pub stroke: Option<Colour>,
     /// Width of the line.
     pub width: f64,
     /// Dashes of the line; empty for none.
@@ -68,45 +71,49 @@ pub struct Style {
 
 impl Style {
     /// A filled shape without a line.
-    pub fn filled(fill: &'static str) -> Self {
-        Style { fill, stroke: "none", width: 0.0, dash: "" }
+    pub fn filled(fill: Colour) -> Self {
+        Style { fill: Some(fill), stroke: None, width: 0.0, dash: "" }
     }
 
     /// A line.
-    pub fn line(stroke: &'static str, width: f64) -> Self {
-        Style { fill: "none", stroke, width, dash: "" }
+    pub fn line(stroke: Colour, width: f64) -> Self {
+        Style { fill: None, stroke: Some(stroke), width, dash: "" }
+    }
+
+    /// A filled shape with a line around it.
+    pub fn outlined(fill: Colour, stroke: Colour, width: f64) -> Self {
+        Style { fill: Some(fill), stroke: Some(stroke), width, dash: "" }
     }
 
     /// The same with dashes.
     pub fn dashed(self, dash: &'static str) -> Self {
         Style { dash, ..self }
     }
-
-    fn attributes(&self) -> String {
-        let mut out = format!(" fill=\"{}\"", self.fill);
-        if self.stroke != "none" {
-            let _ = write!(out, " stroke=\"{}\" stroke-width=\"{}\"", self.stroke, number(self.width));
-        }
-        if !self.dash.is_empty() {
-            let _ = write!(out, " stroke-dasharray=\"{}\"", self.dash);
-        }
-        out
-    }
 }
 
 /// The elements of a picture in the order they are painted.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Canvas {
+    theme: Theme,
+    /// Begins every id, so that several pictures can stand in one page.
+    name: &'static str,
+    used: Vec<Colour>,
     body: String,
 }
 
 impl Canvas {
+    /// An empty picture of this name.
+    pub fn new(name: &'static str, theme: Theme) -> Self {
+        Canvas { theme, name, used: Vec::new(), body: String::new() }
+    }
+
     /// Begins a group that only shows inside this box.
     pub fn clip(&mut self, low: At, high: At) {
+        let name = self.name;
         let _ = writeln!(
             self.body,
-            "<clipPath id=\"llmroof-area\"><rect x=\"{}\" y=\"{}\" width=\"{}\" height=\"{}\"/></clipPath>\n\
-             <g clip-path=\"url(#llmroof-area)\">",
+            "<clipPath id=\"llmroof-{name}-area\"><rect x=\"{}\" y=\"{}\" width=\"{}\" height=\"{}\"/></clipPath>\n\
+             <g clip-path=\"url(#llmroof-{name}-area)\">",
             number(low.x),
             number(low.y),
             number(high.x - low.x),
@@ -119,35 +126,102 @@ impl Canvas {
         let _ = writeln!(self.body, "<g class=\"{}\">", text::escape(class));
     }
 
+    /// Begins a group that belongs to these points, each named `RUN.POINT` by its place in the input.
+    pub fn group_of(&mut self, class: &str, points: &[String]) {
+        let _ = writeln!(
+            self.body,
+            "<g class=\"{}\" data-points=\"{}\">",
+            text::escape(class),
+            text::escape(&points.join(" "))
+        );
+    }
+
     /// Ends the group.
     pub fn end(&mut self) {
         self.body.push_str("</g>\n");
     }
 
+    fn colour(&mut self, attribute: &str, colour: Colour) -> String {
+        if !self.used.contains(&colour) {
+            self.used.push(colour);
+        }
+        format!(" {attribute}=\"{}\"", colour.of(self.theme.scheme()))
+    }
+
+    fn attributes(&mut self, style: Style) -> String {
+        let mut out = match style.fill {
+            Some(colour) => self.colour("fill", colour),
+            None => " fill=\"none\"".to_string(),
+        };
+        if let Some(colour) = style.stroke {
+            out += &self.colour("stroke", colour);
+            let _ = write!(out, " stroke-width=\"{}\"", number(style.width));
+        }
+        if !style.dash.is_empty() {
+            let _ = write!(out, " stroke-dasharray=\"{}\"", style.dash);
+        }
+        if self.theme.has_classes() {
+            let fill = style.fill.map(|c| format!("f-{}", c.name));
+            let stroke = style.stroke.map(|c| format!("s-{}", c.name));
+            let classes: Vec<String> = fill.into_iter().chain(stroke).collect();
+            if !classes.is_empty() {
+                let _ = write!(out, " class=\"{}\"", classes.join(" "));
+            }
+        }
+        out
+    }
+
     /// Straight lines through these places.
     pub fn polyline(&mut self, places: &[At], style: Style) {
+        let attributes = self.attributes(style);
         let _ = writeln!(
             self.body,
-            "<polyline points=\"{}\"{} stroke-linejoin=\"round\"/>",
+            "<polyline points=\"{}\"{attributes} stroke-linejoin=\"round\"/>",
             points(places),
-            style.attributes()
         );
+    }
+
+    /// Lines from place to place that have nothing to do with each other, as one element.
+    pub fn lines(&mut self, lines: &[(At, At)], style: Style) {
+        if lines.is_empty() {
+            return;
+        }
+        let attributes = self.attributes(style);
+        let path: String = lines
+            .iter()
+            .map(|(a, b)| format!("M{} {}L{} {}", number(a.x), number(a.y), number(b.x), number(b.y)))
+            .collect();
+        let _ = writeln!(self.body, "<path d=\"{path}\"{attributes}/>");
     }
 
     /// An area with these corners.
     pub fn polygon(&mut self, corners: &[At], style: Style) {
-        let _ = writeln!(self.body, "<polygon points=\"{}\"{}/>", points(corners), style.attributes());
+        let attributes = self.attributes(style);
+        let _ = writeln!(self.body, "<polygon points=\"{}\"{attributes}/>", points(corners));
+    }
+
+    /// An upright box.
+    pub fn rectangle(&mut self, low: At, high: At, style: Style) {
+        let attributes = self.attributes(style);
+        let _ = writeln!(
+            self.body,
+            "<rect x=\"{}\" y=\"{}\" width=\"{}\" height=\"{}\"{attributes}/>",
+            number(low.x),
+            number(low.y),
+            number(high.x - low.x),
+            number(high.y - low.y)
+        );
     }
 
     /// A circle.
     pub fn circle(&mut self, centre: At, radius: f64, style: Style) {
+        let attributes = self.attributes(style);
         let _ = writeln!(
             self.body,
-            "<circle cx=\"{}\" cy=\"{}\" r=\"{}\"{}/>",
+            "<circle cx=\"{}\" cy=\"{}\" r=\"{}\"{attributes}/>",
             number(centre.x),
             number(centre.y),
             number(radius),
-            style.attributes()
         );
     }
 
@@ -169,24 +243,39 @@ impl Canvas {
             angle => format!(" transform=\"rotate({} {x} {y})\"", number(angle)),
         };
         let weight = if t.bold { " font-weight=\"bold\"" } else { "" };
+        let attributes = self.attributes(Style::filled(t.colour));
         let _ = writeln!(
             self.body,
-            "<text x=\"{x}\" y=\"{y}\"{turn} text-anchor=\"{anchor}\" font-size=\"{}\"{weight} fill=\"{}\">{}</text>",
+            "<text x=\"{x}\" y=\"{y}\"{turn} text-anchor=\"{anchor}\" font-size=\"{}\"{weight}{attributes}>{}</text>",
             number(t.size),
-            t.colour,
             text::escape(&t.text)
         );
     }
 
     /// The whole file. The title and the description are for those who cannot see it.
-    pub fn finish(self, height: f64, title: &str, description: &str) -> String {
+    pub fn finish(mut self, height: f64, title: &str, description: &str) -> String {
         let (width, height) = (number(theme::WIDTH), number(height));
+        // In a page the page itself is the ground.
+        let ground = match self.theme {
+            Theme::Page => String::new(),
+            _ => {
+                let attributes = self.attributes(Style::filled(theme::GROUND));
+                format!("<rect width=\"{width}\" height=\"{height}\"{attributes}/>\n")
+            }
+        };
+        let sheet = match self.theme {
+            Theme::Auto => {
+                format!("<style>{}</style>\n", theme::stylesheet(&self.used, ".llmroof"))
+            }
+            _ => String::new(),
+        };
+        let name = self.name;
         format!(
-            "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{width}\" height=\"{height}\" \
-             viewBox=\"0 0 {width} {height}\" role=\"img\" aria-labelledby=\"llmroof-title llmroof-desc\" \
-             font-family=\"{}\">\n\
-             <title id=\"llmroof-title\">{}</title>\n<desc id=\"llmroof-desc\">{}</desc>\n\
-             <rect width=\"{width}\" height=\"{height}\" fill=\"#ffffff\"/>\n{}</svg>\n",
+            "<svg xmlns=\"http://www.w3.org/2000/svg\" class=\"llmroof\" width=\"{width}\" height=\"{height}\" \
+             viewBox=\"0 0 {width} {height}\" role=\"img\" \
+             aria-labelledby=\"llmroof-{name}-title llmroof-{name}-desc\" font-family=\"{}\">\n\
+             <title id=\"llmroof-{name}-title\">{}</title>\n<desc id=\"llmroof-{name}-desc\">{}</desc>\n\
+             {sheet}{ground}{}</svg>\n",
             theme::FONTS,
             text::escape(title),
             text::escape(description),

@@ -4,7 +4,7 @@ use llmroof::checkpoint::Expected;
 use llmroof::device::DeviceProfile;
 use llmroof::export::{Format, render};
 use llmroof::model::ModelSpec;
-use llmroof::plot::{Level, to_svg};
+use llmroof::plot::{Figure, Look, to_svg};
 use llmroof::predict::predict;
 use llmroof::request::Sweeps;
 use llmroof::run::{Host, Origin, Run};
@@ -62,7 +62,7 @@ fn shown(run: &Run) -> Result<(), String> {
     for format in [Format::Table, Format::Csv, Format::Markdown] {
         answered(render(run, format))?;
     }
-    let svg = answered(to_svg(std::slice::from_ref(run), Level::All))?;
+    let svg = answered(to_svg(std::slice::from_ref(run), Figure::Roofline, Look::default()))?;
     let number = |text: &str| svg.as_deref().is_some_and(|svg| svg.contains(text));
     if number("\"NaN") || number("\"inf") {
         return Err("the picture has coordinates that are none".into());

@@ -1,30 +1,30 @@
 //! Whole figures as snapshots, and what their bytes promise.
 
-use llmroof::plot::{Level, to_svg};
+use llmroof::plot::Level;
 use llmroof::roofline::CeilingSource;
 use llmroof::run::RunStatus;
 
-use crate::runs;
+use crate::{roofline, runs};
 
 #[test]
 fn a_measured_processor() {
-    insta::assert_snapshot!(to_svg(&[runs::cpu()], Level::All).unwrap());
+    insta::assert_snapshot!(roofline(&[runs::cpu()], Level::All).unwrap());
 }
 
 #[test]
 fn a_prediction_from_the_datasheet() {
-    insta::assert_snapshot!(to_svg(&[runs::a100()], Level::All).unwrap());
+    insta::assert_snapshot!(roofline(&[runs::a100()], Level::All).unwrap());
 }
 
 #[test]
 fn two_runs_over_each_other() {
     let other = runs::scaled_cpu("Intel Xeon Platinum 8481C", 23e9, 610e9);
-    insta::assert_snapshot!(to_svg(&[runs::cpu(), other], Level::All).unwrap());
+    insta::assert_snapshot!(roofline(&[runs::cpu(), other], Level::All).unwrap());
 }
 
 #[test]
 fn the_same_runs_give_the_same_bytes() {
-    let draw = || to_svg(&[runs::cpu(), runs::a100()], Level::All).unwrap();
+    let draw = || roofline(&[runs::cpu(), runs::a100()], Level::All).unwrap();
     assert_eq!(draw(), draw());
 }
 
@@ -32,7 +32,7 @@ fn the_same_runs_give_the_same_bytes() {
 fn a_run_read_back_from_its_file_gives_the_same_bytes() {
     let run = runs::cpu();
     let back = llmroof::run::Run::from_json(&run.to_json().unwrap()).unwrap();
-    assert_eq!(to_svg(&[run], Level::All).unwrap(), to_svg(&[back], Level::All).unwrap());
+    assert_eq!(roofline(&[run], Level::All).unwrap(), roofline(&[back], Level::All).unwrap());
 }
 
 #[test]
@@ -49,7 +49,7 @@ fn hostile_names_stay_text() {
     run.status = RunStatus::Partial;
     run.points.iter_mut().for_each(|p| p.model = hostile.into());
     for runs in [vec![run.clone()], vec![run.clone(), run]] {
-        let svg = to_svg(&runs, Level::All).unwrap();
+        let svg = roofline(&runs, Level::All).unwrap();
         assert!(!svg.contains("<script"));
         assert!(svg.chars().all(|c| c == '\n' || (c >= ' ' && !('\u{7f}'..='\u{9f}').contains(&c))));
         assert!(!svg.contains(['\u{202e}', '\u{fffe}']));
@@ -61,7 +61,7 @@ fn hostile_names_stay_text() {
 
 #[test]
 fn levels_show_steps_stages_or_both() {
-    let marks = |level| to_svg(&[runs::cpu()], level).unwrap().matches("<g class=\"point\">").count();
+    let marks = |level| roofline(&[runs::cpu()], level).unwrap().matches("<g class=\"point\" ").count();
     // 6 batches and a prefill; the stages of batch 1 and of the prefill, without embed, which has no operations.
     assert_eq!(marks(Level::Phase), 7);
     assert_eq!(marks(Level::Stage), 12);
@@ -70,8 +70,11 @@ fn levels_show_steps_stages_or_both() {
 
 #[test]
 fn numbers_can_be_read_without_seeing_the_picture() {
-    let svg = to_svg(&[runs::cpu()], Level::All).unwrap();
-    assert!(svg.contains("role=\"img\"") && svg.contains("<title id=\"llmroof-title\">Roofline of llama-8b"));
+    let svg = roofline(&[runs::cpu()], Level::All).unwrap();
+    assert!(
+        svg.contains("role=\"img\"")
+            && svg.contains("<title id=\"llmroof-roofline-title\">Roofline of llama-8b")
+    );
     for wanted in ["Roof memory_read, measured: 45.0 GB/s.", "Roof compute bf16, measured: 470 GFLOP/s."] {
         assert!(svg.contains(wanted), "{wanted}");
     }
@@ -82,17 +85,17 @@ fn numbers_can_be_read_without_seeing_the_picture() {
 fn runs_without_ceilings_or_without_points_can_be_drawn() {
     let mut run = runs::cpu();
     run.ceilings.clear();
-    assert!(to_svg(&[run], Level::All).is_ok());
+    assert!(roofline(&[run], Level::All).is_ok());
     let mut run = runs::cpu();
     run.points.clear();
-    assert!(to_svg(&[run.clone()], Level::All).is_ok());
+    assert!(roofline(&[run.clone()], Level::All).is_ok());
     run.ceilings.truncate(1);
-    assert!(to_svg(&[run], Level::All).is_ok());
+    assert!(roofline(&[run], Level::All).is_ok());
 }
 
 #[test]
 fn nothing_to_draw_is_an_error() {
-    let failure = to_svg(&[runs::empty("nothing")], Level::All).unwrap_err();
+    let failure = roofline(&[runs::empty("nothing")], Level::All).unwrap_err();
     assert!(failure.to_string().contains("nothing to draw"), "{failure}");
-    assert!(to_svg(&[], Level::All).is_err());
+    assert!(roofline(&[], Level::All).is_err());
 }

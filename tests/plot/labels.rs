@@ -3,12 +3,13 @@
 use llmroof::model::DType;
 use llmroof::plot::geometry::{Outline, at};
 use llmroof::plot::svg::{Anchor, Text};
-use llmroof::plot::{Level, theme, to_svg};
+use llmroof::plot::{Level, theme};
 use llmroof::roofline::{CeilingKind, Roofline};
 use llmroof::run::{Run, Status};
 use llmroof::units::{BytesPerSec, FlopsPerSec};
 use llmroof::workload::Workload;
 
+use crate::roofline;
 use crate::runs::{self, Random, measured};
 
 /// The value of an attribute in the text of an element.
@@ -40,7 +41,7 @@ pub fn texts(svg: &str) -> Vec<(String, Outline)> {
                 angle,
                 size: number(element, "font-size"),
                 bold: element.contains("font-weight"),
-                colour: "#000000",
+                colour: theme::QUIET,
             };
             (text.text.clone(), text.outline())
         })
@@ -58,7 +59,10 @@ fn check(name: &str, svg: &str) {
         for (other, other_outline) in &texts[i + 1..] {
             // Coordinates are written to a tenth of a pixel: boxes that touch may share that much.
             let smaller = shrunk(outline);
-            assert!(!smaller.meets(&shrunk(other_outline)), "{name}: {text:?} lies on {other:?}");
+            assert!(
+                !smaller.meets(&shrunk(other_outline)),
+                "{name}: {text:?} lies on {other:?}: {outline:?} {other_outline:?}"
+            );
         }
     }
 }
@@ -68,7 +72,8 @@ fn shrunk(outline: &Outline) -> Outline {
     let n = corners.len() as f64;
     let middle =
         at(corners.iter().map(|c| c.x).sum::<f64>() / n, corners.iter().map(|c| c.y).sum::<f64>() / n);
-    Outline::new(corners.iter().map(|c| c.towards(middle, 0.2)).collect())
+    let inwards = |from: f64, to: f64| from + 0.1 * (to - from).signum();
+    Outline::new(corners.iter().map(|c| at(inwards(c.x, middle.x), inwards(c.y, middle.y))).collect())
 }
 
 /// A run of arbitrary speed with arbitrary names, clustered or spread points and all kinds of roofs.
@@ -124,7 +129,7 @@ fn no_label_lies_on_another_or_leaves_the_picture() {
         }
         for level in [Level::All, Level::Phase, Level::Stage] {
             // Only the whole steps of a run without any cannot be drawn.
-            if let Ok(svg) = to_svg(std::slice::from_ref(&run), level) {
+            if let Ok(svg) = roofline(std::slice::from_ref(&run), level) {
                 check(&format!("run {seed} {level:?}"), &svg);
             }
         }
@@ -135,7 +140,7 @@ fn no_label_lies_on_another_or_leaves_the_picture() {
 fn no_label_of_an_overlay_lies_on_another_or_leaves_the_picture() {
     for seed in 0..12 {
         let runs: Vec<Run> = (0..2 + seed % 5).map(|i| arbitrary(1000 + 7 * seed + i)).collect();
-        if let Ok(svg) = to_svg(&runs, Level::All) {
+        if let Ok(svg) = roofline(&runs, Level::All) {
             check(&format!("overlay {seed}"), &svg);
         }
     }
@@ -143,7 +148,7 @@ fn no_label_of_an_overlay_lies_on_another_or_leaves_the_picture() {
 
 #[test]
 fn every_step_of_an_ordinary_run_is_labelled() {
-    let svg = to_svg(&[runs::cpu()], Level::All).unwrap();
+    let svg = roofline(&[runs::cpu()], Level::All).unwrap();
     let labels: Vec<String> = texts(&svg).into_iter().map(|(text, _)| text).collect();
     for wanted in [
         "decode, batch 1: ",

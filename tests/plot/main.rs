@@ -6,3 +6,12 @@ mod figures;
 mod labels;
 mod program;
 mod runs;
+
+use llmroof::error::Result;
+use llmroof::plot::{Figure, Level, Look, to_svg};
+use llmroof::run::Run;
+
+/// The roofline of these runs.
+fn roofline(runs: &[Run], level: Level) -> Result<String> {
+    to_svg(runs, Figure::Roofline, Look { level, ..Look::default() })
+}

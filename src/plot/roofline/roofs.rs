@@ -1,8 +1,8 @@
 //! The roofs of a run as lines: the slanted memory roof, a plateau for each data type, and their ridge.
 
-use super::geometry::At;
-use super::scale::Scale;
 use crate::model::DType;
+use crate::plot::geometry::At;
+use crate::plot::scale::Scale;
 use crate::roofline::{CeilingKind, CeilingSource};
 use crate::run::Run;
 use crate::units::{BytesPerSec, FlopsPerSec, Intensity};
@@ -36,12 +36,19 @@ pub struct Roofs {
     pub cache: Option<f64>,
     /// Plateaus, the highest first.
     pub plateaus: Vec<Plateau>,
+    /// What heat and power leave of them after a while, the highest first.
+    pub sustained: Vec<Plateau>,
     /// Which plateau belongs to the data type that the run computed with.
     pub main: Option<usize>,
 }
 
 /// Rates outside of this cannot be a machine's and would stretch the axes beyond use.
 pub const CREDIBLE: std::ops::RangeInclusive<f64> = 1e3..=1e24;
+
+/// Dashes of a sustained peak.
+pub const SUSTAINED_DASH: &str = "9 3 2 3";
+/// Two peaks closer than this (in natural logarithms) are one line to the eye.
+pub const INDISTINGUISHABLE: f64 = 0.01;
 
 impl Roofs {
     /// The run's roofs from this source; `None` where it has none.
@@ -52,24 +59,7 @@ impl Roofs {
                 .find(|c| c.kind == kind && c.source == source && CREDIBLE.contains(&c.rate))
                 .map(|c| Height { rate: c.rate, low: c.low.unwrap_or(c.rate).min(c.rate) })
         };
-        let mut plateaus: Vec<Plateau> = Vec::new();
-        for ceiling in &run.ceilings {
-            let (CeilingKind::Compute, Some(dtype)) = (ceiling.kind, ceiling.dtype) else { continue };
-            if ceiling.source != source || !CREDIBLE.contains(&ceiling.rate) {
-                continue;
-            }
-            match plateaus.iter_mut().find(|p| p.height.rate == ceiling.rate) {
-                Some(same) => same.dtypes.push(dtype),
-                None => plateaus.push(Plateau {
-                    dtypes: vec![dtype],
-                    height: Height {
-                        rate: ceiling.rate,
-                        low: ceiling.low.unwrap_or(ceiling.rate).min(ceiling.rate),
-                    },
-                }),
-            }
-        }
-        plateaus.sort_by(|a, b| b.height.rate.total_cmp(&a.height.rate));
+        let plateaus = plateaus_of(run, CeilingKind::Compute, source);
         let used = run.points.first().map_or(DType::Bf16, |p| p.activations);
         let main = plateaus.iter().position(|p| p.dtypes.contains(&used)).or(match plateaus.len() {
             0 => None,
@@ -80,6 +70,7 @@ impl Roofs {
             memory: height(CeilingKind::MemoryRead),
             cache: height(CeilingKind::CacheRead).map(|h| h.rate),
             plateaus,
+            sustained: plateaus_of(run, CeilingKind::ComputeSustained, source),
             main,
         };
         (roofs.memory.is_some() || !roofs.plateaus.is_empty()).then_some(roofs)
@@ -108,6 +99,26 @@ impl Roofs {
             CeilingSource::Datasheet => "datasheet",
         }
     }
+}
+
+/// The run's peaks of this kind, equal ones as one, the highest first.
+fn plateaus_of(run: &Run, kind: CeilingKind, source: CeilingSource) -> Vec<Plateau> {
+    let mut plateaus: Vec<Plateau> = Vec::new();
+    for ceiling in run.ceilings.iter().filter(|c| c.kind == kind && c.source == source) {
+        let Some(dtype) = ceiling.dtype.filter(|_| CREDIBLE.contains(&ceiling.rate)) else { continue };
+        match plateaus.iter_mut().find(|p| p.height.rate == ceiling.rate) {
+            Some(same) => same.dtypes.push(dtype),
+            None => plateaus.push(Plateau {
+                dtypes: vec![dtype],
+                height: Height {
+                    rate: ceiling.rate,
+                    low: ceiling.low.unwrap_or(ceiling.rate).min(ceiling.rate),
+                },
+            }),
+        }
+    }
+    plateaus.sort_by(|a, b| b.height.rate.total_cmp(&a.height.rate));
+    plateaus
 }
 
 impl Plateau {

@@ -1,18 +1,25 @@
-//! Puts the picture together: axes, zones, roofs, marks, labels, key and captions, in the order of painting.
+//! The roofline: axes, zones, roofs, marks, labels, key and captions, in the order of painting.
+
+mod annotate;
+mod detail;
+mod key;
+pub mod marks;
+pub mod roofs;
 
 use super::caption;
+use super::frame::{self, Axis};
 use super::geometry::{At, at};
 use super::legend;
-use super::marks::{self, Mark};
-use super::roofs::{self, Roofs};
-use super::scale::{Range, Scale};
-use super::svg::{Anchor, Canvas, Style, Text};
+use super::scale::{self, Range, Scale, round_si};
+use super::svg::{Canvas, Style};
 use super::theme::{self, Hue};
-use super::{Level, annotate, key, text};
+use super::{Level, Look};
 use crate::error::{Failure, Result};
 use crate::roofline::CeilingSource;
 use crate::run::{Run, RunStatus};
 use crate::workload::Phase;
+use marks::Mark;
+use roofs::Roofs;
 
 /// One run with all that is drawn of it.
 pub(super) struct Layer<'a> {
@@ -36,51 +43,71 @@ impl Layer<'_> {
 }
 
 /// The whole SVG.
-pub(super) fn draw(runs: &[Run], level: Level) -> Result<String> {
-    let layers: Vec<Layer> =
-        runs.iter().enumerate().map(|(i, run)| layer(run, i, runs.len(), level)).collect();
+pub(super) fn draw(runs: &[Run], look: Look) -> Result<String> {
+    let overlay = runs.len() > 1;
+    let mut layers: Vec<Layer> =
+        runs.iter().enumerate().map(|(i, run)| layer(run, i, overlay, look.level)).collect();
     let (x, y) = ranges(&layers).ok_or_else(|| {
         Failure::input("nothing to draw: no roof and no point with operations")
             .hint("plot a run that `llmroof measure` or `predict` wrote")
     })?;
     let title = caption::title(runs);
-    let mut canvas = Canvas::default();
-    let top = heading(&mut canvas, &title, &caption::subtitle(runs));
+    let mut canvas = Canvas::new("roofline", look.theme);
+    let top = frame::heading(&mut canvas, &title, &caption::subtitle(runs));
     let scale = Scale::new(x, y, top);
+    let thinned = detail::thin(&scale, &mut layers);
+    let (x, y) = axes(&scale);
 
     canvas.clip(scale.low, scale.high);
     if let [layer] = layers.as_slice() {
         zones(&mut canvas, &scale, layer);
     }
-    axes_grid(&mut canvas, &scale);
+    frame::grid(&mut canvas, &scale, &x, &y);
     for layer in &layers {
-        draw_roofs(&mut canvas, &scale, layer, layers.len() > 1);
+        draw_roofs(&mut canvas, &scale, layer, overlay);
     }
     canvas.end();
-    axes(&mut canvas, &scale);
+    frame::axes(&mut canvas, &scale, &x, &y);
     for layer in &layers {
         draw_marks(&mut canvas, &scale, layer);
     }
     let left_out = annotate::draw(&mut canvas, &scale, &layers);
 
     let below = legend::draw(&mut canvas, &key::entries(&scale, &layers), scale.high.y + 62.0);
-    let height = captions(&mut canvas, runs, &left_out, below - 8.0);
+    let probed = match runs.iter().all(|r| r.status == RunStatus::Predicted) {
+        true => "",
+        false => ", which were probed beside each measured point",
+    };
+    let mut own = vec![format!("Percentages: share of the speed that the roofs allow{probed}.")];
+    own.extend(thinned);
+    own.extend(frame::unlabelled(&left_out, runs.len()));
+    let height = frame::captions(&mut canvas, &own, runs, below - 8.0);
     Ok(canvas.finish(height, &title, &caption::description(runs)))
 }
 
-fn layer(run: &Run, index: usize, runs: usize, level: Level) -> Layer<'_> {
+fn axes(scale: &Scale) -> (Axis, Axis) {
+    let x = Axis {
+        ticks: scale.x_ticks(scale::plain),
+        name: "Arithmetic intensity (FLOP per compulsory byte)".into(),
+    };
+    let y =
+        Axis { ticks: scale.y_ticks(|rate| round_si(rate, "FLOP/s")), name: "Performance (FLOP/s)".into() };
+    (x, y)
+}
+
+fn layer(run: &Run, index: usize, overlay: bool, level: Level) -> Layer<'_> {
     let own = theme::RUNS[index % theme::RUNS.len()];
     let hue_of = |phase| match phase {
-        _ if runs > 1 => own,
+        _ if overlay => own,
         Phase::Decode => theme::BLUE,
         Phase::Prefill => theme::VERMILLION,
     };
     Layer {
         run,
-        hue: if runs > 1 { own } else { theme::INK },
+        hue: if overlay { own } else { theme::INK },
         measured: Roofs::of(run, CeilingSource::Measured),
         datasheet: Roofs::of(run, CeilingSource::Datasheet),
-        marks: marks::marks(run, level, runs > 1, hue_of),
+        marks: marks::marks(run, index, level, overlay, hue_of),
         sweeps: if level == Level::Stage { Vec::new() } else { marks::sweeps(run) },
     }
 }
@@ -104,33 +131,6 @@ fn ranges(layers: &[Layer]) -> Option<(Range, Range)> {
     Some((x, y))
 }
 
-fn heading(canvas: &mut Canvas, title: &str, subtitle: &str) -> f64 {
-    let room = theme::WIDTH - theme::LEFT - theme::RIGHT;
-    canvas.group("heading");
-    canvas.text(&Text {
-        text: text::fit(title, theme::TITLE, true, room),
-        at: at(theme::LEFT, 30.0),
-        anchor: Anchor::Start,
-        angle: 0.0,
-        size: theme::TITLE,
-        bold: true,
-        colour: theme::INK.main,
-    });
-    if !subtitle.is_empty() {
-        canvas.text(&quiet(
-            text::fit(subtitle, theme::LABEL, false, room),
-            at(theme::LEFT, 49.0),
-            theme::LABEL,
-        ));
-    }
-    canvas.end();
-    64.0
-}
-
-fn quiet(text: String, at: At, size: f64) -> Text {
-    Text { text, at, anchor: Anchor::Start, angle: 0.0, size, bold: false, colour: theme::QUIET }
-}
-
 /// Where memory and where the arithmetic is the limit, and the ground that the roof itself lost.
 fn zones(canvas: &mut Canvas, scale: &Scale, layer: &Layer) {
     let Some(roofs) = layer.roofs() else { return };
@@ -142,57 +142,6 @@ fn zones(canvas: &mut Canvas, scale: &Scale, layer: &Layer) {
     if roofs.source == CeilingSource::Measured {
         canvas.polygon(&roofs::band(scale, memory, peak), Style::filled(theme::BAND));
     }
-}
-
-fn axes_grid(canvas: &mut Canvas, scale: &Scale) {
-    canvas.group("grid");
-    for (whole, colour) in [(false, theme::GRID_MINOR), (true, theme::GRID)] {
-        let wanted = |value: f64| (value.log10().fract().abs() < 1e-9) == whole;
-        for (value, _) in scale.x_ticks().into_iter().filter(|(v, _)| wanted(*v)) {
-            let x = scale.at(value, scale.y.low).x;
-            canvas.polyline(&[at(x, scale.low.y), at(x, scale.high.y)], Style::line(colour, 0.8));
-        }
-        for (value, _) in scale.y_ticks().into_iter().filter(|(v, _)| wanted(*v)) {
-            let y = scale.at(scale.x.low, value).y;
-            canvas.polyline(&[at(scale.low.x, y), at(scale.high.x, y)], Style::line(colour, 0.8));
-        }
-    }
-    canvas.end();
-}
-
-fn axes(canvas: &mut Canvas, scale: &Scale) {
-    let (low, high) = (scale.low, scale.high);
-    canvas.group("axes");
-    let frame = [low, at(high.x, low.y), high, at(low.x, high.y)];
-    canvas.polygon(&frame, Style::line(theme::FRAME, 1.0));
-    for (value, label) in scale.x_ticks() {
-        let x = scale.at(value, scale.y.low).x;
-        let length = if label.is_some() { 5.0 } else { 3.0 };
-        canvas.polyline(&[at(x, high.y), at(x, high.y + length)], Style::line(theme::FRAME, 0.8));
-        if let Some(label) = label {
-            let place = at(x, high.y + 18.0);
-            canvas.text(&Text { anchor: Anchor::Middle, ..quiet(label, place, theme::SMALL) });
-        }
-    }
-    for (value, label) in scale.y_ticks() {
-        let y = scale.at(scale.x.low, value).y;
-        let length = if label.is_some() { 5.0 } else { 3.0 };
-        canvas.polyline(&[at(low.x - length, y), at(low.x, y)], Style::line(theme::FRAME, 0.8));
-        if let Some(label) = label {
-            let place = at(low.x - 8.0, y + 0.36 * theme::SMALL);
-            canvas.text(&Text { anchor: Anchor::End, ..quiet(label, place, theme::SMALL) });
-        }
-    }
-    let middle = at((low.x + high.x) / 2.0, high.y + 37.0);
-    let name = |text: &str, at, angle| Text {
-        anchor: Anchor::Middle,
-        angle,
-        colour: theme::INK.main,
-        ..quiet(text.to_string(), at, theme::LABEL)
-    };
-    canvas.text(&name("Arithmetic intensity (FLOP per compulsory byte)", middle, 0.0));
-    canvas.text(&name("Performance (FLOP/s)", at(16.0, (low.y + high.y) / 2.0), -90.0));
-    canvas.end();
 }
 
 /// How the roofs of a source are drawn: the main ones and the others.
@@ -214,6 +163,14 @@ pub(super) fn plateaus(roofs: &Roofs, overlay: bool) -> impl Iterator<Item = (bo
         .filter(move |(main, _)| *main || !overlay)
 }
 
+/// What heat and power leave of the plateaus, where it is lower by an amount that can be seen. Of an overlay none.
+pub(super) fn sustained(roofs: &Roofs, overlay: bool) -> impl Iterator<Item = &roofs::Plateau> {
+    let near = |rate: f64| {
+        roofs.plateaus.iter().any(|p| (p.height.rate / rate).ln().abs() < roofs::INDISTINGUISHABLE)
+    };
+    roofs.sustained.iter().filter(move |p| !overlay && !near(p.height.rate))
+}
+
 fn draw_roofs(canvas: &mut Canvas, scale: &Scale, layer: &Layer, overlay: bool) {
     canvas.group("roofs");
     for roofs in layer.all_roofs() {
@@ -226,6 +183,11 @@ fn draw_roofs(canvas: &mut Canvas, scale: &Scale, layer: &Layer, overlay: bool) 
             && let Some((from, to)) = roofs::slope(scale, rate, highest)
         {
             canvas.polyline(&[from, to], Style::line(layer.hue.main, 0.8));
+        }
+        for plateau in sustained(roofs, overlay) {
+            if let Some((from, to)) = roofs::level(scale, memory, plateau.height.rate) {
+                canvas.polyline(&[from, to], style(false).dashed(roofs::SUSTAINED_DASH));
+            }
         }
         for (_, plateau) in plateaus(roofs, overlay).filter(|(main, _)| !main) {
             if let Some((from, to)) = roofs::level(scale, roofs.cache.or(memory), plateau.height.rate) {
@@ -255,7 +217,7 @@ fn draw_roofs(canvas: &mut Canvas, scale: &Scale, layer: &Layer, overlay: bool) 
             &[corner, at(corner.x, scale.high.y)],
             Style::line(layer.hue.main, 1.0).dashed("1.5 3"),
         );
-        canvas.circle(corner, 3.4, Style { fill: "#ffffff", stroke: layer.hue.main, width: 1.4, dash: "" });
+        canvas.circle(corner, 3.4, Style::outlined(theme::GROUND, layer.hue.main, 1.4));
     }
     canvas.end();
 }
@@ -269,21 +231,26 @@ pub(super) fn interval(scale: &Scale, mark: &Mark) -> Option<(At, At)> {
 
 fn draw_marks(canvas: &mut Canvas, scale: &Scale, layer: &Layer) {
     canvas.group("points");
-    for sweep in &layer.sweeps {
-        let places: Vec<At> = sweep.iter().map(|p| scale.at(p.intensity, p.flops_per_second)).collect();
-        let hue = layer.marks.iter().find(|m| m.point.phase == Phase::Decode).map_or(layer.hue, |m| m.hue);
-        if places.len() > 1 {
-            canvas.polyline(&places, Style::line(hue.main, 1.6));
-        }
+    for sweep in layer.sweeps.iter().filter(|s| s.len() > 1) {
+        let places: Vec<At> = sweep.iter().map(|(_, p)| scale.at(p.intensity, p.flops_per_second)).collect();
+        let hue = layer.marks.iter().find(|m| m.point.phase == sweep[0].1.phase).map_or(layer.hue, |m| m.hue);
+        canvas.polyline(&places, Style::line(hue.main, 1.6));
+    }
+    let drops: Vec<(&Mark, (At, At))> =
+        layer.marks.iter().filter_map(|m| Some((m, drop_line(scale, m)?))).collect();
+    for (mark, line) in &drops {
+        canvas.group_of("drop", std::slice::from_ref(&mark.id));
+        canvas.lines(&[*line], Style::line(mark.hue.main, 0.9).dashed("2 2"));
+        canvas.end();
     }
     for mark in &layer.marks {
         let centre = scale.at(mark.point.intensity, mark.point.flops_per_second);
-        if let Some((low, high)) = interval(scale, mark) {
-            canvas.polyline(&[low, high], Style::line(mark.hue.main, 1.2));
-        }
         let style = mark_style(mark);
-        canvas.group("point");
+        canvas.group_of("point", std::slice::from_ref(&mark.id));
         canvas.tip(&caption::describe(mark.point));
+        if let Some((low, high)) = interval(scale, mark) {
+            canvas.lines(&[(low, high)], Style::line(mark.hue.main, 1.2));
+        }
         match mark.point.phase {
             Phase::Decode => canvas.circle(centre, mark.radius(), style),
             Phase::Prefill => canvas.polygon(&mark.diamond(centre), style),
@@ -293,48 +260,24 @@ fn draw_marks(canvas: &mut Canvas, scale: &Scale, layer: &Layer) {
     canvas.end();
 }
 
+/// From the upper edge of a step's mark to the speed that its own roofs allow, where that is far enough to be seen.
+pub(super) fn drop_line(scale: &Scale, mark: &Mark) -> Option<(At, At)> {
+    let p = mark.point;
+    if !mark.is_step() || !mark.is_solid() || !scale.shows(p.intensity, p.attainable_flops_per_second) {
+        return None;
+    }
+    let (centre, roof) =
+        (scale.at(p.intensity, p.flops_per_second), scale.at(p.intensity, p.attainable_flops_per_second));
+    let from = at(centre.x, centre.y - mark.reach());
+    (from.y - roof.y > 3.0).then_some((from, roof))
+}
+
 /// Whole steps are full, stages light with a thin outline, predictions and what cannot be true hollow.
 pub(super) fn mark_style(mark: &Mark) -> Style {
     let (fill, stroke, width) = match (mark.is_solid(), mark.is_step()) {
-        (false, step) => ("#ffffff", mark.hue.main, if step { 2.0 } else { 1.0 }),
-        (true, true) => (mark.hue.main, "#ffffff", 1.0),
-        (true, false) => (mark.hue.light, mark.hue.main, 0.9),
+        (false, step) => (theme::GROUND, mark.hue.main, if step { 2.0 } else { 1.0 }),
+        (true, true) => (mark.hue.main, theme::GROUND, 1.0),
+        (true, false) => (mark.hue.soft, mark.hue.main, 0.9),
     };
-    Style { fill, stroke, width, dash: "" }
-}
-
-fn captions(canvas: &mut Canvas, runs: &[Run], left_out: &[String], top: f64) -> f64 {
-    let room = theme::WIDTH - theme::LEFT - theme::RIGHT;
-    let mut lines = Vec::new();
-    let probed = match runs.iter().all(|r| r.status == RunStatus::Predicted) {
-        true => "",
-        false => ", which were probed beside each measured point",
-    };
-    let percentages = format!("Percentages: share of the speed that the roofs allow{probed}.");
-    lines.extend(text::wrap(&percentages, theme::SMALL, room, 2));
-    match left_out {
-        [] => {}
-        few if runs.len() == 1 && few.len() <= 8 => lines.extend(text::wrap(
-            &format!("Without a label for want of room: {}.", left_out.join(", ")),
-            theme::SMALL,
-            room,
-            2,
-        )),
-        many => lines.push(format!(
-            "{} labels found no room; their numbers are in this file's description.",
-            many.len()
-        )),
-    }
-    for run in runs {
-        lines.extend(text::wrap(&caption::caption(run), theme::SMALL, room, 3));
-    }
-    lines.extend(caption::sources(runs).into_iter().flat_map(|s| text::wrap(&s, theme::SMALL, room, 2)));
-    canvas.group("caption");
-    let mut y = top;
-    for line in lines {
-        y += 15.0;
-        canvas.text(&quiet(line, at(theme::LEFT, y), theme::SMALL));
-    }
-    canvas.end();
-    (y + 16.0).ceil()
+    Style::outlined(fill, stroke, width)
 }

@@ -1,13 +1,14 @@
 //! The labels in the plot area: of roofs, ridges, zones and marks.
 
-use super::figure::{self, Layer};
-use super::geometry::{At, Outline, at};
-use super::labels::{self, Label, Obstacles, Spot};
 use super::marks::Mark;
 use super::roofs::{self, Roofs};
-use super::scale::Scale;
-use super::svg::{Anchor, Canvas, Style, Text};
-use super::{text, theme};
+use super::{Layer, drop_line, plateaus, sustained};
+use crate::plot::geometry::{At, Outline, at};
+use crate::plot::labels::{self, Label, Obstacles, Spot};
+use crate::plot::scale::Scale;
+use crate::plot::svg::{Anchor, Canvas, Text};
+use crate::plot::text;
+use crate::plot::theme::{self, Colour};
 use crate::units::{BytesPerSec, FlopsPerSec};
 
 /// Cost of a label over a roof, over the batch path, and over a drop line.
@@ -43,18 +44,7 @@ pub(super) fn draw(canvas: &mut Canvas, scale: &Scale, layers: &[Layer]) -> Vec<
     }
     let placed = labels::place(&labels, &obstacles(scale, layers));
     canvas.group("labels");
-    for (label, placed) in labels.iter().zip(&placed) {
-        let Some(placed) = placed else { continue };
-        for (outline, _) in placed.boxes.iter().filter(|(_, disturbed)| *disturbed) {
-            canvas.polygon(outline.corners(), Style::filled("#ffffff"));
-        }
-        for &(from, to) in &placed.leaders {
-            canvas.polyline(&[from, to], Style::line(label.colour, 0.7));
-        }
-    }
-    for placed in placed.iter().flatten() {
-        placed.texts.iter().for_each(|text| canvas.text(text));
-    }
+    labels::draw(canvas, &labels, &placed);
     canvas.end();
     let missing = names.into_iter().zip(&placed[first..]).flat_map(|(group, placed)| {
         let named = placed.as_ref().map_or(0, |p| p.texts.len());
@@ -100,12 +90,15 @@ fn obstacles(scale: &Scale, layers: &[Layer]) -> Obstacles {
         for mark in &layer.marks {
             let centre = place_of(scale, mark);
             all.solid.push(Outline::around(centre, mark.reach() + 0.5));
+            let drop = drop_line(scale, mark);
+            all.soft.extend(drop.map(|(from, to)| (Outline::line(from, to), OVER_DROP)));
             if mark.is_step() {
                 all.near.push((centre, Outline::around(centre, mark.radius() + 16.0), NEAR_MARK));
             }
         }
         for sweep in &layer.sweeps {
-            let places: Vec<At> = sweep.iter().map(|p| scale.at(p.intensity, p.flops_per_second)).collect();
+            let places: Vec<At> =
+                sweep.iter().map(|(_, p)| scale.at(p.intensity, p.flops_per_second)).collect();
             all.soft.extend(places.windows(2).map(|w| (Outline::line(w[0], w[1]), OVER_PATH)));
         }
         for roofs in layer.measured.iter().chain(&layer.datasheet) {
@@ -114,7 +107,7 @@ fn obstacles(scale: &Scale, layers: &[Layer]) -> Obstacles {
                 let line = roofs::slope(scale, bandwidth, roofs.top());
                 all.soft.extend(line.map(|(from, to)| (Outline::line(from, to), OVER_ROOF)));
             }
-            for (_, plateau) in figure::plateaus(roofs, overlay) {
+            for plateau in plateaus(roofs, overlay).map(|(_, p)| p).chain(sustained(roofs, overlay)) {
                 let line = roofs::level(scale, roofs.cache.or(memory), plateau.height.rate);
                 all.soft.extend(line.map(|(from, to)| (Outline::line(from, to), OVER_ROOF)));
             }
@@ -137,15 +130,16 @@ fn ridge_corner(scale: &Scale, layer: &Layer) -> Option<At> {
     scale.shows(x.0, peak.0).then(|| scale.at(x.0, peak.0))
 }
 
-fn words(text: String, size: f64, colour: &'static str) -> Text {
+fn words(text: String, size: f64, colour: Colour) -> Text {
     let text = text::fit(&text, size, false, WIDEST);
     Text { text, at: at(0.0, 0.0), anchor: Anchor::Start, angle: 0.0, size, bold: false, colour }
 }
 
 fn roof_labels(labels: &mut Vec<Label>, scale: &Scale, layer: &Layer, overlay: bool) {
-    let colour = layer.hue.dark;
-    let mut add =
-        |spots: Vec<Spot>, importance| labels.push(Label { spots, importance, most: f64::INFINITY, colour });
+    let colour = layer.hue.text;
+    let mut add = |spots: Vec<Spot>, importance| {
+        labels.push(Label { spots, importance, most: f64::INFINITY, colour, of: Vec::new() });
+    };
     for roofs in layer.measured.iter().chain(&layer.datasheet) {
         let source = roofs.source_name();
         let main = roofs.main_plateau().map(|p| p.height.rate);
@@ -161,13 +155,25 @@ fn roof_labels(labels: &mut Vec<Label>, scale: &Scale, layer: &Layer, overlay: b
             let name = format!("cache {} {source}", BytesPerSec(cache).human());
             add(labels::along(from, to, 0.5, &words(name, theme::SMALL, theme::QUIET)), 190.0);
         }
-        for (_, plateau) in figure::plateaus(roofs, overlay) {
+        for (_, plateau) in plateaus(roofs, overlay) {
             let bandwidth = roofs.memory.map(|m| m.rate);
             if let Some((from, to)) = roofs::level(scale, bandwidth, plateau.height.rate) {
                 let name =
                     format!("{} {} {source}", plateau.names(), FlopsPerSec(plateau.height.rate).human());
                 let to = at(to.x - 6.0, to.y);
                 add(labels::along(from, to, 1.0, &words(name, theme::LABEL, colour)), 290.0);
+            }
+        }
+    }
+    for roofs in layer.measured.iter().chain(&layer.datasheet) {
+        for plateau in sustained(roofs, overlay) {
+            if let Some((from, to)) = roofs::level(scale, roofs.memory.map(|m| m.rate), plateau.height.rate) {
+                let rate = FlopsPerSec(plateau.height.rate).human();
+                let name = format!("{} sustained {rate} {}", plateau.names(), roofs.source_name());
+                add(
+                    labels::along(from, at(to.x - 6.0, to.y), 1.0, &words(name, theme::SMALL, colour)),
+                    200.0,
+                );
             }
         }
     }
@@ -195,14 +201,14 @@ fn roof_labels(labels: &mut Vec<Label>, scale: &Scale, layer: &Layer, overlay: b
 fn zone_labels(labels: &mut Vec<Label>, scale: &Scale, layer: &Layer) {
     let Some(corner) = ridge_corner(scale, layer) else { return };
     let zones = [
-        ("← memory-bound", Anchor::End, corner.x - 8.0, theme::BLUE.dark),
-        ("compute-bound →", Anchor::Start, corner.x + 8.0, theme::VERMILLION.dark),
+        ("← memory-bound", Anchor::End, corner.x - 8.0, theme::BLUE.text),
+        ("compute-bound →", Anchor::Start, corner.x + 8.0, theme::VERMILLION.text),
     ];
     for (name, anchor, x, colour) in zones {
         let y = scale.high.y - 26.0;
         let text = Text { at: at(x, y), anchor, ..words(name.to_string(), theme::SMALL, colour) };
         let spots = vec![Spot { texts: vec![text], cost: 0.0, leaders: Vec::new() }];
-        labels.push(Label { spots, importance: 285.0, most: OVER_PATH, colour });
+        labels.push(Label { spots, importance: 285.0, most: OVER_PATH, colour, of: Vec::new() });
     }
 }
 
@@ -210,7 +216,7 @@ fn mark_label(scale: &Scale, group: &[&Mark], overlay: bool) -> Label {
     let text = |mark: &Mark| {
         let size = if mark.is_step() { theme::LABEL } else { theme::SMALL };
         let bold = mark.is_step() && mark.importance >= 80.0;
-        Text { bold, ..words(mark.label.clone(), size, mark.hue.dark) }
+        Text { bold, ..words(mark.label.clone(), size, mark.hue.text) }
     };
     let shown: Vec<(At, f64, Text)> = group
         .iter()
@@ -228,7 +234,8 @@ fn mark_label(scale: &Scale, group: &[&Mark], overlay: bool) -> Label {
             labels::around(*centre, *radius, text).into_iter().map(|s| Spot { cost: s.cost + alone, ..s }),
         );
     }
+    let of = group.iter().map(|m| m.id.clone()).collect();
     // In an overlay the stages of one run must not litter the others.
     let most = if overlay && !group[0].is_step() { 90.0 } else { f64::INFINITY };
-    Label { spots, importance: group[0].importance, most, colour: group[0].hue.main }
+    Label { spots, importance: group[0].importance, most, colour: group[0].hue.main, of }
 }

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use super::Level;
-use super::geometry::{At, at};
-use super::theme::{self, Hue};
 use crate::model::DType;
+use crate::plot::Level;
+use crate::plot::geometry::{At, at};
+use crate::plot::theme::{self, Hue};
 use crate::run::{Point, Run, Status};
 use crate::units::percent;
 use crate::workload::{Phase, Stage};
@@ -15,6 +15,8 @@ use crate::workload::{Phase, Stage};
 pub struct Mark<'a> {
     /// The point.
     pub point: &'a Point,
+    /// Where it is in the input: `RUN.POINT`.
+    pub id: String,
     /// Its colours.
     pub hue: Hue,
     /// What is written beside it.
@@ -59,8 +61,8 @@ impl Mark<'_> {
     }
 }
 
-/// Steps of the same work at several batch sizes, the smallest first.
-pub type Sweep<'a> = Vec<&'a Point>;
+/// Steps of the same work at several sizes, the smallest first, each with its place in the run.
+pub type Sweep<'a> = Vec<(usize, &'a Point)>;
 
 /// Whether a point has a place on logarithmic axes. A stage without operations (embed) has none.
 pub fn drawable(point: &Point) -> bool {
@@ -68,35 +70,34 @@ pub fn drawable(point: &Point) -> bool {
     CREDIBLE.contains(&point.intensity) && super::roofs::CREDIBLE.contains(&point.flops_per_second)
 }
 
-/// What two points must share to lie on one path.
-type Work = (String, u32, u32, [DType; 3], Option<u32>);
+/// What two points must share to lie on one path: all but what grows along it.
+type Work = (Phase, String, u32, [DType; 3], Option<u32>);
 
 fn work(point: &Point) -> Work {
-    (
-        point.model.clone(),
-        point.context,
-        point.tokens,
-        [point.weights, point.activations, point.kv],
-        point.threads,
-    )
+    let fixed = match point.phase {
+        Phase::Decode => point.context,
+        Phase::Prefill => point.batch,
+    };
+    (point.phase, point.model.clone(), fixed, [point.weights, point.activations, point.kv], point.threads)
 }
 
-/// The decode steps of a run as paths from the smallest batch to the largest.
+/// The steps of a run as paths: decode from the smallest batch to the largest, prefill from the shortest prompt to the
+/// longest.
 pub fn sweeps(run: &Run) -> Vec<Sweep<'_>> {
     let mut sweeps: Vec<(Work, Sweep)> = Vec::new();
-    for point in &run.points {
-        if point.phase != Phase::Decode || point.stage.is_some() || !drawable(point) {
+    for (i, point) in run.points.iter().enumerate() {
+        if point.stage.is_some() || !drawable(point) {
             continue;
         }
         match sweeps.iter_mut().find(|(work_of, _)| *work_of == work(point)) {
-            Some((_, sweep)) => sweep.push(point),
-            None => sweeps.push((work(point), vec![point])),
+            Some((_, sweep)) => sweep.push((i, point)),
+            None => sweeps.push((work(point), vec![(i, point)])),
         }
     }
     sweeps
         .into_iter()
         .map(|(_, mut sweep)| {
-            sweep.sort_by_key(|p| p.batch);
+            sweep.sort_by_key(|(_, p)| (p.batch, p.tokens));
             sweep
         })
         .collect()
@@ -104,7 +105,13 @@ pub fn sweeps(run: &Run) -> Vec<Sweep<'_>> {
 
 /// The marks of a run: whole steps, and the stages of the smallest batch of each phase. More stages would
 /// lie on top of each other.
-pub fn marks<'a>(run: &'a Run, level: Level, overlay: bool, hue_of: impl Fn(Phase) -> Hue) -> Vec<Mark<'a>> {
+pub fn marks<'a>(
+    run: &'a Run,
+    index: usize,
+    level: Level,
+    overlay: bool,
+    hue_of: impl Fn(Phase) -> Hue,
+) -> Vec<Mark<'a>> {
     // Several runs leave little room for words; the key says that circles are decode.
     let (decode, of_roof) = if overlay { ("", "") } else { ("decode, ", " of roof") };
     let least = |phase| run.points.iter().filter(|p| p.phase == phase).map(|p| p.batch).min();
@@ -117,12 +124,13 @@ pub fn marks<'a>(run: &'a Run, level: Level, overlay: bool, hue_of: impl Fn(Phas
     let mut marks: Vec<Mark> = run
         .points
         .iter()
-        .filter(|p| drawable(p))
-        .filter(|p| match p.stage {
+        .enumerate()
+        .filter(|(_, p)| drawable(p))
+        .filter(|(_, p)| match p.stage {
             None => level != Level::Stage,
             Some(_) => level != Level::Phase && Some(p.batch) == least(p.phase),
         })
-        .map(|point| {
+        .map(|(i, point)| {
             let share = share(point);
             let (label, importance) = match (point.stage, point.phase) {
                 (None, Phase::Decode) if Some(point.batch) == smallest => {
@@ -144,7 +152,7 @@ pub fn marks<'a>(run: &'a Run, level: Level, overlay: bool, hue_of: impl Fn(Phas
                 }
                 (Some(stage), _) => (format!("{stage} {share}"), point.share_of_step),
             };
-            Mark { point, hue: hue_of(point.phase), label, importance }
+            Mark { point, id: format!("{index}.{i}"), hue: hue_of(point.phase), label, importance }
         })
         .collect();
     // Large ones first, so that small ones lie on top of them.

@@ -1,9 +1,9 @@
 //! Which entries the key needs for what was drawn.
 
-use super::figure::{self, Layer};
-use super::legend::Sign;
-use super::scale::Scale;
-use super::theme::{self, Hue};
+use super::{Layer, interval, roof_style};
+use crate::plot::legend::Sign;
+use crate::plot::scale::Scale;
+use crate::plot::theme::{self, Hue};
 use crate::roofline::CeilingSource;
 use crate::workload::Phase;
 
@@ -34,7 +34,7 @@ pub(super) fn entries(scale: &Scale, layers: &[Layer]) -> Vec<(Sign, String)> {
         };
         let of = || marks().filter(move |m| m.point.phase == phase);
         if of().any(|m| m.is_step() && m.is_solid()) {
-            out.push((sign(6.5, hue.main, "#ffffff", 1.0), format!("{phase} step")));
+            out.push((sign(6.5, hue.main, theme::GROUND, 1.0), format!("{phase} step")));
         }
         if of().any(|m| !m.is_step() && m.is_solid()) {
             let batch = match phase {
@@ -43,7 +43,7 @@ pub(super) fn entries(scale: &Scale, layers: &[Layer]) -> Vec<(Sign, String)> {
                 }
                 Phase::Prefill => String::new(),
             };
-            out.push((sign(4.5, hue.light, hue.main, 0.9), format!("{phase} stage{batch}")));
+            out.push((sign(4.5, hue.soft, hue.main, 0.9), format!("{phase} stage{batch}")));
         }
         if of().any(|m| !m.is_solid()) {
             let what = if of().any(|m| m.point.status == crate::run::Status::Invalid) {
@@ -51,19 +51,23 @@ pub(super) fn entries(scale: &Scale, layers: &[Layer]) -> Vec<(Sign, String)> {
             } else {
                 "predicted"
             };
-            out.push((sign(5.5, "#ffffff", hue.main, 1.6), format!("{phase}, {what}")));
+            out.push((sign(5.5, theme::GROUND, hue.main, 1.6), format!("{phase}, {what}")));
         }
     }
     if layers.iter().flat_map(|l| &l.sweeps).any(|s| s.len() > 1) {
-        out.push((Sign::Path(hue_of(Phase::Decode)), "decode by batch size".into()));
+        out.push((Sign::Path(hue_of(path_phase(layers))), path_name(layers).into()));
+    }
+    if marks().any(|m| super::drop_line(scale, m).is_some()) {
+        let hue = if overlay { theme::INK } else { theme::BLUE };
+        out.push((Sign::Drop(hue.main), "up to what its own roofs allow".into()));
     }
     if marks().any(|m| !m.is_step()) {
         out.push((Sign::Sizes, "area: share of the step's time".into()));
     }
-    if marks().any(|m| figure::interval(scale, m).is_some()) {
+    if marks().any(|m| interval(scale, m).is_some()) {
         out.push((Sign::Bar(hue_of(Phase::Decode).main), "95% interval".into()));
     }
-    let line = |source, main| Sign::Line(figure::roof_style(source, main, theme::INK));
+    let line = |source, main| Sign::Line(roof_style(source, main, theme::INK));
     if layers.iter().any(|l| l.measured.is_some()) {
         if overlay {
             out.push((line(CeilingSource::Measured, true), "measured roof".into()));
@@ -75,4 +79,20 @@ pub(super) fn entries(scale: &Scale, layers: &[Layer]) -> Vec<(Sign, String)> {
         out.push((line(CeilingSource::Datasheet, true), "datasheet roof".into()));
     }
     out
+}
+
+fn paths<'l>(layers: &'l [Layer]) -> impl Iterator<Item = Phase> + 'l {
+    layers.iter().flat_map(|l| &l.sweeps).filter(|s| s.len() > 1).map(|s| s[0].1.phase)
+}
+
+fn path_phase(layers: &[Layer]) -> Phase {
+    paths(layers).next().unwrap_or(Phase::Decode)
+}
+
+fn path_name(layers: &[Layer]) -> &'static str {
+    match (paths(layers).any(|p| p == Phase::Decode), paths(layers).any(|p| p == Phase::Prefill)) {
+        (true, true) => "by batch size, by prompt length",
+        (_, false) => "decode by batch size",
+        (false, true) => "prefill by prompt length",
+    }
 }
