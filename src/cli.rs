@@ -222,9 +222,27 @@ pub struct PlotArgs {
     /// Folder of run files
     #[arg(long, default_value = "reports", value_name = "DIR", env = "LLMROOF_REPORTS")]
     pub reports: PathBuf,
-    /// Draw whole steps, stages, or both
+    /// Which figure; all writes one file each, named after the output: NAME-roofline.svg, NAME-stages.svg, ...
+    #[arg(long, value_enum, default_value_t = FigureArg::Roofline)]
+    pub figure: FigureArg,
+    /// Draw whole steps, stages, or both on the roofline
     #[arg(long, value_enum, default_value_t = LevelArg::All)]
     pub level: LevelArg,
+}
+
+/// Which figure a plot is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum FigureArg {
+    /// Rate over arithmetic intensity, under the roofs
+    Roofline,
+    /// Where the time of each step goes, stage by stage
+    Stages,
+    /// Tokens per second against batch size
+    Batch,
+    /// Tokens per second against context
+    Context,
+    /// All of these that the runs have points for
+    All,
 }
 
 /// What a plot shows.

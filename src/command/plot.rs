@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::output::{print, say};
 use super::runs::{newest, read};
-use crate::cli::{LevelArg, PlotArgs};
+use crate::cli::{FigureArg, LevelArg, PlotArgs};
 use crate::error::{Failure, Result};
 use crate::export::file;
 use crate::plot::{self, Figure, Level, Look};
@@ -14,7 +14,7 @@ use crate::run::Run;
 /// Runs `llmroof plot`.
 ///
 /// # Errors
-/// No run file, one that is none, or a picture that cannot be written.
+/// No run file, one that is none, or a picture that cannot be drawn or written.
 pub fn run(args: &PlotArgs) -> Result<()> {
     let paths = match args.runs.as_slice() {
         [] => vec![newest(&args.reports)?],
@@ -25,19 +25,74 @@ pub fn run(args: &PlotArgs) -> Result<()> {
     if let Some(path) = &target {
         file::check_writable(path)?;
     }
-    let level = match args.level {
+    let look = Look { level: level(args.level), ..Look::default() };
+    let Some(figure) = figure(args.figure) else { return all(&runs, look, target.as_deref()) };
+    let svg = plot::to_svg(&runs, figure, look)?;
+    match target {
+        None => print(&svg),
+        Some(path) => write(&path, &svg),
+    }
+}
+
+/// Writes every figure that the runs have points for, each to a file of its own beside `target`.
+fn all(runs: &[Run], look: Look, target: Option<&Path>) -> Result<()> {
+    let Some(target) = target else {
+        return Err(Failure::input("--figure all writes several files, which cannot go to stdout")
+            .hint("name a file with --output, or one figure"));
+    };
+    let mut written = 0;
+    let mut first_failure = None;
+    for figure in Figure::ALL {
+        match plot::to_svg(runs, figure, look) {
+            Ok(svg) => {
+                write(&named(target, figure), &svg)?;
+                written += 1;
+            }
+            Err(failure) => {
+                say(format_args!("left out: {}: {failure}", figure.name()));
+                first_failure.get_or_insert(failure);
+            }
+        }
+    }
+    match first_failure {
+        Some(failure) if written == 0 => Err(failure),
+        _ => Ok(()),
+    }
+}
+
+/// `run.svg` as `run-stages.svg`.
+fn named(target: &Path, figure: Figure) -> PathBuf {
+    let mut name = target.file_stem().unwrap_or_default().to_os_string();
+    name.push(format!("-{}", figure.name()));
+    if let Some(ending) = target.extension() {
+        name.push(".");
+        name.push(ending);
+    }
+    target.with_file_name(name)
+}
+
+fn write(path: &Path, svg: &str) -> Result<()> {
+    file::write_atomic(path, svg.as_bytes())?;
+    say(format_args!("wrote {}", path.display()));
+    Ok(())
+}
+
+fn level(arg: LevelArg) -> Level {
+    match arg {
         LevelArg::Phase => Level::Phase,
         LevelArg::Stage => Level::Stage,
         LevelArg::All => Level::All,
-    };
-    let svg = plot::to_svg(&runs, Figure::Roofline, Look { level, ..Look::default() })?;
-    match target {
-        None => print(&svg),
-        Some(path) => {
-            file::write_atomic(&path, svg.as_bytes())?;
-            say(format_args!("wrote {}", path.display()));
-            Ok(())
-        }
+    }
+}
+
+/// `None` is all of them.
+fn figure(arg: FigureArg) -> Option<Figure> {
+    match arg {
+        FigureArg::Roofline => Some(Figure::Roofline),
+        FigureArg::Stages => Some(Figure::Stages),
+        FigureArg::Batch => Some(Figure::Batch),
+        FigureArg::Context => Some(Figure::Context),
+        FigureArg::All => None,
     }
 }
 

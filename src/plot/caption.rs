@@ -8,22 +8,28 @@ use crate::run::{Point, Run, RunStatus, Status};
 use crate::units::{Bytes, FlopsPerSec, Intensity, percent, si};
 use crate::workload::Phase;
 
-/// The heading.
+/// The heading of a roofline.
 pub fn title(runs: &[Run]) -> String {
-    match runs {
-        [run] => format!("Roofline of {} on {}", run.model.name, run.device.name),
-        _ => {
-            let first = &runs[0];
-            if runs.iter().all(|r| r.model.name == first.model.name) {
-                format!("Rooflines of {}, {} runs", first.model.name, runs.len())
-            } else if runs.iter().all(|r| r.device.name == first.device.name) {
-                format!("Rooflines on {}, {} runs", first.device.name, runs.len())
-            } else {
-                format!("Rooflines of {} runs", runs.len())
-            }
-        }
+    let plural = if runs.len() > 1 { "s" } else { "" };
+    format!("Roofline{plural} of {}", subject(runs))
+}
+
+/// What the runs are of: the model and the device, or what they have in common.
+pub fn subject(runs: &[Run]) -> String {
+    let Some(first) = runs.first() else { return String::new() };
+    let same = |name: fn(&Run) -> &str| runs.iter().all(|r| name(r) == name(first));
+    let (model, device) = (&first.model.name, &first.device.name);
+    match (same(|r| &r.model.name), same(|r| &r.device.name), runs.len()) {
+        (_, _, 1) => format!("{model} on {device}"),
+        (true, true, n) => format!("{model} on {device}, {n} runs"),
+        (true, false, n) => format!("{model}, {n} runs"),
+        (false, true, n) => format!("{n} runs on {device}"),
+        (false, false, n) => format!("{n} runs"),
     }
 }
+
+/// More points than this are not described one by one.
+pub const MOST_DESCRIBED: usize = 300;
 
 /// The line under the heading: the work.
 pub fn subtitle(runs: &[Run]) -> String {
@@ -144,8 +150,11 @@ pub fn description(runs: &[Run]) -> String {
             let rate = si(ceiling.rate, ceiling.kind.unit());
             out += &format!(" Roof {}{dtype}, {source}: {rate}.", ceiling.kind.name());
         }
-        for point in &run.points {
+        for point in run.points.iter().take(MOST_DESCRIBED) {
             out += &format!(" {}.", describe(point));
+        }
+        if let Some(more) = run.points.len().checked_sub(MOST_DESCRIBED).filter(|more| *more > 0) {
+            out += &format!(" And {more} more points.");
         }
     }
     if let Some(sources) = sources(runs) {

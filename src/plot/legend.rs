@@ -24,6 +24,8 @@ pub enum Sign {
     Bar(Colour),
     /// A dotted line up from a mark.
     Drop(Colour),
+    /// A small box: filling and line.
+    Box(Colour, Colour),
     /// A run's colour.
     Swatch(Colour),
 }
@@ -106,6 +108,10 @@ fn draw_sign(canvas: &mut Canvas, sign: &Sign, centre: At) {
             let (top, foot) = (at(centre.x, centre.y - 8.0), at(centre.x, centre.y + 3.0));
             canvas.polyline(&[top, foot], Style::line(colour, 0.9).dashed("2 2"));
             canvas.circle(at(centre.x, centre.y + 5.0), 3.0, Style::filled(colour));
+        }
+        Sign::Box(fill, stroke) => {
+            let (low, high) = (at(from.x, from.y - 5.0), at(to.x, to.y + 5.0));
+            canvas.rectangle(low, high, Style::outlined(fill, stroke, 1.0));
         }
         Sign::Swatch(colour) => {
             canvas.polyline(&[from, to], Style::line(colour, 6.0));

@@ -10,12 +10,15 @@ pub mod labels;
 mod legend;
 mod roofline;
 pub mod scale;
+mod series;
+mod stages;
 pub mod svg;
 pub mod text;
 pub mod theme;
 
 use crate::error::{Failure, Result};
 use crate::run::Run;
+use series::Along;
 use theme::Theme;
 
 /// Which figure.
@@ -23,16 +26,25 @@ use theme::Theme;
 pub enum Figure {
     /// Rate over arithmetic intensity, under the roofs.
     Roofline,
+    /// Where the time of each step goes, stage by stage.
+    Stages,
+    /// Tokens per second against batch size.
+    Batch,
+    /// Tokens per second against context.
+    Context,
 }
 
 impl Figure {
     /// All figures, in the order of reading.
-    pub const ALL: [Figure; 1] = [Figure::Roofline];
+    pub const ALL: [Figure; 4] = [Figure::Roofline, Figure::Stages, Figure::Batch, Figure::Context];
 
     /// Lower-case name, as in file names.
     pub fn name(self) -> &'static str {
         match self {
             Figure::Roofline => "roofline",
+            Figure::Stages => "stages",
+            Figure::Batch => "batch",
+            Figure::Context => "context",
         }
     }
 }
@@ -68,5 +80,8 @@ pub fn to_svg(runs: &[Run], figure: Figure, look: Look) -> Result<String> {
     }
     match figure {
         Figure::Roofline => roofline::draw(runs, look),
+        Figure::Stages => stages::draw(runs, look),
+        Figure::Batch => series::draw(runs, Along::Batch, look),
+        Figure::Context => series::draw(runs, Along::Context, look),
     }
 }
