@@ -28,6 +28,17 @@ pub fn subject(runs: &[Run]) -> String {
     }
 }
 
+/// What a run of several is called in labels.
+pub fn letter(run: usize) -> String {
+    let letter = u8::try_from(run).ok().filter(|r| *r < 26).map(|r| char::from(b'A' + r).to_string());
+    letter.unwrap_or_else(|| (run + 1).to_string())
+}
+
+/// What the key says of a run of several.
+pub fn lettered(index: usize, run: &Run) -> String {
+    format!("{}: {}, {}", letter(index), run.device.name, run.model.name)
+}
+
 /// More points than this are not described one by one.
 pub const MOST_DESCRIBED: usize = 300;
 

@@ -89,6 +89,8 @@ pub fn axes(canvas: &mut Canvas, scale: &Scale, x: &Axis, y: &Axis) {
     }
     canvas.lines(&ticks, Style::line(theme::FRAME, 0.8));
     labels.iter().for_each(|label| canvas.text(label));
+    let widths = y.ticks.iter().filter_map(|t| t.label.as_ref()).map(|l| text::width(l, theme::SMALL, false));
+    let beside = (low.x - 22.0 - widths.fold(0.0, f64::max)).max(16.0);
     let name = |text: &str, at, angle| Text {
         anchor: Anchor::Middle,
         angle,
@@ -96,7 +98,7 @@ pub fn axes(canvas: &mut Canvas, scale: &Scale, x: &Axis, y: &Axis) {
         ..quiet(text.to_string(), at, theme::LABEL)
     };
     canvas.text(&name(&x.name, at((low.x + high.x) / 2.0, high.y + 37.0), 0.0));
-    canvas.text(&name(&y.name, at(16.0, (low.y + high.y) / 2.0), -90.0));
+    canvas.text(&name(&y.name, at(beside, (low.y + high.y) / 2.0), -90.0));
     canvas.end();
 }
 
@@ -106,8 +108,14 @@ pub fn captions(canvas: &mut Canvas, own: &[String], runs: &[Run], top: f64) -> 
     let room = theme::WIDTH - theme::LEFT - theme::RIGHT;
     let wrap = |text: &str, lines| text::wrap(text, theme::SMALL, room, lines);
     let mut lines: Vec<String> = own.iter().flat_map(|text| wrap(text, 3)).collect();
-    lines.extend(runs.iter().flat_map(|run| wrap(&caption::caption(run), 3)));
-    lines.extend(caption::sources(runs).into_iter().flat_map(|s| wrap(&s, 2)));
+    let mut said: Vec<String> = Vec::new();
+    for caption in runs.iter().map(caption::caption) {
+        if !said.contains(&caption) {
+            lines.extend(wrap(&caption, 3));
+            said.push(caption);
+        }
+    }
+    lines.extend(caption::sources(runs).into_iter().flat_map(|s| wrap(&s, 6)));
     canvas.group("caption");
     let mut y = top;
     for line in lines {

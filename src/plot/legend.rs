@@ -26,6 +26,8 @@ pub enum Sign {
     Drop(Colour),
     /// A small box: filling and line.
     Box(Colour, Colour),
+    /// A stage of a bar: what was needed and what was lost.
+    Parts(Hue),
     /// A run's colour.
     Swatch(Colour),
 }
@@ -112,6 +114,11 @@ fn draw_sign(canvas: &mut Canvas, sign: &Sign, centre: At) {
         Sign::Box(fill, stroke) => {
             let (low, high) = (at(from.x, from.y - 5.0), at(to.x, to.y + 5.0));
             canvas.rectangle(low, high, Style::outlined(fill, stroke, 1.0));
+        }
+        Sign::Parts(hue) => {
+            let (low, high) = (at(from.x, from.y - 5.0), at(to.x, to.y + 5.0));
+            canvas.rectangle(low, high, Style::filled(hue.soft));
+            canvas.rectangle(low, at(centre.x + 4.0, high.y), Style::filled(hue.main));
         }
         Sign::Swatch(colour) => {
             canvas.polyline(&[from, to], Style::line(colour, 6.0));

@@ -13,7 +13,7 @@ use super::{Look, text};
 use crate::error::{Failure, Result};
 use crate::model::DType;
 use crate::run::{Point, Run, Status};
-use crate::units::percent;
+use crate::units::{figures, percent};
 use crate::workload::Phase;
 
 /// What runs along the horizontal axis.
@@ -100,6 +100,13 @@ struct Series<'a> {
     spots: Vec<Spot<'a>>,
 }
 
+impl Series<'_> {
+    /// Whether any of it was measured; a prediction is the roof itself.
+    fn is_measured(&self) -> bool {
+        self.spots.iter().any(|s| s.point.status != Status::Predicted)
+    }
+}
+
 type Key = (u32, String, [DType; 3], Option<u32>);
 
 /// Most values that are labelled on the horizontal axis; labels closer than this would touch.
@@ -176,7 +183,11 @@ pub(super) fn draw(runs: &[Run], along: Along, look: Look) -> Result<String> {
 
     let hues: Vec<Hue> = hues(&all, runs.len());
     canvas.group("roofs");
-    for (one, hue) in all.iter().zip(&hues) {
+    if along == Along::Batch {
+        let lines: Vec<(At, At)> = all.iter().filter_map(|one| proportional(&scale, one)).collect();
+        canvas.lines(&lines, Style::line(theme::QUIET, 1.0).dashed("1.5 3"));
+    }
+    for (one, hue) in all.iter().zip(&hues).filter(|(one, _)| one.is_measured()) {
         let roof: Vec<At> = one.spots.iter().map(|s| place(&scale, along, s, s.roof())).collect();
         canvas.polyline(&roof, Style::line(hue.main, 1.2).dashed("6 4"));
     }
@@ -187,11 +198,18 @@ pub(super) fn draw(runs: &[Run], along: Along, look: Look) -> Result<String> {
     }
     canvas.end();
 
+    let runs_shown = all.iter().any(|s| s.run != all[0].run);
+    let values_shown = all.iter().any(|s| s.fixed != all[0].fixed);
+    let name_of = |i: usize| {
+        let run = runs_shown.then(|| caption::letter(all[i].run));
+        let value = values_shown.then(|| along.fixed_name(all[i].fixed));
+        run.into_iter().chain(value).collect::<Vec<_>>().join(", ")
+    };
     let labels: Vec<Label> = all
         .iter()
         .zip(&hues)
         .enumerate()
-        .flat_map(|(i, (one, hue))| labels_of(&scale, along, one, *hue, i, all.len()))
+        .flat_map(|(i, (one, hue))| labels_of(&scale, along, one, *hue, i, name_of(i)))
         .collect();
     let placed = labels::place(&labels, &obstacles(&scale, along, &all));
     canvas.group("labels");
@@ -202,11 +220,14 @@ pub(super) fn draw(runs: &[Run], along: Along, look: Look) -> Result<String> {
         missing.filter_map(|(label, _)| label.spots.first()?.texts.first().map(|t| t.text.clone())).collect();
 
     let below = legend::draw(&mut canvas, &entries(&all, &hues, runs, along), scale.high.y + 62.0);
-    let mut own = vec![
-        "Percentages: share of the speed that the roofs allow, which the dashed line shows: the shortest time of \
-         every stage under the roofs of its step."
-            .to_string(),
-    ];
+    let mut own = Vec::new();
+    if all.iter().any(Series::is_measured) {
+        own.push(
+            "Percentages: share of the speed that the roofs allow, which the dashed line shows: the shortest time of \
+             every stage under the roofs of its step."
+                .to_string(),
+        );
+    }
     if found > MOST {
         own.push(format!("{MOST} of {found} series drawn."));
     }
@@ -223,6 +244,14 @@ fn hues(all: &[Series], runs: usize) -> Vec<Hue> {
 
 fn place(scale: &Scale, along: Along, spot: &Spot, rate: f64) -> At {
     scale.at(f64::from(along.of(spot.point)), rate)
+}
+
+/// From the first step of a series the line of as many times its speed as there are sequences: batching for free.
+fn proportional(scale: &Scale, one: &Series) -> Option<(At, At)> {
+    let first = one.spots.first()?;
+    let (batch, speed) = (f64::from(first.point.batch), first.tokens / f64::from(first.point.batch));
+    let end = scale.x.high.min(scale.y.high / speed);
+    (end > batch).then(|| (scale.at(batch, first.tokens), scale.at(end, end * speed)))
 }
 
 /// Ticks at the values that occur, labelled where there is room.
@@ -270,7 +299,7 @@ fn draw_series(canvas: &mut Canvas, scale: &Scale, along: Along, one: &Series, h
 
 const RADIUS: f64 = 5.5;
 
-fn labels_of(scale: &Scale, along: Along, one: &Series, hue: Hue, index: usize, all: usize) -> Vec<Label> {
+fn labels_of(scale: &Scale, along: Along, one: &Series, hue: Hue, index: usize, name: String) -> Vec<Label> {
     let words = |text: String, bold| Text {
         text: text::fit(&text, theme::LABEL, bold, 220.0),
         at: at(0.0, 0.0),
@@ -280,27 +309,32 @@ fn labels_of(scale: &Scale, along: Along, one: &Series, hue: Hue, index: usize, 
         bold,
         colour: hue.text,
     };
-    let last = one.spots.len() - 1;
+    let (last, named) = (one.spots.len() - 1, !name.is_empty());
     one.spots
         .iter()
         .enumerate()
         .map(|(i, spot)| {
             let share = match spot.point.status {
-                Status::Invalid => "invalid".to_string(),
-                _ => percent(spot.point.fraction_of_roof),
+                Status::Predicted => None,
+                Status::Invalid => Some("invalid".to_string()),
+                _ => Some(percent(spot.point.fraction_of_roof)),
             };
-            // With many series only the last of each is named, and says how fast it is.
-            let (text, importance) = match (i == last, all > 1) {
-                (true, true) => (format!("{}: {share}", along.fixed_name(one.fixed)), 100.0),
-                (true, false) => (format!("{} tok/s, {share}", crate::units::figures(spot.tokens)), 100.0),
-                (false, _) if i == 0 && all == 1 => {
-                    (format!("{} tok/s, {share} of roof", crate::units::figures(spot.tokens)), 90.0)
-                }
-                (false, _) => (share, 20.0 - index as f64),
+            let speed = format!("{} tok/s", figures(spot.tokens));
+            // Series that differ are named at their end; else both ends say how fast it is.
+            let (parts, importance) = match (i == last, i == 0, named) {
+                (true, _, true) => (vec![Some(name.clone()), share], 100.0),
+                (true, _, false) => (vec![Some(speed), share], 100.0),
+                (_, true, false) => (vec![Some(speed), share.map(|s| s + " of roof")], 90.0),
+                _ => (vec![share], 20.0 - index as f64),
             };
+            let text = parts.into_iter().flatten().collect::<Vec<_>>().join(", ");
             let centre = place(scale, along, spot, spot.tokens);
             Label {
-                spots: labels::around(centre, RADIUS, &words(text, importance >= 90.0)),
+                spots: if text.is_empty() {
+                    Vec::new()
+                } else {
+                    labels::around(centre, RADIUS, &words(text, importance >= 90.0))
+                },
                 importance,
                 most: if importance >= 90.0 { f64::INFINITY } else { 60.0 },
                 colour: hue.main,
@@ -321,7 +355,8 @@ fn obstacles(scale: &Scale, along: Along, all: &[Series]) -> Obstacles {
         let reached: Vec<At> = one.spots.iter().map(|s| place(scale, along, s, s.tokens)).collect();
         let roof: Vec<At> = one.spots.iter().map(|s| place(scale, along, s, s.roof())).collect();
         out.solid.extend(reached.iter().map(|&centre| Outline::around(centre, RADIUS + 0.5)));
-        for path in [reached, roof] {
+        let proportional = proportional(scale, one).filter(|_| along == Along::Batch);
+        for path in [reached, roof].into_iter().chain(proportional.map(|(a, b)| vec![a, b])) {
             out.soft.extend(path.windows(2).map(|w| (Outline::line(w[0], w[1]), 45.0)));
         }
     }
@@ -335,7 +370,7 @@ fn entries(all: &[Series], hues: &[Hue], runs: &[Run], along: Along) -> Vec<(Sig
         let run = &runs[one.run];
         if runs.len() > 1 && !seen.contains(&one.run) {
             seen.push(one.run);
-            out.push((Sign::Swatch(hue.main), format!("{}, {}", run.device.name, run.model.name)));
+            out.push((Sign::Swatch(hue.main), caption::lettered(one.run, run)));
         } else if runs.len() == 1 {
             out.push((Sign::Swatch(hue.main), along.fixed_name(one.fixed)));
         }
@@ -345,10 +380,16 @@ fn entries(all: &[Series], hues: &[Hue], runs: &[Run], along: Along) -> Vec<(Sig
     if spots().any(Spot::solid) {
         out.push((Sign::Circle(RADIUS, ink, theme::GROUND, 1.0), "measured".into()));
     }
-    if spots().any(|s| !s.solid()) {
-        out.push((Sign::Circle(RADIUS, theme::GROUND, ink, 1.8), "predicted or invalid".into()));
+    if let Some(name) = marks::hollow_name(spots().map(|s| s.point)) {
+        out.push((Sign::Circle(RADIUS, theme::GROUND, ink, 1.8), name.into()));
     }
-    out.push((Sign::Line(Style::line(ink, 1.2).dashed("6 4")), "what the roofs allow".into()));
+    if all.iter().any(Series::is_measured) {
+        out.push((Sign::Line(Style::line(ink, 1.2).dashed("6 4")), "what the roofs allow".into()));
+    }
+    if along == Along::Batch {
+        let line = Style::line(theme::QUIET, 1.0).dashed("1.5 3");
+        out.push((Sign::Line(line), "in proportion to the batch: batching for free".into()));
+    }
     out
 }
 
@@ -359,8 +400,8 @@ fn description(all: &[Series], along: Along) -> String {
             out += &format!(
                 " {}: {} tokens/s, roofs allow {}.",
                 caption::describe(spot.point),
-                crate::units::figures(spot.tokens),
-                crate::units::figures(spot.roof())
+                figures(spot.tokens),
+                figures(spot.roof())
             );
         }
     }

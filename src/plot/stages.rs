@@ -3,14 +3,14 @@
 
 use super::caption;
 use super::frame;
-use super::geometry::at;
+use super::geometry::{At, at};
 use super::legend::{self, Sign};
 use super::svg::{Anchor, Canvas, Style, Text};
 use super::theme::{self, Hue};
 use super::{Look, text};
 use crate::error::{Failure, Result};
 use crate::roofline::Bound;
-use crate::run::{Point, Run, RunStatus, Status};
+use crate::run::{Point, Run, Status};
 use crate::units::{Seconds, percent};
 use crate::workload::{Phase, Stage};
 
@@ -86,7 +86,7 @@ pub(super) fn draw(runs: &[Run], look: Look) -> Result<String> {
     let mut canvas = Canvas::new("stages", look.theme);
     let top = frame::heading(&mut canvas, &title, &caption::subtitle(runs)) + 6.0;
     canvas.group("bars");
-    let mut narrow = Vec::new();
+    let mut named = Vec::new();
     for (row, bar) in all.iter().enumerate() {
         // Among runs of the same work the slowest is the full length.
         let longest = all
@@ -95,7 +95,7 @@ pub(super) fn draw(runs: &[Run], look: Look) -> Result<String> {
             .map(|b| b.step.seconds.median)
             .fold(0.0, f64::max);
         let y = top + PITCH * row as f64;
-        draw_bar(&mut canvas, runs, bar, bar.step.seconds.median / longest, y, &mut narrow);
+        draw_bar(&mut canvas, runs, bar, bar.step.seconds.median / longest, y, &mut named);
     }
     canvas.end();
     let below = top + PITCH * all.len() as f64 + 12.0;
@@ -104,14 +104,38 @@ pub(super) fn draw(runs: &[Run], look: Look) -> Result<String> {
         1 => "Each bar is one step; the width of a stage is its share of the step's time.".to_string(),
         _ => "Each bar is one step; of the same work the slowest run has the full width.".to_string(),
     }];
+    let narrow = Stage::ALL.into_iter().filter(|s| {
+        !named.contains(s) && all.iter().flat_map(|b| &b.stages).any(|(_, p)| p.stage == Some(*s))
+    });
+    let narrow: Vec<String> = narrow.map(|s| s.to_string()).collect();
     if !narrow.is_empty() {
         own.push(format!("Too narrow for a label: {}.", narrow.join(", ")));
+    }
+    let scaled = all.iter().map(|b| (1.0 - total(b)).abs()).fold(0.0, f64::max);
+    if scaled > 0.002 {
+        own.push(format!(
+            "Medians of stages need not add up to that of their step: widths are scaled by up to {}.",
+            percent(scaled)
+        ));
     }
     if found > MOST {
         own.push(format!("{MOST} of {found} steps drawn."));
     }
     let height = frame::captions(&mut canvas, &own, runs, below - 8.0);
     Ok(canvas.finish(height, &title, &description(&all)))
+}
+
+fn share(stage: &Point) -> f64 {
+    stage.share_of_step.clamp(0.0, 1.0)
+}
+
+/// The bubble's share of the step.
+fn bubble(step: &Point) -> f64 {
+    (step.bubble_seconds.unwrap_or(0.0) / step.seconds.median).clamp(0.0, 1.0)
+}
+
+fn total(bar: &Bar) -> f64 {
+    bar.stages.iter().map(|(_, p)| share(p)).sum::<f64>() + bubble(bar.step)
 }
 
 fn hue(stage: &Point) -> Hue {
@@ -122,8 +146,8 @@ fn hue(stage: &Point) -> Hue {
     }
 }
 
-/// Draws one bar with its label line above, and adds the names of stages without room to `narrow`.
-fn draw_bar(canvas: &mut Canvas, runs: &[Run], bar: &Bar, length: f64, y: f64, narrow: &mut Vec<String>) {
+/// Draws one bar with its label line above; adds the stages that found room for a label to `named`.
+fn draw_bar(canvas: &mut Canvas, runs: &[Run], bar: &Bar, length: f64, y: f64, named: &mut Vec<Stage>) {
     let words = |text: String, at, anchor, size, bold, colour| Text {
         text,
         at,
@@ -136,6 +160,7 @@ fn draw_bar(canvas: &mut Canvas, runs: &[Run], bar: &Bar, length: f64, y: f64, n
     let (low, high) = (y + 16.0, y + 16.0 + THICK);
     let middle = (low + high) / 2.0 + 0.36 * theme::LABEL;
     let step = bar.step;
+    let letter = if runs.len() > 1 { format!("{} · ", caption::letter(bar.run)) } else { String::new() };
     let name = match step.phase {
         Phase::Decode => format!("decode, batch {}", step.batch),
         Phase::Prefill if step.batch == 1 => format!("prefill, {} tokens", step.tokens),
@@ -145,7 +170,7 @@ fn draw_bar(canvas: &mut Canvas, runs: &[Run], bar: &Bar, length: f64, y: f64, n
     let place = at(LEFT - 12.0, middle);
     let room = LEFT - 20.0;
     canvas.text(&words(
-        text::fit(&name, theme::LABEL, true, room),
+        text::fit(&(letter + &name), theme::LABEL, true, room),
         place,
         Anchor::End,
         theme::LABEL,
@@ -166,57 +191,48 @@ fn draw_bar(canvas: &mut Canvas, runs: &[Run], bar: &Bar, length: f64, y: f64, n
     ));
 
     let predicted = step.status == Status::Predicted;
+    let bubble = bubble(step);
+    // Medians of stages need not add up to that of the step.
+    let parts = total(bar);
+    let unit = if parts > 0.0 { width / parts } else { 0.0 };
     let mut x = LEFT;
+    let mut labels = LabelRow::new(LEFT + width.max(0.3 * whole));
     for (id, stage) in &bar.stages {
-        let share = stage.share_of_step.clamp(0.0, 1.0);
-        let wide = (width * share).min(LEFT + width - x).max(0.0);
-        let hue = hue(stage);
+        let wide = unit * share(stage);
+        let hue = if runs.len() > 1 { own } else { hue(stage) };
         canvas.group_of("point", std::slice::from_ref(id));
-        canvas.tip(&format!("{}, {} of the step", caption::describe(stage), percent(share)));
-        let shape = |from: f64, to: f64| (at(from, low), at(to, high));
-        let (a, b) = shape(x, x + wide);
+        canvas.tip(&format!("{}, {} of the step", caption::describe(stage), percent(share(stage))));
+        let (a, b) = (at(x, low), at(x + wide, high));
         if predicted {
             canvas.rectangle(a, b, Style::outlined(theme::GROUND, hue.main, 1.0));
         } else {
             canvas.rectangle(a, b, Style::filled(hue.soft));
             let needed = wide * stage.fraction_of_roof.clamp(0.0, 1.0);
-            let (a, b) = shape(x, x + needed);
-            canvas.rectangle(a, b, Style::filled(hue.main));
+            canvas.rectangle(a, at(x + needed, high), Style::filled(hue.main));
         }
         canvas.end();
-        let label = stage.stage.map_or_else(String::new, |s| format!("{s} {}", whole_percent(share)));
-        if text::width(&label, theme::SMALL, false) + 4.0 <= wide {
-            let place = at(x + wide / 2.0, low - 4.0);
-            canvas.group_of("label", std::slice::from_ref(id));
-            canvas.text(&words(label, place, Anchor::Middle, theme::SMALL, false, hue.text));
-            canvas.end();
-        } else if let Some(stage) = stage.stage {
-            let name = stage.to_string();
-            if !narrow.contains(&name) {
-                narrow.push(name);
-            }
-        }
+        labels.add(stage, id, x, wide, hue);
         x += wide;
     }
-    let bubble = step.bubble_seconds.unwrap_or(0.0) / step.seconds.median;
-    if bubble > 0.0 && x < LEFT + width {
+    if unit * bubble >= 0.5 {
         canvas.group_of("point", std::slice::from_ref(&bar.id));
         canvas.tip(&format!("bubble: {} of the step between its stages", percent(bubble)));
         let (a, b) = (at(x, low), at(LEFT + width, high));
         canvas.rectangle(a, b, Style::outlined(theme::GROUND, theme::FRAME, 1.0));
         canvas.end();
     }
-    // The boundaries between stages, over their fillings.
-    let mut x = LEFT;
-    let mut cuts = Vec::new();
-    for (_, stage) in &bar.stages {
-        x += width * stage.share_of_step.clamp(0.0, 1.0);
-        if x < LEFT + width - 0.5 {
-            cuts.push((at(x, low), at(x, high)));
-        }
+    if !predicted {
+        // The boundaries between stages, over their fillings.
+        let mut x = LEFT;
+        let cuts = bar.stages.iter().map(|(_, stage)| {
+            x += unit * share(stage);
+            (at(x, low), at(x, high))
+        });
+        let cuts: Vec<(At, At)> = cuts.filter(|(cut, _)| cut.x < LEFT + width - 0.5).collect();
+        canvas.lines(&cuts, Style::line(theme::GROUND, 1.2));
     }
-    canvas.lines(&cuts, Style::line(theme::GROUND, 1.2));
-    let sub = format!("{} of roof · bubble {}", percent(step.fraction_of_roof), percent(bubble.max(0.0)));
+    labels.draw(canvas, low - 4.0, named);
+    let sub = format!("{} of roof · bubble {}", percent(step.fraction_of_roof), percent(bubble));
     let sub = if predicted { "predicted".to_string() } else { sub };
     canvas.text(&words(
         text::fit(&sub, theme::SMALL, false, room),
@@ -228,33 +244,83 @@ fn draw_bar(canvas: &mut Canvas, runs: &[Run], bar: &Bar, length: f64, y: f64, n
     ));
 }
 
-fn whole_percent(share: f64) -> String {
-    format!("{:.0}%", share * 100.0)
+/// The labels over a bar: each in the middle of its stage, as far as they leave each other room.
+struct LabelRow<'a> {
+    /// Point, its id, the middle of its label, the colour.
+    stages: Vec<(&'a Point, &'a str, f64, Hue)>,
+    end: f64,
+}
+
+/// Stages narrower than this would not be found under their label.
+const NARROWEST: f64 = 14.0;
+
+impl<'a> LabelRow<'a> {
+    fn new(end: f64) -> Self {
+        LabelRow { stages: Vec::new(), end }
+    }
+
+    fn add(&mut self, stage: &'a Point, id: &'a str, from: f64, wide: f64, hue: Hue) {
+        if wide >= NARROWEST {
+            self.stages.push((stage, id, from + wide / 2.0, hue));
+        }
+    }
+
+    /// Draws them on the line `y`, the widest stage first; adds those that found room to `named`.
+    fn draw(mut self, canvas: &mut Canvas, y: f64, named: &mut Vec<Stage>) {
+        self.stages.sort_by(|a, b| b.0.share_of_step.total_cmp(&a.0.share_of_step));
+        let mut taken: Vec<(f64, f64)> = Vec::new();
+        for (point, id, middle, hue) in self.stages {
+            let Some(stage) = point.stage else { continue };
+            let text = format!("{stage} {:.0}%", share(point) * 100.0);
+            let half = text::width(&text, theme::SMALL, false) / 2.0;
+            let middle = middle.max(LEFT + half).min(self.end - half);
+            let (from, to) = (middle - half - 4.0, middle + half + 4.0);
+            if from < LEFT - 4.5 || taken.iter().any(|(low, high)| from < *high && *low < to) {
+                continue;
+            }
+            taken.push((from, to));
+            if !named.contains(&stage) {
+                named.push(stage);
+            }
+            canvas.group_of("label", &[id.to_string()]);
+            canvas.text(&Text {
+                text,
+                at: at(middle, y),
+                anchor: Anchor::Middle,
+                angle: 0.0,
+                size: theme::SMALL,
+                bold: false,
+                colour: hue.text,
+            });
+            canvas.end();
+        }
+    }
 }
 
 fn entries(all: &[Bar], runs: &[Run]) -> Vec<(Sign, String)> {
     let mut out: Vec<(Sign, String)> = Vec::new();
+    let stages = || all.iter().flat_map(|b| &b.stages).map(|(_, p)| *p);
     if runs.len() > 1 {
         for (i, run) in runs.iter().enumerate() {
             let hue = theme::RUNS[i % theme::RUNS.len()];
-            out.push((Sign::Swatch(hue.text), format!("{}, {}", run.device.name, run.model.name)));
+            out.push((Sign::Swatch(hue.main), caption::lettered(i, run)));
         }
-    }
-    let stages = || all.iter().flat_map(|b| &b.stages).map(|(_, p)| *p);
-    let any_measured = runs.iter().any(|r| r.status != RunStatus::Predicted);
-    for (bound, hue, name) in [
-        (Bound::Memory, theme::BLUE, "bound by memory"),
-        (Bound::Compute, theme::VERMILLION, "bound by arithmetic"),
-        (Bound::Overhead, theme::INK, "bound by neither"),
-    ] {
-        if stages().any(|p| p.bound == bound) {
-            out.push((Sign::Swatch(hue.main), format!("{name}: what the roofs need")));
-            if any_measured {
-                out.push((Sign::Swatch(hue.soft), "lost".into()));
+    } else {
+        for (bound, hue, name) in [
+            (Bound::Memory, theme::BLUE, "memory-bound stage"),
+            (Bound::Compute, theme::VERMILLION, "compute-bound stage"),
+            (Bound::Overhead, theme::INK, "bound by neither"),
+        ] {
+            if stages().any(|p| p.bound == bound && share(p) > 0.001) {
+                out.push((Sign::Swatch(hue.main), name.into()));
             }
         }
     }
-    if all.iter().any(|b| b.step.bubble_seconds.is_some_and(|s| s > 0.0)) {
+    if stages().any(|p| p.status != Status::Predicted) {
+        let hue = if runs.len() > 1 { theme::INK } else { theme::BLUE };
+        out.push((Sign::Parts(hue), "full: what its roofs need, light: lost".into()));
+    }
+    if all.iter().any(|b| bubble(b.step) > 0.001) {
         out.push((Sign::Box(theme::GROUND, theme::FRAME), "bubble between stages".into()));
     }
     out
@@ -272,8 +338,7 @@ fn description(all: &[Bar]) -> String {
                 percent(stage.fraction_of_roof)
             );
         }
-        let bubble = bar.step.bubble_seconds.unwrap_or(0.0).max(0.0) / bar.step.seconds.median;
-        out += &format!(" bubble {}.", percent(bubble));
+        out += &format!(" bubble {}.", percent(bubble(bar.step)));
     }
     out
 }

@@ -21,6 +21,8 @@ const NEAR_MARK: f64 = 14.0;
 const CLOSE: f64 = 19.0;
 /// Cost of labelling only the first of a group.
 const ALONE: f64 = 700.0;
+/// Cost of a shorter name of a roof.
+const SHORTER: f64 = 150.0;
 /// Widest that a label may be.
 const WIDEST: f64 = 260.0;
 
@@ -135,6 +137,15 @@ fn words(text: String, size: f64, colour: Colour) -> Text {
     Text { text, at: at(0.0, 0.0), anchor: Anchor::Start, angle: 0.0, size, bold: false, colour }
 }
 
+/// Spots along a roof for its name, and for ever shorter ones where that has no room.
+fn along(from: At, to: At, preferred: f64, names: [String; 3], size: f64, colour: Colour) -> Vec<Spot> {
+    let spots = names.into_iter().zip([0.0, SHORTER, 2.0 * SHORTER]).flat_map(|(name, extra)| {
+        let spots = labels::along(from, to, preferred, &words(name, size, colour));
+        spots.into_iter().map(move |spot| Spot { cost: spot.cost + extra, ..spot })
+    });
+    spots.collect()
+}
+
 fn roof_labels(labels: &mut Vec<Label>, scale: &Scale, layer: &Layer, overlay: bool) {
     let colour = layer.hue.text;
     let mut add = |spots: Vec<Spot>, importance| {
@@ -146,22 +157,23 @@ fn roof_labels(labels: &mut Vec<Label>, scale: &Scale, layer: &Layer, overlay: b
         if let Some(memory) = roofs.memory
             && let Some((from, to)) = roofs::slope(scale, memory.rate, main.or(roofs.top()))
         {
-            let name = format!("memory {} {source}", BytesPerSec(memory.rate).human());
-            add(labels::along(from, to, 0.55, &words(name, theme::LABEL, colour)), 300.0);
+            let rate = BytesPerSec(memory.rate).human();
+            let names = [format!("DRAM {rate} {source}"), format!("{rate} {source}"), rate];
+            add(along(from, to, 0.55, names, theme::LABEL, colour), 300.0);
         }
         if let (Some(cache), false) = (roofs.cache, overlay)
             && let Some((from, to)) = roofs::slope(scale, cache, roofs.top())
         {
-            let name = format!("cache {} {source}", BytesPerSec(cache).human());
-            add(labels::along(from, to, 0.5, &words(name, theme::SMALL, theme::QUIET)), 190.0);
+            let rate = BytesPerSec(cache).human();
+            let names = [format!("last-level cache {rate} {source}"), format!("cache {rate}"), rate];
+            add(along(from, to, 0.5, names, theme::SMALL, theme::QUIET), 190.0);
         }
         for (_, plateau) in plateaus(roofs, overlay) {
             let bandwidth = roofs.memory.map(|m| m.rate);
             if let Some((from, to)) = roofs::level(scale, bandwidth, plateau.height.rate) {
-                let name =
-                    format!("{} {} {source}", plateau.names(), FlopsPerSec(plateau.height.rate).human());
-                let to = at(to.x - 6.0, to.y);
-                add(labels::along(from, to, 1.0, &words(name, theme::LABEL, colour)), 290.0);
+                let (types, rate) = (plateau.names(), FlopsPerSec(plateau.height.rate).human());
+                let names = [format!("{types} {rate} {source}"), format!("{types} {rate}"), rate];
+                add(along(from, at(to.x - 6.0, to.y), 1.0, names, theme::LABEL, colour), 290.0);
             }
         }
     }

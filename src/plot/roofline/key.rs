@@ -1,6 +1,7 @@
 //! Which entries the key needs for what was drawn.
 
-use super::{Layer, interval, roof_style};
+use super::{Layer, interval, marks, roof_style};
+use crate::plot::caption;
 use crate::plot::legend::Sign;
 use crate::plot::scale::Scale;
 use crate::plot::theme::{self, Hue};
@@ -12,10 +13,8 @@ pub(super) fn entries(scale: &Scale, layers: &[Layer]) -> Vec<(Sign, String)> {
     let overlay = layers.len() > 1;
     let mut out: Vec<(Sign, String)> = Vec::new();
     if overlay {
-        for layer in layers {
-            let run = layer.run;
-            let name = format!("{}, {}", run.device.name, run.model.name);
-            out.push((Sign::Swatch(layer.hue.main), name));
+        for (i, layer) in layers.iter().enumerate() {
+            out.push((Sign::Swatch(layer.hue.main), caption::lettered(i, layer.run)));
         }
     }
     let hue_of = |phase| -> Hue {
@@ -25,14 +24,14 @@ pub(super) fn entries(scale: &Scale, layers: &[Layer]) -> Vec<(Sign, String)> {
             Phase::Prefill => theme::VERMILLION,
         }
     };
-    let marks = || layers.iter().flat_map(|l| &l.marks);
+    let all = || layers.iter().flat_map(|l| &l.marks);
     for phase in [Phase::Decode, Phase::Prefill] {
         let hue = hue_of(phase);
         let sign = |radius, fill, stroke, width| match phase {
             Phase::Decode => Sign::Circle(radius, fill, stroke, width),
             Phase::Prefill => Sign::Diamond(radius, fill, stroke, width),
         };
-        let of = || marks().filter(move |m| m.point.phase == phase);
+        let of = || all().filter(move |m| m.point.phase == phase);
         if of().any(|m| m.is_step() && m.is_solid()) {
             out.push((sign(6.5, hue.main, theme::GROUND, 1.0), format!("{phase} step")));
         }
@@ -45,26 +44,21 @@ pub(super) fn entries(scale: &Scale, layers: &[Layer]) -> Vec<(Sign, String)> {
             };
             out.push((sign(4.5, hue.soft, hue.main, 0.9), format!("{phase} stage{batch}")));
         }
-        if of().any(|m| !m.is_solid()) {
-            let what = if of().any(|m| m.point.status == crate::run::Status::Invalid) {
-                "predicted or invalid"
-            } else {
-                "predicted"
-            };
+        if let Some(what) = marks::hollow_name(of().map(|m| m.point)) {
             out.push((sign(5.5, theme::GROUND, hue.main, 1.6), format!("{phase}, {what}")));
         }
     }
     if layers.iter().flat_map(|l| &l.sweeps).any(|s| s.len() > 1) {
         out.push((Sign::Path(hue_of(path_phase(layers))), path_name(layers).into()));
     }
-    if marks().any(|m| super::drop_line(scale, m).is_some()) {
+    if all().any(|m| super::drop_line(scale, m).is_some()) {
         let hue = if overlay { theme::INK } else { theme::BLUE };
         out.push((Sign::Drop(hue.main), "up to what its own roofs allow".into()));
     }
-    if marks().any(|m| !m.is_step()) {
+    if all().any(|m| !m.is_step()) {
         out.push((Sign::Sizes, "area: share of the step's time".into()));
     }
-    if marks().any(|m| interval(scale, m).is_some()) {
+    if all().any(|m| interval(scale, m).is_some()) {
         out.push((Sign::Bar(hue_of(Phase::Decode).main), "95% interval".into()));
     }
     let line = |source, main| Sign::Line(roof_style(source, main, theme::INK));

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use crate::model::DType;
 use crate::plot::Level;
+use crate::plot::caption;
 use crate::plot::geometry::{At, at};
 use crate::plot::theme::{self, Hue};
 use crate::run::{Point, Run, Status};
@@ -114,6 +115,7 @@ pub fn marks<'a>(
 ) -> Vec<Mark<'a>> {
     // Several runs leave little room for words; the key says that circles are decode.
     let (decode, of_roof) = if overlay { ("", "") } else { ("decode, ", " of roof") };
+    let letter = if overlay { format!("{} · ", caption::letter(index)) } else { String::new() };
     let least = |phase| run.points.iter().filter(|p| p.phase == phase).map(|p| p.batch).min();
     let several = |phase, of: fn(&Point) -> u32| {
         run.points.iter().filter(|p| p.phase == phase).map(of).collect::<BTreeSet<_>>().len() > 1
@@ -131,26 +133,30 @@ pub fn marks<'a>(
             Some(_) => level != Level::Phase && Some(p.batch) == least(p.phase),
         })
         .map(|(i, point)| {
-            let share = share(point);
-            let (label, importance) = match (point.stage, point.phase) {
+            let (name, of_roof, importance) = match (point.stage, point.phase) {
                 (None, Phase::Decode) if Some(point.batch) == smallest => {
                     let context =
                         if several_contexts { format!(", context {}", point.context) } else { String::new() };
-                    (format!("{decode}batch {}{context}: {share}{of_roof}", point.batch), 100.0)
+                    (format!("{letter}{decode}batch {}{context}", point.batch), of_roof, 100.0)
                 }
-                (None, Phase::Decode) => (format!("batch {}: {share}", point.batch), 50.0),
-                (None, Phase::Prefill) if !several_prompts => (format!("prefill: {share}{of_roof}"), 90.0),
+                (None, Phase::Decode) => (format!("batch {}", point.batch), "", 50.0),
+                (None, Phase::Prefill) if !several_prompts => (format!("{letter}prefill"), of_roof, 90.0),
                 (None, Phase::Prefill) if point.batch == 1 => {
-                    (format!("prefill, {} tokens: {share}", point.tokens), 85.0)
+                    (format!("prefill, {} tokens", point.tokens), "", 85.0)
                 }
                 (None, Phase::Prefill) => {
-                    (format!("prefill, {} × {} tokens: {share}", point.batch, point.tokens), 80.0)
+                    (format!("prefill, {} × {} tokens", point.batch, point.tokens), "", 80.0)
                 }
                 // Far from the other prefill stages, among those of decode.
                 (Some(Stage::LmHead), Phase::Prefill) => {
-                    (format!("prefill lm_head {share}"), point.share_of_step)
+                    ("prefill lm_head".to_string(), "", point.share_of_step)
                 }
-                (Some(stage), _) => (format!("{stage} {share}"), point.share_of_step),
+                (Some(stage), _) => (stage.to_string(), "", point.share_of_step),
+            };
+            let colon = if point.stage.is_none() { ":" } else { "" };
+            let label = match share(point) {
+                Some(share) => format!("{name}{colon} {share}{of_roof}"),
+                None => name,
             };
             Mark { point, id: format!("{index}.{i}"), hue: hue_of(point.phase), label, importance }
         })
@@ -162,11 +168,23 @@ pub fn marks<'a>(
     marks
 }
 
-/// Share of the roof as it is written beside a mark.
-fn share(point: &Point) -> String {
+/// What hollow marks mean among these points, if there are any.
+pub fn hollow_name<'a>(points: impl Iterator<Item = &'a Point> + Clone) -> Option<&'static str> {
+    let any = |status| points.clone().any(|p| p.status == status);
+    match (any(Status::Predicted), any(Status::Invalid)) {
+        (true, true) => Some("predicted or invalid"),
+        (true, false) => Some("predicted"),
+        (false, true) => Some("invalid"),
+        (false, false) => None,
+    }
+}
+
+/// Share of the roof as it is written beside a mark. A prediction is the roof itself.
+fn share(point: &Point) -> Option<String> {
     match point.status {
-        Status::Invalid => "invalid".to_string(),
-        _ if point.fraction_of_roof >= 0.1 => format!("{:.0}%", point.fraction_of_roof * 100.0),
-        _ => percent(point.fraction_of_roof),
+        Status::Predicted => None,
+        Status::Invalid => Some("invalid".to_string()),
+        _ if point.fraction_of_roof >= 0.1 => Some(format!("{:.0}%", point.fraction_of_roof * 100.0)),
+        _ => Some(percent(point.fraction_of_roof)),
     }
 }

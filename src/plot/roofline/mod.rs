@@ -74,11 +74,13 @@ pub(super) fn draw(runs: &[Run], look: Look) -> Result<String> {
     let left_out = annotate::draw(&mut canvas, &scale, &layers);
 
     let below = legend::draw(&mut canvas, &key::entries(&scale, &layers), scale.high.y + 62.0);
-    let probed = match runs.iter().all(|r| r.status == RunStatus::Predicted) {
-        true => "",
-        false => ", which were probed beside each measured point",
-    };
-    let mut own = vec![format!("Percentages: share of the speed that the roofs allow{probed}.")];
+    let mut own: Vec<String> = Vec::new();
+    if runs.iter().any(|r| r.status != RunStatus::Predicted) {
+        own.push(
+            "Percentages: share of the speed that the roofs allow, which were probed beside each measured point."
+                .into(),
+        );
+    }
     own.extend(thinned);
     own.extend(frame::unlabelled(&left_out, runs.len()));
     let height = frame::captions(&mut canvas, &own, runs, below - 8.0);
