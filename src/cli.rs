@@ -225,9 +225,9 @@ pub struct PlotArgs {
     /// Which figure; all writes one file each, named after the output: NAME-roofline.svg, NAME-stages.svg, ...
     #[arg(long, value_enum, default_value_t = FigureArg::Roofline)]
     pub figure: FigureArg,
-    /// Draw whole steps, stages, or both on the roofline
-    #[arg(long, value_enum, default_value_t = LevelArg::All)]
-    pub level: LevelArg,
+    /// Draw whole steps, stages, or both on the roofline [default: both of one run, whole steps of several]
+    #[arg(long, value_enum)]
+    pub level: Option<LevelArg>,
 }
 
 /// Which figure a plot is.

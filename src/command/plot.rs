@@ -25,7 +25,7 @@ pub fn run(args: &PlotArgs) -> Result<()> {
     if let Some(path) = &target {
         file::check_writable(path)?;
     }
-    let look = Look { level: level(args.level), ..Look::default() };
+    let look = Look { level: level(args.level, runs.len()), ..Look::default() };
     let Some(figure) = figure(args.figure) else { return all(&runs, look, target.as_deref()) };
     let svg = plot::to_svg(&runs, figure, look)?;
     match target {
@@ -77,11 +77,13 @@ fn write(path: &Path, svg: &str) -> Result<()> {
     Ok(())
 }
 
-fn level(arg: LevelArg) -> Level {
+/// Of several runs the stages would bury the steps.
+fn level(arg: Option<LevelArg>, runs: usize) -> Level {
     match arg {
-        LevelArg::Phase => Level::Phase,
-        LevelArg::Stage => Level::Stage,
-        LevelArg::All => Level::All,
+        None if runs > 1 => Level::Phase,
+        Some(LevelArg::Phase) => Level::Phase,
+        Some(LevelArg::Stage) => Level::Stage,
+        None | Some(LevelArg::All) => Level::All,
     }
 }
 

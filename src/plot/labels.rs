@@ -40,6 +40,8 @@ pub struct Leader {
 pub struct Spot {
     /// The lines of the label there.
     pub texts: Vec<Text>,
+    /// For each of them which of the label's points it names.
+    pub names: Vec<usize>,
     /// How much worse than the best spot it looks.
     pub cost: f64,
     /// One for each text, or none.
@@ -66,8 +68,10 @@ pub struct Label {
 pub struct Placed {
     /// The label.
     pub texts: Vec<Text>,
-    /// Its leader lines.
-    pub leaders: Vec<(At, At)>,
+    /// For each line which of the label's points it names.
+    pub names: Vec<usize>,
+    /// Its leader lines, each with the number of its text.
+    pub leaders: Vec<(usize, (At, At))>,
     /// The box of each text, and whether a line that would disturb reading runs under it.
     pub boxes: Vec<(Outline, bool)>,
     lines: Vec<Outline>,
@@ -101,33 +105,40 @@ pub fn place(labels: &[Label], obstacles: &Obstacles) -> Vec<Option<Placed>> {
     placed
 }
 
-/// Draws the placed labels, each with its leader lines in a group of the points that it names. All grounds and lines
-/// come first, so that none lies over a text.
+/// Draws the placed labels, each line of text and its leader line in a group of the point that it names. All grounds
+/// and lines come first, so that none lies over a text.
 pub fn draw(canvas: &mut Canvas, labels: &[Label], placed: &[Option<Placed>]) {
     let each = || labels.iter().zip(placed).filter_map(|(label, placed)| Some((label, placed.as_ref()?)));
-    let grouped = |canvas: &mut Canvas, label: &Label, inside: &dyn Fn(&mut Canvas)| {
-        if label.of.is_empty() {
-            inside(canvas);
-        } else {
-            canvas.group_of("label", &label.of);
+    for (label, placed) in each() {
+        for (i, (outline, disturbed)) in placed.boxes.iter().enumerate() {
+            let leader = placed.leaders.iter().find(|(of, _)| *of == i).map(|(_, line)| *line);
+            if !disturbed && leader.is_none() {
+                continue;
+            }
+            in_group(canvas, label, placed.names.get(i), |canvas| {
+                if *disturbed {
+                    canvas.polygon(outline.corners(), Style::filled(theme::GROUND));
+                }
+                canvas.lines(leader.as_slice(), Style::line(label.colour, 0.7));
+            });
+        }
+    }
+    for (label, placed) in each() {
+        for (i, text) in placed.texts.iter().enumerate() {
+            in_group(canvas, label, placed.names.get(i), |canvas| canvas.text(text));
+        }
+    }
+}
+
+/// Draws what belongs to a line of a label, in a group where it names a point.
+fn in_group(canvas: &mut Canvas, label: &Label, name: Option<&usize>, inside: impl FnOnce(&mut Canvas)) {
+    match name.and_then(|name| label.of.get(*name)) {
+        None => inside(canvas),
+        Some(point) => {
+            canvas.group_of("label", std::slice::from_ref(point));
             inside(canvas);
             canvas.end();
         }
-    };
-    for (label, placed) in each() {
-        let grounds: Vec<&Outline> = placed.boxes.iter().filter(|(_, on)| *on).map(|(o, _)| o).collect();
-        if grounds.is_empty() && placed.leaders.is_empty() {
-            continue;
-        }
-        grouped(canvas, label, &|canvas| {
-            for outline in &grounds {
-                canvas.polygon(outline.corners(), Style::filled(theme::GROUND));
-            }
-            canvas.lines(&placed.leaders, Style::line(label.colour, 0.7));
-        });
-    }
-    for (label, placed) in each() {
-        grouped(canvas, label, &|canvas| placed.texts.iter().for_each(|text| canvas.text(text)));
     }
 }
 
@@ -157,19 +168,20 @@ fn allowed(spot: &Spot, obstacles: &Obstacles) -> Option<(f64, Placed)> {
     let foreign = |mark: &At| !spot.leaders.iter().any(|l| l.from == *mark);
     let near: f64 =
         obstacles.near.iter().filter(|(mark, o, _)| foreign(mark) && meets(o)).map(|(_, _, cost)| cost).sum();
-    let drawn: Vec<(At, (At, At))> = spot
+    let drawn: Vec<(At, (usize, (At, At)))> = spot
         .leaders
         .iter()
         .zip(&boxes)
-        .filter_map(|(leader, text)| {
+        .enumerate()
+        .filter_map(|(i, (leader, text))| {
             let to = leader.to.unwrap_or_else(|| text.nearest(leader.from));
             let length = leader.from.distance(to) - leader.radius;
             let line = (leader.from.towards(to, leader.radius), to.towards(leader.from, AIR));
-            (length >= SHORTEST_LEADER).then_some((leader.from, line))
+            (length >= SHORTEST_LEADER).then_some((leader.from, (i, line)))
         })
         .collect();
-    let (marks, leaders): (Vec<At>, Vec<(At, At)>) = drawn.into_iter().unzip();
-    let lines: Vec<Outline> = leaders.iter().map(|&(from, to)| Outline::line(from, to)).collect();
+    let (marks, leaders): (Vec<At>, Vec<_>) = drawn.into_iter().unzip();
+    let lines: Vec<Outline> = leaders.iter().map(|&(_, (from, to))| Outline::line(from, to)).collect();
     // A column's own leaders had better neither run through its texts nor cross each other.
     let tangles: usize = lines
         .iter()
@@ -189,7 +201,7 @@ fn allowed(spot: &Spot, obstacles: &Obstacles) -> Option<(f64, Placed)> {
     }
     let disturbed = |b: &Outline| obstacles.soft.iter().any(|(o, cost)| *cost >= DISTURBING && o.meets(b));
     let boxes = boxes.iter().map(|b| (b.clone(), disturbed(b))).collect();
-    Some((cost, Placed { texts: spot.texts.clone(), leaders, boxes, lines }))
+    Some((cost, Placed { texts: spot.texts.clone(), names: spot.names.clone(), leaders, boxes, lines }))
 }
 
 fn best(spots: &[(f64, Placed)], others: &[&Placed], most: f64) -> Option<Placed> {
@@ -251,7 +263,7 @@ pub fn around(centre: At, radius: f64, text: &Text) -> Vec<Spot> {
             let baseline = y + text.size * (0.28 + 0.54 * sin);
             let text = Text { at: at(x, baseline), anchor, ..text.clone() };
             let leader = Leader { from: centre, radius: radius + 1.0, to: None };
-            Spot { texts: vec![text], cost, leaders: vec![leader] }
+            Spot { texts: vec![text], names: vec![0], cost, leaders: vec![leader] }
         })
         .collect()
 }
@@ -271,15 +283,15 @@ pub fn column(marks: &[(At, f64, Text)]) -> Vec<Spot> {
         .iter()
         .enumerate()
         .flat_map(|(i, key)| {
-            let mut sorted: Vec<&(At, f64, Text)> = marks.iter().collect();
-            sorted.sort_by(|a, b| b.2.bold.cmp(&a.2.bold).then(key(&a.0).total_cmp(&key(&b.0))));
+            let mut sorted: Vec<(usize, &(At, f64, Text))> = marks.iter().enumerate().collect();
+            sorted.sort_by(|(_, a), (_, b)| b.2.bold.cmp(&a.2.bold).then(key(&a.0).total_cmp(&key(&b.0))));
             stacked(&sorted, centre, radius, 35.0 * i as f64)
         })
         .collect()
 }
 
 /// Columns with their rows in this order.
-fn stacked(rows: &[&(At, f64, Text)], centre: At, radius: f64, extra: f64) -> Vec<Spot> {
+fn stacked(rows: &[(usize, &(At, f64, Text))], centre: At, radius: f64, extra: f64) -> Vec<Spot> {
     let count = rows.len() as f64;
     surroundings()
         // Nearer there is no room for a fan of lines; straight above and below it would be too flat.
@@ -288,8 +300,10 @@ fn stacked(rows: &[&(At, f64, Text)], centre: At, radius: f64, extra: f64) -> Ve
             let (side, anchor) = if cos > 0.0 { (1.0, Anchor::Start) } else { (-1.0, Anchor::End) };
             let reach = radius + distance;
             let (x, y) = (centre.x + reach * cos, centre.y + reach * sin);
-            let mut spot = Spot { texts: Vec::new(), cost: cost + extra, leaders: Vec::new() };
-            for (row, (from, radius, text)) in rows.iter().enumerate() {
+            let mut spot =
+                Spot { texts: Vec::new(), names: Vec::new(), cost: cost + extra, leaders: Vec::new() };
+            for (row, (name, (from, radius, text))) in rows.iter().enumerate() {
+                spot.names.push(*name);
                 let pitch = text.size * 1.2;
                 // The end of the column that faces the marks stands at the spot.
                 let top = y - pitch * (count / 2.0 - sin * (count - 1.0) / 2.0);
@@ -323,7 +337,7 @@ pub fn along(from: At, to: At, preferred: f64, text: &Text) -> Vec<Spot> {
                 }
                 let cost = side + 80.0 * (share - preferred).abs() + 20.0 * (off - preferred).abs();
                 let text = Text { at: place, anchor, angle, ..text.clone() };
-                spots.push(Spot { texts: vec![text], cost, leaders: Vec::new() });
+                spots.push(Spot { texts: vec![text], names: vec![0], cost, leaders: Vec::new() });
             }
         }
     }

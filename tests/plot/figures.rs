@@ -1,6 +1,7 @@
 //! Whole figures as snapshots, and what their bytes promise.
 
-use llmroof::plot::Level;
+use llmroof::plot::theme::{self, Scheme, Theme};
+use llmroof::plot::{Figure, Level, Look, to_svg};
 use llmroof::roofline::CeilingSource;
 use llmroof::run::RunStatus;
 
@@ -98,4 +99,56 @@ fn nothing_to_draw_is_an_error() {
     let failure = roofline(&[runs::empty("nothing")], Level::All).unwrap_err();
     assert!(failure.to_string().contains("nothing to draw"), "{failure}");
     assert!(roofline(&[], Level::All).is_err());
+}
+
+#[test]
+fn a_default_run_is_a_small_file() {
+    for figure in Figure::ALL {
+        if let Ok(svg) = to_svg(&[runs::cpu()], figure, Look::default()) {
+            assert!(svg.len() < 60_000, "{figure:?}: {} bytes", svg.len());
+        }
+    }
+}
+
+#[test]
+fn ten_thousand_points_are_thinned_and_the_picture_says_so() {
+    let run = runs::many(10_000);
+    assert!(run.points.len() >= 10_000);
+    let svg = roofline(std::slice::from_ref(&run), Level::All).unwrap();
+    assert!(svg.contains(" of 1280 points drawn; left out: 30 stages and "), "{}", note(&svg));
+    assert!(svg.len() < 600_000, "{} bytes", svg.len());
+    let stages = to_svg(std::slice::from_ref(&run), Figure::Stages, Look::default()).unwrap();
+    assert!(stages.contains("24 of 1255 steps drawn."));
+    let batch = to_svg(&[run], Figure::Batch, Look::default()).unwrap();
+    assert!(batch.contains(" series drawn."));
+}
+
+fn note(svg: &str) -> &str {
+    svg.find("points drawn").map_or("no note", |at| &svg[at.saturating_sub(40)..at + 80])
+}
+
+#[test]
+fn each_theme_writes_its_own_colours() {
+    let draw = |theme| to_svg(&[runs::cpu()], Figure::Roofline, Look { theme, ..Look::default() }).unwrap();
+    let auto = draw(Theme::Auto);
+    assert!(auto.contains("@media (prefers-color-scheme:dark)") && auto.contains("@media print"));
+    assert!(auto.contains("--ground:#14181f") && auto.contains("fill=\"#ffffff\" class=\"f-ground\""));
+    for scheme in [Scheme::Light, Scheme::Dark, Scheme::Print] {
+        let svg = draw(Theme::Fixed(scheme));
+        let ground = theme::GROUND.of(scheme);
+        assert!(svg.contains(&format!("fill=\"{ground}\"/>")) && !svg.contains("<style>"));
+    }
+    // A page brings its own style sheet and its own ground.
+    let page = draw(Theme::Page);
+    assert!(!page.contains("<style>") && page.contains("class=\"f-ink\""));
+}
+
+#[test]
+fn marks_and_labels_name_their_points() {
+    let svg = roofline(&[runs::cpu()], Level::All).unwrap();
+    // The second point of the first run is its first stage, which has no operations; the third is qkv.
+    for group in ["<g class=\"point\" data-points=\"0.0\">", "<g class=\"label\" data-points=\"0.0\">"] {
+        assert!(svg.contains(group), "{group}");
+    }
+    assert!(!svg.contains("data-points=\"0.1\""));
 }

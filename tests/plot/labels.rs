@@ -3,7 +3,7 @@
 use llmroof::model::DType;
 use llmroof::plot::geometry::{Outline, at};
 use llmroof::plot::svg::{Anchor, Text};
-use llmroof::plot::{Level, theme};
+use llmroof::plot::{Figure, Level, Look, theme, to_svg};
 use llmroof::roofline::{CeilingKind, Roofline};
 use llmroof::run::{Run, Status};
 use llmroof::units::{BytesPerSec, FlopsPerSec};
@@ -85,9 +85,12 @@ fn arbitrary(seed: u64) -> Run {
         "Intel(R) Xeon(R) Platinum 8481C CPU @ 2.70GHz with a name that goes on and on for no good reason at all",
         "東京都千代田区霞が関の計算機センターにある非常に長い名前の装置、もっと長くもっと長くもっと長く続く名前",
         "NVIDIA H100 80GB HBM3",
+        "معالج مركزي طويل الاسم جداً من مركز الحوسبة الوطني في المدينة الكبيرة",
+        "מעבד עם שם ארוך מאוד",
     ];
-    let mut run = runs::empty(names[(random.share() * 4.0) as usize]);
-    run.model.name = names[(random.share() * 4.0) as usize].to_string();
+    let name = |random: &mut Random| names[(random.share() * names.len() as f64) as usize];
+    let mut run = runs::empty(name(&mut random));
+    run.model.name = name(&mut random).to_string();
     let bandwidth = 10f64.powf(random.between(9.0, 13.0));
     let peak = bandwidth * 10f64.powf(random.between(0.3, 3.0));
     let roof = Roofline { bandwidth: BytesPerSec(bandwidth), peak: FlopsPerSec(peak) };
@@ -99,6 +102,10 @@ fn arbitrary(seed: u64) -> Run {
         if random.share() < 0.4 {
             run.ceilings.push(measured(CeilingKind::Compute, Some(dtype), peak * times));
         }
+    }
+    if random.share() < 0.4 {
+        let rate = peak * random.between(0.5, 0.999);
+        run.ceilings.push(measured(CeilingKind::ComputeSustained, Some(DType::Bf16), rate));
     }
     if random.share() < 0.5 {
         run.ceilings.push(measured(CeilingKind::CacheRead, None, bandwidth * random.between(1.05, 9.0)));
@@ -120,29 +127,52 @@ fn arbitrary(seed: u64) -> Run {
     run
 }
 
-#[test]
-fn no_label_lies_on_another_or_leaves_the_picture() {
-    for seed in 0..60 {
-        let run = arbitrary(seed);
-        if run.ceilings.is_empty() && run.points.is_empty() {
-            continue;
-        }
-        for level in [Level::All, Level::Phase, Level::Stage] {
-            // Only the whole steps of a run without any cannot be drawn.
-            if let Ok(svg) = roofline(std::slice::from_ref(&run), level) {
-                check(&format!("run {seed} {level:?}"), &svg);
-            }
+/// Draws every figure that these runs have points for and checks it; returns how many there were.
+fn check_all(name: &str, runs: &[Run], level: Level) -> usize {
+    let mut drawn = 0;
+    for figure in Figure::ALL {
+        if let Ok(svg) = to_svg(runs, figure, Look { level, ..Look::default() }) {
+            check(&format!("{name} {level:?} {figure:?}"), &svg);
+            drawn += 1;
         }
     }
+    drawn
+}
+
+#[test]
+fn no_label_lies_on_another_or_leaves_the_picture() {
+    let mut drawn = 0;
+    for seed in 0..200 {
+        let level = [Level::All, Level::Phase, Level::Stage][seed as usize % 3];
+        drawn += check_all(&format!("run {seed}"), &[arbitrary(seed)], level);
+    }
+    assert!(drawn > 400, "only {drawn} figures");
 }
 
 #[test]
 fn no_label_of_an_overlay_lies_on_another_or_leaves_the_picture() {
-    for seed in 0..12 {
+    for seed in 0..24 {
         let runs: Vec<Run> = (0..2 + seed % 5).map(|i| arbitrary(1000 + 7 * seed + i)).collect();
-        if let Ok(svg) = roofline(&runs, Level::All) {
-            check(&format!("overlay {seed}"), &svg);
+        let level = if seed % 2 == 0 { Level::Phase } else { Level::All };
+        assert!(check_all(&format!("overlay {seed}"), &runs, level) > 0);
+    }
+}
+
+#[test]
+fn no_label_of_a_context_sweep_lies_on_another() {
+    for seed in 0..12 {
+        let mut random = Random(seed);
+        let roof = Roofline { bandwidth: BytesPerSec(45e9), peak: FlopsPerSec(470e9) };
+        let mut run = runs::cpu();
+        run.points.clear();
+        for batch in [1, 3, 16] {
+            for context in [16, 128, 130, 1000, 8000] {
+                let work = Workload::decode(&run.model, batch, context);
+                run.points.extend(runs::pass(&work, roof, Status::Ok, || random.between(0.4, 1.0)));
+            }
         }
+        let svg = to_svg(&[run], Figure::Context, Look::default()).unwrap();
+        check(&format!("contexts {seed}"), &svg);
     }
 }
 
@@ -150,16 +180,9 @@ fn no_label_of_an_overlay_lies_on_another_or_leaves_the_picture() {
 fn every_step_of_an_ordinary_run_is_labelled() {
     let svg = roofline(&[runs::cpu()], Level::All).unwrap();
     let labels: Vec<String> = texts(&svg).into_iter().map(|(text, _)| text).collect();
-    for wanted in [
-        "decode, batch 1: ",
-        "batch 2: ",
-        "batch 32: ",
-        "prefill: ",
-        "gate_up ",
-        "ridge ",
-        "memory ",
-        "bf16 ",
-    ] {
+    for wanted in
+        ["decode, batch 1: ", "batch 2: ", "batch 32: ", "prefill: ", "gate_up ", "ridge ", "DRAM ", "bf16 "]
+    {
         assert!(labels.iter().any(|l| l.starts_with(wanted)), "{wanted} in {labels:?}");
     }
 }

@@ -4,6 +4,7 @@
 
 mod figures;
 mod labels;
+mod palette;
 mod program;
 mod runs;
 

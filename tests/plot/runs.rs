@@ -153,6 +153,22 @@ pub fn scaled_cpu(name: &str, bandwidth: f64, peak: f64) -> Run {
     run
 }
 
+/// A run with at least this many points: decode steps of many batches and contexts with their stages.
+pub fn many(points: usize) -> Run {
+    let roof = Roofline { bandwidth: BytesPerSec(45e9), peak: FlopsPerSec(470e9) };
+    let mut random = Random(11);
+    let mut run = cpu();
+    run.points.clear();
+    let mut work = 0;
+    while run.points.len() < points {
+        let (batch, context) = (1 + work % 251, 16 << (work / 251));
+        let work_now = Workload::decode(&run.model, batch, context);
+        run.points.extend(pass(&work_now, roof, Status::Ok, || random.between(0.3, 0.98)));
+        work += 1;
+    }
+    run
+}
+
 fn fact(value: f64) -> Fact {
     Fact { value, source: "NVIDIA A100 Tensor Core GPU datasheet, June 2021".into() }
 }

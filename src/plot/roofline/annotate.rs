@@ -200,6 +200,7 @@ fn roof_labels(labels: &mut Vec<Label>, scale: &Scale, layer: &Layer, overlay: b
                 let text = Text { at: at(x, y), anchor, ..text.clone() };
                 spots.push(Spot {
                     texts: vec![text],
+                    names: vec![0],
                     cost: cost + 12.0 * f64::from(row),
                     leaders: Vec::new(),
                 });
@@ -219,7 +220,7 @@ fn zone_labels(labels: &mut Vec<Label>, scale: &Scale, layer: &Layer) {
     for (name, anchor, x, colour) in zones {
         let y = scale.high.y - 26.0;
         let text = Text { at: at(x, y), anchor, ..words(name.to_string(), theme::SMALL, colour) };
-        let spots = vec![Spot { texts: vec![text], cost: 0.0, leaders: Vec::new() }];
+        let spots = vec![Spot { texts: vec![text], names: vec![0], cost: 0.0, leaders: Vec::new() }];
         labels.push(Label { spots, importance: 285.0, most: OVER_PATH, colour, of: Vec::new() });
     }
 }
@@ -230,11 +231,8 @@ fn mark_label(scale: &Scale, group: &[&Mark], overlay: bool) -> Label {
         let bold = mark.is_step() && mark.importance >= 80.0;
         Text { bold, ..words(mark.label.clone(), size, mark.hue.text) }
     };
-    let shown: Vec<(At, f64, Text)> = group
-        .iter()
-        .filter(|m| scale.shows(m.point.intensity, m.point.flops_per_second))
-        .map(|m| (place_of(scale, m), m.radius(), text(m)))
-        .collect();
+    let visible = || group.iter().filter(|m| scale.shows(m.point.intensity, m.point.flops_per_second));
+    let shown: Vec<(At, f64, Text)> = visible().map(|m| (place_of(scale, m), m.radius(), text(m))).collect();
     let mut spots = match shown.as_slice() {
         [] | [_] => Vec::new(),
         several => labels::column(several),
@@ -246,7 +244,7 @@ fn mark_label(scale: &Scale, group: &[&Mark], overlay: bool) -> Label {
             labels::around(*centre, *radius, text).into_iter().map(|s| Spot { cost: s.cost + alone, ..s }),
         );
     }
-    let of = group.iter().map(|m| m.id.clone()).collect();
+    let of = visible().map(|m| m.id.clone()).collect();
     // In an overlay the stages of one run must not litter the others.
     let most = if overlay && !group[0].is_step() { 90.0 } else { f64::INFINITY };
     Label { spots, importance: group[0].importance, most, colour: group[0].hue.main, of }
