@@ -88,12 +88,19 @@ const DISTURBING: f64 = 40.0;
 /// Between a leader line and its text.
 const AIR: f64 = 1.5;
 const ROUNDS: usize = 4;
+/// More labels than this are not placed: the least important are left out.
+const MOST: usize = 90;
 
 /// The place of each label, `None` for those left out, in the order given.
 pub fn place(labels: &[Label], obstacles: &Obstacles) -> Vec<Option<Placed>> {
     let mut order: Vec<usize> = (0..labels.len()).collect();
     order.sort_by(|&a, &b| labels[b].importance.total_cmp(&labels[a].importance));
-    let spots: Vec<Vec<(f64, Placed)>> = labels.iter().map(|l| possible(l, obstacles)).collect();
+    // Only so many find room, and to look for it takes time with the square of their number.
+    order.truncate(MOST);
+    let mut spots: Vec<Vec<(f64, Placed)>> = labels.iter().map(|_| Vec::new()).collect();
+    for &i in &order {
+        spots[i] = possible(&labels[i], obstacles);
+    }
     let mut placed: Vec<Option<Placed>> = vec![None; labels.len()];
     for _ in 0..ROUNDS {
         for &i in &order {

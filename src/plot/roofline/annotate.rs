@@ -245,7 +245,11 @@ fn mark_label(scale: &Scale, group: &[&Mark], overlay: bool) -> Label {
         );
     }
     let of = visible().map(|m| m.id.clone()).collect();
-    // In an overlay the stages of one run must not litter the others.
-    let most = if overlay && !group[0].is_step() { 90.0 } else { f64::INFINITY };
+    // In an overlay the stages and batch sizes of one run must not litter the others.
+    let most = match (overlay, group[0].is_step(), group[0].importance >= 80.0) {
+        (true, false, _) => 90.0,
+        (true, true, false) => 60.0,
+        _ => f64::INFINITY,
+    };
     Label { spots, importance: group[0].importance, most, colour: group[0].hue.main, of }
 }
