@@ -109,12 +109,12 @@ pub struct WorkArgs {
     /// Batch sizes of the decode sweep, as 1,8,32 or 1-256*2
     #[arg(long, default_value = "1,2,4,8,16,32", value_name = "SWEEP", env = "LLMROOF_BATCH")]
     pub batch: Sweep,
-    /// Prompt length in tokens
-    #[arg(long, default_value_t = 1000, value_name = "TOKENS", value_parser = clap::value_parser!(u32).range(1..))]
-    pub prompt: u32,
-    /// Attended positions in decode [default: the middle of the generation, prompt + generate / 2]
-    #[arg(long, value_name = "TOKENS", value_parser = clap::value_parser!(u32).range(1..))]
-    pub context: Option<u32>,
+    /// Prompt lengths in tokens, as 1000 or 128-4096*2; the request is that of the shortest
+    #[arg(long, default_value = "1000", value_name = "SWEEP")]
+    pub prompt: Sweep,
+    /// Attended positions in decode, as 1000 or 128,8192 [default: the middle of the generation, prompt + generate / 2]
+    #[arg(long, value_name = "SWEEP")]
+    pub context: Option<Sweep>,
     /// Generated tokens of the request
     #[arg(long, default_value_t = 100, value_name = "TOKENS", value_parser = clap::value_parser!(u32).range(1..))]
     pub generate: u32,

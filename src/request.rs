@@ -13,21 +13,33 @@ pub struct Sweeps {
     pub phases: Vec<Phase>,
     /// Batch sizes of the decode steps, ascending. Prefill runs at batch 1.
     pub batches: Vec<u32>,
-    /// Prompt tokens of each sequence.
-    pub prompt: u32,
-    /// Positions attended in decode; `None` is the middle of the generation, see [`Sweeps::decode_context`].
-    pub context: Option<u32>,
+    /// Prompt tokens of one sequence, ascending; the request is that of the first.
+    pub prompts: Vec<u32>,
+    /// Positions attended in decode, ascending; none is the middle of the generation, see [`Sweeps::decode_contexts`].
+    pub contexts: Vec<u32>,
     /// Generated tokens of each sequence.
     pub generate: u32,
 }
 
 impl Sweeps {
-    /// Positions attended by the new token of a decode step: as asked, or in the middle of the generation.
-    pub fn decode_context(&self) -> u32 {
-        self.context.unwrap_or_else(|| self.prompt.saturating_add(self.generate / 2))
+    /// Prompt tokens of the request.
+    pub fn prompt(&self) -> u32 {
+        self.prompts.first().copied().unwrap_or(1)
     }
 
-    /// The forward passes: the prompt of one sequence, then a decode step for each batch size.
+    /// Positions attended by the new token of the request's decode step: the first asked for, or in the middle of the
+    /// generation.
+    pub fn decode_context(&self) -> u32 {
+        let middle = self.prompt().saturating_add(self.generate / 2);
+        self.contexts.first().copied().unwrap_or(middle)
+    }
+
+    /// The contexts of all decode steps.
+    fn decode_contexts(&self) -> Vec<u32> {
+        if self.contexts.is_empty() { vec![self.decode_context()] } else { self.contexts.clone() }
+    }
+
+    /// The forward passes: the prompts of one sequence, then at each context a decode step for each batch size.
     ///
     /// # Errors
     /// More positions than the model was made for.
@@ -35,11 +47,12 @@ impl Sweeps {
         self.check(model)?;
         let mut works = Vec::new();
         if self.phases.contains(&Phase::Prefill) {
-            works.push(Workload::prefill(model, 1, self.prompt));
+            works.extend(self.prompts.iter().map(|&prompt| Workload::prefill(model, 1, prompt)));
         }
         if self.phases.contains(&Phase::Decode) {
-            let context = self.decode_context();
-            works.extend(self.batches.iter().map(|&batch| Workload::decode(model, batch, context)));
+            for context in self.decode_contexts() {
+                works.extend(self.batches.iter().map(|&batch| Workload::decode(model, batch, context)));
+            }
         }
         Ok(works)
     }
@@ -53,18 +66,19 @@ impl Sweeps {
             ))
             .hint(remedy))
         };
-        let (prompt, generate) = (u64::from(self.prompt), u64::from(self.generate));
-        if let Some(context) = self.context.filter(|&c| u64::from(c) > most) {
+        let (prompt, generate) = (u64::from(self.prompt()), u64::from(self.generate));
+        if let Some(context) = self.contexts.iter().find(|&&c| u64::from(c) > most) {
             return beyond(format!("--context is {context}"), format!("give --context {most} or less"));
         }
-        let whole_request = self.context.is_none() || self.phases.contains(&Phase::Prefill);
+        let whole_request = self.contexts.is_empty() || self.phases.contains(&Phase::Prefill);
         if self.phases.contains(&Phase::Decode) && whole_request && prompt + generate > most {
             return beyond(
                 format!("--prompt {prompt} and --generate {generate} are {} positions", prompt + generate),
                 "give a shorter --prompt or --generate".into(),
             );
         }
-        if self.phases.contains(&Phase::Prefill) && prompt > most {
+        let longest = self.prompts.iter().map(|&p| u64::from(p)).find(|&p| p > most);
+        if let Some(prompt) = longest.filter(|_| self.phases.contains(&Phase::Prefill)) {
             return beyond(format!("--prompt is {prompt}"), format!("give --prompt {most} or less"));
         }
         Ok(())
@@ -73,20 +87,21 @@ impl Sweeps {
     /// The times of one request, from the whole-step points of its prefill and of decode at batch 1. `None`
     /// where one of the two is missing or invalid.
     pub fn request(&self, points: &[Point]) -> Option<Request> {
-        let step = |phase, tokens| {
+        let step = |phase, tokens, context| {
+            let wanted = |p: &&Point| p.phase == phase && p.tokens == tokens && p.context == context;
             points
                 .iter()
-                .find(|p| p.stage.is_none() && p.batch == 1 && p.phase == phase && p.tokens == tokens)
+                .find(|p| p.stage.is_none() && p.batch == 1 && wanted(p))
                 .filter(|p| !p.is_invalid())
                 .map(|p| p.seconds.median)
         };
-        let first = step(Phase::Prefill, self.prompt)?;
-        let each = step(Phase::Decode, 1)?;
+        let first = step(Phase::Prefill, self.prompt(), self.prompt())?;
+        let each = step(Phase::Decode, 1, self.decode_context())?;
         // The prefill's pass puts out the first token.
         let rest = f64::from(self.generate.saturating_sub(1)) * each;
         let total = first + rest;
         Some(Request {
-            prompt: self.prompt,
+            prompt: self.prompt(),
             generate: self.generate,
             time_to_first_token_seconds: first,
             time_per_output_token_seconds: each,

@@ -22,8 +22,8 @@ fn sweeps() -> Sweeps {
     Sweeps {
         phases: vec![Phase::Prefill, Phase::Decode],
         batches: vec![1, 32],
-        prompt: 1000,
-        context: None,
+        prompts: vec![1000],
+        contexts: Vec::new(),
         generate: 100,
     }
 }

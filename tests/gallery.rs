@@ -46,8 +46,8 @@ fn predicted(device: &str) -> Run {
     let sweeps = Sweeps {
         phases: vec![Phase::Prefill, Phase::Decode],
         batches: (0..9).map(|power| 1 << power).collect(),
-        prompt: 1000,
-        context: None,
+        prompts: vec![1000],
+        contexts: Vec::new(),
         generate: 100,
     };
     let origin = Origin {

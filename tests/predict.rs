@@ -17,8 +17,8 @@ fn sweeps() -> Sweeps {
     Sweeps {
         phases: vec![Phase::Prefill, Phase::Decode],
         batches: vec![1, 8],
-        prompt: 1000,
-        context: None,
+        prompts: vec![1000],
+        contexts: Vec::new(),
         generate: 100,
     }
 }
@@ -89,6 +89,30 @@ fn the_request_is_made_of_the_points() {
 }
 
 #[test]
+fn prompts_and_contexts_are_swept_and_the_request_is_that_of_the_first() {
+    let sweeps = Sweeps { prompts: vec![128, 1000], contexts: vec![64, 4096], ..sweeps() };
+    let run = predicted("llama-8b", "l40s", &sweeps);
+    let steps: Vec<(Phase, u32, u32)> =
+        run.points.iter().filter(|p| p.stage.is_none()).map(|p| (p.phase, p.batch, p.context)).collect();
+    let (prefill, decode) = (Phase::Prefill, Phase::Decode);
+    assert_eq!(
+        steps,
+        [
+            (prefill, 1, 128),
+            (prefill, 1, 1000),
+            (decode, 1, 64),
+            (decode, 8, 64),
+            (decode, 1, 4096),
+            (decode, 8, 4096)
+        ]
+    );
+    let request = run.request.unwrap();
+    assert_eq!(request.prompt, 128);
+    let at_64 = run.points.iter().find(|p| p.stage.is_none() && p.context == 64).unwrap();
+    assert_eq!(request.time_per_output_token_seconds, at_64.seconds.median);
+}
+
+#[test]
 fn no_request_without_batch_1_or_prefill() {
     let without_1 = Sweeps { batches: vec![8], ..sweeps() };
     assert!(predicted("llama-8b", "l40s", &without_1).request.is_none());
@@ -116,15 +140,15 @@ fn positions_beyond_the_model_are_refused_with_a_remedy() {
         assert!(said.contains("4096 positions") && said.contains("hint:"), "{said}");
         said
     };
-    assert!(refused(Sweeps { prompt: 4000, generate: 97, ..sweeps() }).contains("4097 positions"));
-    assert!(refused(Sweeps { context: Some(4097), ..sweeps() }).contains("--context is 4097"));
-    refused(Sweeps { prompt: u32::MAX, generate: u32::MAX, ..sweeps() });
-    refused(Sweeps { phases: vec![Phase::Prefill], prompt: 4097, ..sweeps() });
+    assert!(refused(Sweeps { prompts: vec![4000], generate: 97, ..sweeps() }).contains("4097 positions"));
+    assert!(refused(Sweeps { contexts: vec![4097], ..sweeps() }).contains("--context is 4097"));
+    refused(Sweeps { prompts: vec![u32::MAX], generate: u32::MAX, ..sweeps() });
+    refused(Sweeps { phases: vec![Phase::Prefill], prompts: vec![4097], ..sweeps() });
     // To the last position, and not one further.
     for fits in [
-        Sweeps { prompt: 4000, generate: 96, ..sweeps() },
-        Sweeps { context: Some(4096), ..sweeps() },
-        Sweeps { phases: vec![Phase::Prefill], prompt: 4096, ..sweeps() },
+        Sweeps { prompts: vec![4000], generate: 96, ..sweeps() },
+        Sweeps { contexts: vec![4096], ..sweeps() },
+        Sweeps { phases: vec![Phase::Prefill], prompts: vec![4096], ..sweeps() },
     ] {
         predict(&model, &device, &fits, origin()).unwrap();
     }
@@ -177,7 +201,7 @@ proptest! {
     fn no_point_is_above_a_roof(
         model in any_model(), device in any_device(), batch in 1u32..1024, prompt in 1u32..3900,
     ) {
-        let sweeps = Sweeps { batches: vec![batch], prompt, ..sweeps() };
+        let sweeps = Sweeps { batches: vec![batch], prompts: vec![prompt], ..sweeps() };
         let run = predict(&model, &device, &sweeps, origin()).unwrap();
         let slack = 1.0 + 1e-9;
         for point in &run.points {

@@ -61,10 +61,11 @@ fn the_runs_in_reports_keep_to_the_schema_and_load() {
 }
 
 /// What every version has written so far: the fixture, its version, and what it could not say yet.
-const VERSIONS: [(&str, u32, &[&str]); 3] = [
+const VERSIONS: [(&str, u32, &[&str]); 4] = [
     ("small", 1, &["wall_seconds\": null", "gemm", "throttled_samples", "gpu", "fraction_of_roof\": null"]),
     ("version-2-cpu", 2, &["sm_clock_limit_hz", "\"processes\"", "fraction_of_roof\": null"]),
     ("version-2-gpu", 2, &["sm_clock_limit_hz", "\"processes\"", "fraction_of_roof\": null"]),
+    ("version-3-cpu", 3, &["\"prompts\"", "\"contexts\""]),
 ];
 
 #[test]
@@ -83,13 +84,23 @@ fn files_of_every_version_load_and_are_written_again_with_what_is_new_as_null() 
             for trial in &point.trials {
                 assert!(trial.seconds > 0.0 && trial.seconds <= slowest, "{name}: {trial:?}, {slowest}");
             }
-            assert!(point.trials.iter().all(|trial| trial.fraction_of_roof.is_none()));
+            assert!(point.trials.iter().all(|trial| trial.fraction_of_roof.is_some() == (version > 2)));
         }
         let written: Value = serde_json::from_str(&run.to_json().unwrap()).unwrap();
         jsonschema::validate(&published(), &written).unwrap();
         assert_eq!(written["schema_version"], llmroof::run::SCHEMA_VERSION);
-        assert_eq!(written["plan"], Value::Null);
+        assert_eq!(written["plan"].is_null(), version < 3, "{name}");
     }
+}
+
+#[test]
+fn the_one_prompt_and_context_of_a_version_3_plan_become_lists() {
+    let path = support::tests("fixtures/valid/run/version-3-cpu.json");
+    let text = std::fs::read_to_string(path).unwrap();
+    let plan = |text: &str| llmroof::run::Run::from_json(text).unwrap().plan.unwrap();
+    assert_eq!((plan(&text).prompts, plan(&text).contexts), (vec![16], vec![]));
+    let with_context = text.replace("\"context\": null", "\"context\": 20");
+    assert_eq!(plan(&with_context).contexts, [20]);
 }
 
 #[test]

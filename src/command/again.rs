@@ -58,12 +58,12 @@ impl Again {
 
     /// The options of its plan in place of those of the command line.
     pub fn options(&self, asked: Options) -> Options {
-        let Plan { phases, batches, prompt, context, generate, layers, activations, repeat, gemm } =
+        let Plan { phases, batches, prompts, contexts, generate, layers, activations, repeat, gemm } =
             self.plan.clone();
         Options {
             model: self.run.model.clone(),
             weights_from: self.conditions.weights_from.clone(),
-            sweeps: Sweeps { phases, batches, prompt, context, generate },
+            sweeps: Sweeps { phases, batches, prompts, contexts, generate },
             layers: Layers::Count(layers),
             activations,
             seed: self.conditions.seed,
@@ -100,8 +100,8 @@ impl Again {
         let passes = Sweeps {
             phases: self.plan.phases.clone(),
             batches: self.plan.batches.clone(),
-            prompt: self.plan.prompt,
-            context: self.plan.context,
+            prompts: self.plan.prompts.clone(),
+            contexts: self.plan.contexts.clone(),
             generate: self.plan.generate,
         }
         .workloads(&self.run.model)

@@ -123,8 +123,8 @@ impl Against {
             sweeps: Sweeps {
                 phases: vec![Phase::Decode],
                 batches: vec![1],
-                prompt: context,
-                context: Some(context),
+                prompts: vec![context],
+                contexts: vec![context],
                 generate: 1,
             },
             layers: Layers::Auto,

@@ -13,8 +13,8 @@ pub fn sweeps(args: &WorkArgs) -> Sweeps {
             PhaseArg::All => vec![Phase::Prefill, Phase::Decode],
         },
         batches: args.batch.0.clone(),
-        prompt: args.prompt,
-        context: args.context,
+        prompts: args.prompt.0.clone(),
+        contexts: args.context.as_ref().map_or_else(Vec::new, |sweep| sweep.0.clone()),
         generate: args.generate,
     }
 }

@@ -95,8 +95,8 @@ impl Record {
         self.run.plan = Some(run::Plan {
             phases: sweeps.phases,
             batches: sweeps.batches,
-            prompt: sweeps.prompt,
-            context: sweeps.context,
+            prompts: sweeps.prompts,
+            contexts: sweeps.contexts,
             generate: sweeps.generate,
             layers: plan.layout().layers,
             activations: options.activations,

@@ -66,10 +66,8 @@ impl Along {
         match self {
             Along::Batch => Failure::input("no two decode steps that differ in batch alone")
                 .hint("measure a sweep: --batch 1,2,4,8,16,32"),
-            Along::Context => Failure::input("no two decode steps that differ in context alone").hint(
-                "measure the same work at several contexts (--context 128, --context 4096, ...) and plot the run \
-                 files together",
-            ),
+            Along::Context => Failure::input("no two decode steps that differ in context alone")
+                .hint("measure a sweep: --context 128-8192*4"),
         }
     }
 }

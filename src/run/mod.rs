@@ -23,7 +23,9 @@ use crate::roofline::{Ceiling, CeilingKind, CeilingSource, Roofline};
 use crate::units::{BytesPerSec, FlopsPerSec};
 
 /// Version of the file format that this program writes.
-pub const SCHEMA_VERSION: u32 = 3;
+pub const SCHEMA_VERSION: u32 = 4;
+/// Files before this version list the samples of trials, not what each trial found.
+const FIRST_WITH_TRIALS: u32 = 3;
 
 /// One invocation's results.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -220,10 +222,10 @@ impl Run {
             .hint("update llmroof, or measure again with this one"));
         }
         let mut run: Run = serde_json::from_str(text).map_err(|e| not_a_run(&e))?;
-        if run.schema_version < SCHEMA_VERSION {
+        if run.schema_version < FIRST_WITH_TRIALS {
             run.points.iter_mut().for_each(Point::find_trials);
-            run.schema_version = SCHEMA_VERSION;
         }
+        run.schema_version = SCHEMA_VERSION;
         run.validate()?;
         Ok(run)
     }

@@ -1,7 +1,7 @@
 //! Trials: the units of repetition. Each has fresh contexts and allocations and runs every pass once.
 
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::impossible;
 use crate::error::Result;
@@ -65,10 +65,13 @@ pub struct Plan {
     pub phases: Vec<Phase>,
     /// Batch sizes of the decode steps.
     pub batches: Vec<u32>,
-    /// Prompt tokens.
-    pub prompt: u32,
-    /// Positions attended in decode; null is the middle of the generation.
-    pub context: Option<u32>,
+    /// Prompt lengths in tokens. Files of version 3 have one, as `prompt`.
+    #[serde(alias = "prompt", deserialize_with = "one_or_several")]
+    pub prompts: Vec<u32>,
+    /// Positions attended in decode; none is the middle of the generation. Files of version 3 have one or null, as
+    /// `context`.
+    #[serde(alias = "context", deserialize_with = "one_or_several")]
+    pub contexts: Vec<u32>,
     /// Generated tokens.
     pub generate: u32,
     /// Layers that run.
@@ -81,14 +84,31 @@ pub struct Plan {
     pub gemm: Option<String>,
 }
 
+/// A list, or what stood in its place in files of version 3: a number, or null for none.
+fn one_or_several<'de, D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Vec<u32>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Written {
+        Several(Vec<u32>),
+        One(u32),
+        None,
+    }
+    Ok(match Written::deserialize(deserializer)? {
+        Written::Several(values) => values,
+        Written::One(value) => vec![value],
+        Written::None => Vec::new(),
+    })
+}
+
 impl Plan {
     /// Checks that there is something to go on with.
     pub(super) fn validate(&self) -> Result<()> {
-        let counts = [self.prompt, self.generate, self.layers, self.repeat, self.context.unwrap_or(1)];
-        match counts.into_iter().chain(self.batches.iter().copied()).all(|count| count > 0) {
-            true => Ok(()),
-            false => Err(impossible("plan has a count of 0".into())),
+        let sweeps = [&self.batches, &self.prompts, &self.contexts];
+        let counts = [self.generate, self.layers, self.repeat];
+        if self.prompts.is_empty() || !sweeps.into_iter().flatten().chain(&counts).all(|count| *count > 0) {
+            return Err(impossible("plan has no prompt or a count of 0".into()));
         }
+        Ok(())
     }
 }
 

@@ -103,7 +103,7 @@ fn what_the_model_cannot_do_is_refused() {
     let failure = asked.check().unwrap_err();
     assert_eq!((failure.code, failure.what.as_str()), (Code::BadInput, "--layers 9, but eight-layers has 8"));
     asked.layers = Layers::All;
-    asked.sweeps.context = Some(513);
+    asked.sweeps.contexts = vec![513];
     assert_eq!(asked.check().unwrap_err().code, Code::BadInput);
 }
 

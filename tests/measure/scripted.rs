@@ -300,8 +300,8 @@ pub fn options(layers: Layers) -> Options {
         sweeps: Sweeps {
             phases: vec![Phase::Prefill, Phase::Decode],
             batches: vec![1, 4],
-            prompt: 40,
-            context: None,
+            prompts: vec![40],
+            contexts: Vec::new(),
             generate: 20,
         },
         layers,

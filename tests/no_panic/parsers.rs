@@ -33,8 +33,8 @@ fn predicted(model: &ModelSpec, device: &DeviceProfile, show: bool) -> Result<()
     let sweeps = Sweeps {
         phases: vec![Phase::Prefill, Phase::Decode],
         batches: vec![1, u32::MAX],
-        prompt: 16.min(model.max_position),
-        context: Some(model.max_position),
+        prompts: vec![16.min(model.max_position)],
+        contexts: vec![model.max_position],
         generate: 1,
     };
     let host = Host {

@@ -18,7 +18,7 @@ fn flops_per_position(case: &Case) -> f64 {
 }
 
 pub(super) fn bytes(case: &Case) -> Section {
-    let (m, generate, prompt) = (case.model, case.sweeps.generate, case.sweeps.prompt);
+    let (m, generate, prompt) = (case.model, case.sweeps.generate, case.sweeps.prompt());
     let kv = m.kv_bytes_per_token(BF16);
     let streamed = m.streamed_bytes(BF16);
     let resident = m.resident_bytes(BF16);

@@ -10,7 +10,7 @@ use crate::workload::Workload;
 const REACHED: [f64; 2] = [0.60, 0.75];
 
 pub(super) fn prefill(case: &Case) -> Section {
-    let (m, prompt) = (case.model, case.sweeps.prompt);
+    let (m, prompt) = (case.model, case.sweeps.prompt());
     let work = Workload::prefill(m, 1, prompt);
     let total = work.total();
     let tokens = f64::from(prompt);
