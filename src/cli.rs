@@ -8,6 +8,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 pub use crate::compare::Prices;
 pub use crate::export::Format;
 pub use crate::export::comparison::ComparisonFormat;
+pub use crate::plot::size::Size;
 pub use crate::run::Condition;
 use crate::sweep::Sweep;
 
@@ -216,7 +217,7 @@ pub struct MeasureArgs {
 pub struct PlotArgs {
     /// Run files; several are drawn over each other [default: the newest run in --reports]
     pub runs: Vec<PathBuf>,
-    /// Where the picture goes; - is stdout [default: the first run file's name with .svg]
+    /// Where the picture goes, SVG or PNG by the ending; - is stdout, as SVG [default: the first run file's name with .svg]
     #[arg(short, long, value_name = "PATH")]
     pub output: Option<PathBuf>,
     /// Folder of run files
@@ -228,6 +229,9 @@ pub struct PlotArgs {
     /// Draw whole steps, stages, or both on the roofline [default: both of one run, whole steps of several]
     #[arg(long, value_enum)]
     pub level: Option<LevelArg>,
+    /// Pixels of the picture, as 1800 or 1800x1200, into which it is scaled [default: 1800 for PNG, 900 for SVG]
+    #[arg(long, value_name = "WIDTH[xHEIGHT]")]
+    pub size: Option<Size>,
 }
 
 /// Which figure a plot is.

@@ -18,6 +18,7 @@
 //! - [`measure`]: the plan, the ceilings, the sampler: the only user of backend and telemetry.
 //! - [`input`]: the files that users name, opened with care.
 //! - [`profiles`], [`checkpoint`]: the device and model catalogue; Hugging Face folders.
+//! - `raster`: a picture as PNG, with the fonts it needs (feature `png`).
 //! - [`command`]: one file per subcommand; only they see everything.
 
 pub mod backend;
@@ -35,6 +36,8 @@ pub mod model;
 pub mod plot;
 pub mod predict;
 pub mod profiles;
+#[cfg(feature = "png")]
+pub mod raster;
 pub mod reference;
 pub mod request;
 pub mod roofline;

@@ -50,7 +50,8 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "checkpoint",
         ],
     ),
-    ("cli", &["sweep", "run", "compare", "export"]),
+    ("raster", &["error", "plot"]),
+    ("cli", &["sweep", "run", "compare", "export", "plot"]),
 ];
 
 /// Rooms that must not look at the clock, the environment, the disk or a device.

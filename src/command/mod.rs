@@ -19,6 +19,7 @@ pub mod machine;
 pub mod measure;
 pub mod models;
 pub mod output;
+pub mod picture;
 pub mod plot;
 pub mod predict;
 pub mod program;

@@ -1,13 +1,14 @@
 //! `llmroof plot`: reads run files, draws them, writes the picture.
 
-use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use super::output::{print, say};
+use super::picture::{Form, Kind};
 use super::runs::{newest, read};
 use crate::cli::{FigureArg, LevelArg, PlotArgs};
 use crate::error::{Failure, Result};
 use crate::export::file;
+use crate::plot::theme::Theme;
 use crate::plot::{self, Figure, Level, Look};
 use crate::run::Run;
 
@@ -25,17 +26,18 @@ pub fn run(args: &PlotArgs) -> Result<()> {
     if let Some(path) = &target {
         file::check_writable(path)?;
     }
-    let look = Look { level: level(args.level, runs.len()), ..Look::default() };
-    let Some(figure) = figure(args.figure) else { return all(&runs, look, target.as_deref()) };
-    let svg = plot::to_svg(&runs, figure, look)?;
+    let form = Form::of(target.as_deref(), Theme::default(), args.size)?;
+    let look = Look { level: level(args.level, runs.len()), theme: form.theme };
+    let Some(figure) = figure(args.figure) else { return all(&runs, look, form, target.as_deref()) };
+    let picture = form.encode(plot::to_svg(&runs, figure, look)?)?;
     match target {
-        None => print(&svg),
-        Some(path) => write(&path, &svg),
+        None => print(&String::from_utf8_lossy(&picture)),
+        Some(path) => write(&path, &picture),
     }
 }
 
 /// Writes every figure that the runs have points for, each to a file of its own beside `target`.
-fn all(runs: &[Run], look: Look, target: Option<&Path>) -> Result<()> {
+fn all(runs: &[Run], look: Look, form: Form, target: Option<&Path>) -> Result<()> {
     let Some(target) = target else {
         return Err(Failure::input("--figure all writes several files, which cannot go to stdout")
             .hint("name a file with --output, or one figure"));
@@ -45,7 +47,7 @@ fn all(runs: &[Run], look: Look, target: Option<&Path>) -> Result<()> {
     for figure in Figure::ALL {
         match plot::to_svg(runs, figure, look) {
             Ok(svg) => {
-                write(&named(target, figure), &svg)?;
+                write(&named(target, figure), &form.encode(svg)?)?;
                 written += 1;
             }
             Err(failure) => {
@@ -71,8 +73,8 @@ fn named(target: &Path, figure: Figure) -> PathBuf {
     target.with_file_name(name)
 }
 
-fn write(path: &Path, svg: &str) -> Result<()> {
-    file::write_atomic(path, svg.as_bytes())?;
+fn write(path: &Path, picture: &[u8]) -> Result<()> {
+    file::write_atomic(path, picture)?;
     say(format_args!("wrote {}", path.display()));
     Ok(())
 }
@@ -104,9 +106,5 @@ fn target(output: Option<&Path>, first: &Path) -> Result<Option<PathBuf>> {
     if path == Path::new("-") {
         return Ok(None);
     }
-    match path.extension().and_then(OsStr::to_str) {
-        Some(ending) if ending.eq_ignore_ascii_case("svg") => Ok(Some(path.to_path_buf())),
-        _ => Err(Failure::input(format!("{}: only SVG pictures can be written", path.display()))
-            .hint("end the name in .svg, or use - for stdout")),
-    }
+    Kind::of(path).map(|_| Some(path.to_path_buf()))
 }

@@ -11,6 +11,7 @@ mod legend;
 mod roofline;
 pub mod scale;
 mod series;
+pub mod size;
 mod stages;
 pub mod svg;
 pub mod text;

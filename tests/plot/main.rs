@@ -6,6 +6,8 @@ mod figures;
 mod labels;
 mod palette;
 mod program;
+#[cfg(feature = "png")]
+mod raster;
 mod runs;
 
 use llmroof::error::Result;

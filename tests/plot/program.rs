@@ -54,11 +54,13 @@ fn what_cannot_be_done_is_said_in_one_line() {
     let here = folder.path();
     fs::write(here.join("no.json"), "{\"a\": 1}").unwrap();
     fs::write(here.join("a.json"), runs::cpu().to_json().unwrap()).unwrap();
-    let cases: [(&[&str], &str); 5] = [
+    let cases: [(&[&str], &str); 7] = [
         (&[], "error: no run file in reports. hint: `llmroof measure` writes one"),
         (&["missing.json"], "error: missing.json: "),
         (&["no.json"], "error: no.json: not a run file"),
-        (&["a.json", "-o", "a.png"], "error: a.png: only SVG pictures can be written. hint: "),
+        (&["a.json", "-o", "a.jpg"], "error: a.jpg: no kind of picture has this ending. hint: "),
+        (&["a.json", "--size", "99"], "error: "),
+        (&["a.json", "--size", "800x99999"], "error: "),
         (&["a.json", "-o", "nowhere/a.svg"], "error: nowhere/a.svg: there is no folder nowhere. hint: "),
     ];
     for (arguments, wanted) in cases {
@@ -67,4 +69,14 @@ fn what_cannot_be_done_is_said_in_one_line() {
         let said = stderr(&mut command);
         assert!(said.starts_with(wanted) && said.lines().count() == 1, "{said}");
     }
+}
+
+#[test]
+fn a_size_is_that_of_the_picture_not_of_its_coordinates() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("a.json"), runs::cpu().to_json().unwrap()).unwrap();
+    plot(folder.path()).args(["a.json", "-o", "a.svg", "--size", "1200x300"]).assert().success();
+    let svg = fs::read_to_string(folder.path().join("a.svg")).unwrap();
+    let root = svg.lines().next().unwrap();
+    assert!(root.contains(" width=\"1200\" height=\"300\" viewBox=\"0 0 900 "), "{root}");
 }
