@@ -232,6 +232,9 @@ pub struct PlotArgs {
     /// Pixels of the picture, as 1800 or 1800x1200, into which it is scaled [default: 1800 for PNG, 900 for SVG]
     #[arg(long, value_name = "WIDTH[xHEIGHT]")]
     pub size: Option<Size>,
+    /// Colours; auto follows the reader's system, and is light in PNG
+    #[arg(long, value_enum, default_value_t = ThemeArg::Auto)]
+    pub theme: ThemeArg,
 }
 
 /// Which figure a plot is.
@@ -247,6 +250,19 @@ pub enum FigureArg {
     Context,
     /// All of these that the runs have points for
     All,
+}
+
+/// The colours of a plot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ThemeArg {
+    /// Light or dark as the reader's system is set, for paper when printed
+    Auto,
+    /// On white
+    Light,
+    /// On a dark screen
+    Dark,
+    /// On paper
+    Print,
 }
 
 /// What a plot shows.

@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 use super::output::{print, say};
 use super::picture::{Form, Kind};
 use super::runs::{newest, read};
-use crate::cli::{FigureArg, LevelArg, PlotArgs};
+use crate::cli::{FigureArg, LevelArg, PlotArgs, ThemeArg};
 use crate::error::{Failure, Result};
 use crate::export::file;
-use crate::plot::theme::Theme;
+use crate::plot::theme::{Scheme, Theme};
 use crate::plot::{self, Figure, Level, Look};
 use crate::run::Run;
 
@@ -26,7 +26,7 @@ pub fn run(args: &PlotArgs) -> Result<()> {
     if let Some(path) = &target {
         file::check_writable(path)?;
     }
-    let form = Form::of(target.as_deref(), Theme::default(), args.size)?;
+    let form = Form::of(target.as_deref(), theme(args.theme), args.size)?;
     let look = Look { level: level(args.level, runs.len()), theme: form.theme };
     let Some(figure) = figure(args.figure) else { return all(&runs, look, form, target.as_deref()) };
     let picture = form.encode(plot::to_svg(&runs, figure, look)?)?;
@@ -86,6 +86,15 @@ fn level(arg: Option<LevelArg>, runs: usize) -> Level {
         Some(LevelArg::Phase) => Level::Phase,
         Some(LevelArg::Stage) => Level::Stage,
         None | Some(LevelArg::All) => Level::All,
+    }
+}
+
+fn theme(arg: ThemeArg) -> Theme {
+    match arg {
+        ThemeArg::Auto => Theme::Auto,
+        ThemeArg::Light => Theme::Fixed(Scheme::Light),
+        ThemeArg::Dark => Theme::Fixed(Scheme::Dark),
+        ThemeArg::Print => Theme::Fixed(Scheme::Print),
     }
 }
 

@@ -80,3 +80,19 @@ fn a_size_is_that_of_the_picture_not_of_its_coordinates() {
     let root = svg.lines().next().unwrap();
     assert!(root.contains(" width=\"1200\" height=\"300\" viewBox=\"0 0 900 "), "{root}");
 }
+
+#[test]
+fn a_theme_is_the_readers_unless_it_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("a.json"), runs::cpu().to_json().unwrap()).unwrap();
+    let draw = |arguments: &[&str]| {
+        let out = plot(folder.path()).args(["a.json", "-o", "-"]).args(arguments).output().unwrap();
+        String::from_utf8(out.stdout).unwrap()
+    };
+    let auto = draw(&[]);
+    assert!(auto.contains("prefers-color-scheme") && auto == draw(&["--theme", "auto"]));
+    for (name, ground) in [("light", "#ffffff"), ("dark", "#14181f"), ("print", "#ffffff")] {
+        let svg = draw(&["--theme", name]);
+        assert!(svg.contains(&format!("fill=\"{ground}\"/>")) && !svg.contains("<style"), "{name}");
+    }
+}

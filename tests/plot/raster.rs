@@ -164,4 +164,7 @@ fn the_program_writes_pixels_of_the_wanted_size() {
     assert!(width == 1800 && (900..1800).contains(&height), "{width} {height}");
     assert_eq!(draw("b.PNG", &["--size", "640x480"]), (640, 480));
     assert_eq!(draw("c.png", &["--size", "900"]), (900, height / 2));
+    draw("d.png", &["--theme", "dark", "--size", "100"]);
+    let dark = Pixels::of(&fs::read(folder.path().join("d.png")).unwrap());
+    assert_eq!(dark.at(0, 0), [0x14, 0x18, 0x1f]);
 }
