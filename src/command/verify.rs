@@ -10,6 +10,7 @@ use crate::backend::Session;
 use crate::checkpoint::Checkpoint;
 use crate::cli::{ActivationsArg, Format, VerifyArgs};
 use crate::error::{Failure, Result};
+use crate::export::write_csv;
 use crate::measure::verify::{self, Extent, Row};
 use crate::model::DType;
 
@@ -183,24 +184,19 @@ fn render(reports: &[Report], format: Format) -> Result<String> {
             text.map(|text| text + "\n").map_err(|e| unwritable(&e))
         }
         Format::Csv => {
-            let mut writer = csv::Writer::from_writer(Vec::new());
             let columns = HEADER.map(|name| name.replace(' ', "_"));
-            writer
-                .write_record(columns.iter().map(String::as_str).chain(["at", "device"]))
-                .map_err(|e| unwritable(&e))?;
-            for (report, row) in
-                reports.iter().flat_map(|report| report.rows.iter().map(move |row| (report, row)))
-            {
-                // In full, where the table rounds.
-                let full = |x: Option<f64>| x.map_or_else(String::new, |x| x.to_string());
+            let columns: Vec<&str> = columns.iter().map(String::as_str).chain(["at", "device"]).collect();
+            // In full, where the table rounds.
+            let full = |x: Option<f64>| x.map_or_else(String::new, |x| x.to_string());
+            let rows = reports.iter().flat_map(|report| report.rows.iter().map(move |row| (report, row)));
+            let rows = rows.map(|(report, row)| {
                 let mut fields = cells(row);
                 fields[3] = full(Some(row.error));
                 fields[5] = full(row.element_error);
                 let device = report.device_id.as_ref().unwrap_or(&report.device);
-                writer.write_record(fields.iter().chain([&row.at, device])).map_err(|e| unwritable(&e))?;
-            }
-            let bytes = writer.into_inner().map_err(|e| unwritable(&e))?;
-            String::from_utf8(bytes).map_err(|e| unwritable(&e))
+                Ok(fields.into_iter().chain([row.at.clone(), device.clone()]).collect())
+            });
+            write_csv(&columns, rows)
         }
         _ => Ok(reports.iter().map(|report| shown(report, format)).collect::<Vec<_>>().join("\n")),
     }

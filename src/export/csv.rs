@@ -1,5 +1,7 @@
 //! CSV: the points table, one line per point, with the run file's names and base units.
 
+use std::borrow::Cow;
+
 use serde_json::{Map, Value};
 
 use super::{Exporter, Listing};
@@ -124,18 +126,51 @@ pub(super) fn text(value: &Value) -> String {
     }
 }
 
-/// A table under these headings.
+/// A table under these headings. No cell of it is one that a spreadsheet would compute ([`harmless`]).
 ///
 /// # Errors
 /// From the rows.
-pub(super) fn write(columns: &[&str], rows: impl Iterator<Item = Result<Vec<String>>>) -> Result<String> {
+pub fn write(columns: &[&str], rows: impl Iterator<Item = Result<Vec<String>>>) -> Result<String> {
     let mut writer = csv::Writer::from_writer(Vec::new());
     writer.write_record(columns).map_err(|e| unwritable(&e))?;
     for row in rows {
-        writer.write_record(row?).map_err(|e| unwritable(&e))?;
+        writer
+            .write_record(row?.iter().map(|cell| harmless(cell).into_owned()))
+            .map_err(|e| unwritable(&e))?;
     }
     let bytes = writer.into_inner().map_err(|e| unwritable(&e))?;
     String::from_utf8(bytes).map_err(|e| unwritable(&e))
+}
+
+/// The cell with a single quote before what a spreadsheet would take for a formula; a number stays one. Names and notes
+/// come from files that others wrote. Semicolons, tabs and line ends part cells in some countries and programs.
+fn harmless(cell: &str) -> Cow<'_, str> {
+    const APART: [char; 4] = [';', '\t', '\r', '\n'];
+    // As they are, full-width and small: spreadsheets read all of them.
+    const BEGIN: [char; 13] = ['=', '+', '-', '@', '＝', '＋', '－', '＠', '﹦', '﹢', '﹣', '﹫', '−'];
+    let unseen = |c: char| {
+        c.is_whitespace()
+            || c.is_control()
+            || c == '"'
+            || matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{ad}')
+    };
+    let is_number =
+        |text: &str| text.bytes().all(|b| b"0123456789.eE+-".contains(&b)) && text.parse::<f64>().is_ok();
+    let computed =
+        |part: &str| part.trim_start_matches(unseen).starts_with(BEGIN) && !is_number(part.trim_matches(' '));
+    // What begins with a tab or a line end is taken for an attempt as well.
+    let begins = cell.starts_with(&APART[1..]);
+    if !begins && !cell.split(APART).any(computed) {
+        return Cow::Borrowed(cell);
+    }
+    let mut out = String::from(if begins { "'" } else { "" });
+    for part in cell.split_inclusive(APART) {
+        if computed(part.trim_end_matches(APART)) && !(begins && out == "'") {
+            out.push('\'');
+        }
+        out.push_str(part);
+    }
+    Cow::Owned(out)
 }
 
 fn unwritable(e: &dyn std::fmt::Display) -> Failure {
@@ -150,6 +185,28 @@ mod tests {
     use crate::run::{Placement, Point, Status, Timing};
     use crate::units::{BytesPerSec, FlopsPerSec, Seconds};
     use crate::workload::Workload;
+
+    #[test]
+    fn formulas_become_text_and_numbers_stay_numbers() {
+        for (cell, wanted) in [
+            ("=1+1", "'=1+1"),
+            ("  @SUM(A1)", "'  @SUM(A1)"),
+            ("-2+3|cmd", "'-2+3|cmd"),
+            ("\t=1", "'\t'=1"),
+            ("\rx", "'\rx"),
+            ("＝1", "'＝1"),
+            ("\u{feff}=1", "'\u{feff}=1"),
+            ("\"=1\"", "'\"=1\""),
+            ("a; =1", "a;' =1"),
+            ("a\n=1;b", "a\n'=1;b"),
+            ("-inf", "'-inf"),
+        ] {
+            assert_eq!(harmless(cell), wanted, "{cell:?}");
+        }
+        for plain in ["", "-1.5e-3", "+7", "llama-8b", "a = b", "1; -2", "bf16", "'=1", "a, -b"] {
+            assert_eq!(harmless(plain), plain);
+        }
+    }
 
     /// A field added to the run file's points must get its column.
     #[test]

@@ -1,5 +1,6 @@
 //! Rows and columns for people, as plain text or Markdown.
 
+use super::plain::{markdown, visible};
 use comfy_table::{CellAlignment, ContentArrangement, Table, TableComponent, presets};
 
 /// Widest line; long texts are wrapped within their column.
@@ -30,7 +31,7 @@ impl Grid {
             .set_content_arrangement(ContentArrangement::Dynamic)
             .set_width(WIDTH)
             .set_header(self.columns.iter().map(|(title, _)| title));
-        table.add_rows(&self.rows);
+        table.add_rows(self.rows.iter().map(|row| row.iter().map(|cell| visible(cell))));
         for (column, (_, right)) in table.column_iter_mut().zip(&self.columns) {
             column.set_padding((0, 1));
             column.set_cell_alignment(if *right { CellAlignment::Right } else { CellAlignment::Left });
@@ -43,8 +44,8 @@ impl Grid {
         let line = |cells: Vec<String>| format!("| {} |\n", cells.join(" | "));
         // Markdown drops the spaces that indent a stage below its step.
         let escape = |text: &String| match text.strip_prefix("  ") {
-            Some(indented) => format!("· {}", indented.replace('|', "\\|")),
-            None => text.replace('|', "\\|"),
+            Some(indented) => format!("· {}", markdown(indented)),
+            None => markdown(text),
         };
         let mut text = line(self.columns.iter().map(|(title, _)| escape(title)).collect());
         text +=

@@ -1,5 +1,6 @@
 //! The table in Markdown.
 
+use super::plain::{markdown, markdown_line};
 use super::view::View;
 use super::{Exporter, Listing};
 use crate::error::Result;
@@ -13,7 +14,7 @@ impl Exporter for Markdown {
         let view = View::of(run);
         Ok(format!(
             "## {}\n\n{}\n{}\n{}",
-            view.title,
+            markdown(&view.title),
             bullets(&view.above),
             view.grid.markdown(),
             bullets(&view.below)
@@ -21,7 +22,7 @@ impl Exporter for Markdown {
     }
 
     fn listing(&self, listing: &Listing) -> Result<String> {
-        let mut text = format!("## {}\n", listing.title);
+        let mut text = format!("## {}\n", markdown(&listing.title));
         if !listing.rows.is_empty() {
             text += &format!("\n{}", listing.grid().markdown());
         }
@@ -32,6 +33,6 @@ impl Exporter for Markdown {
     }
 }
 
-fn bullets(lines: &[String]) -> String {
-    lines.iter().map(|line| format!("- {line}\n")).collect()
+pub(super) fn bullets(lines: &[String]) -> String {
+    lines.iter().map(|line| format!("- {}\n", markdown_line(line))).collect()
 }

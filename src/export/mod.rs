@@ -10,12 +10,14 @@ mod grid;
 mod json;
 mod listing;
 mod markdown;
+mod plain;
 pub mod steps;
 mod table;
 mod temporary;
 mod trackers;
 mod view;
 
+pub use csv::write as write_csv;
 pub use listing::{Cell, Column, Listing};
 
 use clap::ValueEnum;
