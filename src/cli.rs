@@ -235,6 +235,9 @@ pub struct PlotArgs {
     /// Colours; auto follows the reader's system, and is light in PNG
     #[arg(long, value_enum, default_value_t = ThemeArg::Auto)]
     pub theme: ThemeArg,
+    /// Draw the roofline of whole steps here in the terminal instead
+    #[arg(long, conflicts_with_all = ["output", "figure", "level", "size", "theme"])]
+    pub term: bool,
 }
 
 /// Which figure a plot is.

@@ -27,6 +27,7 @@ pub mod progress;
 pub mod runs;
 pub mod selection;
 pub mod signals;
+pub mod terminal;
 pub mod usage;
 pub mod verify;
 pub mod work;

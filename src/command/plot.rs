@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use super::output::{print, say};
 use super::picture::{Form, Kind};
 use super::runs::{newest, read};
+use super::terminal::screen;
 use crate::cli::{FigureArg, LevelArg, PlotArgs, ThemeArg};
 use crate::error::{Failure, Result};
 use crate::export::file;
@@ -23,6 +24,9 @@ pub fn run(args: &PlotArgs) -> Result<()> {
     };
     let target = target(args.output.as_deref(), &paths[0])?;
     let runs = paths.iter().map(|path| read(path)).collect::<Result<Vec<Run>>>()?;
+    if args.term {
+        return print(&plot::to_terminal(&runs, screen())?);
+    }
     if let Some(path) = &target {
         file::check_writable(path)?;
     }

@@ -69,7 +69,8 @@ pub fn subtitle(runs: &[Run]) -> String {
     parts.join(" · ")
 }
 
-fn types(point: &Point) -> String {
+/// The data types of a point.
+pub fn types(point: &Point) -> String {
     let all = [point.weights, point.activations, point.kv];
     if all.iter().all(|t| *t == all[0]) {
         return format!("all in {}", all[0]);

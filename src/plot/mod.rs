@@ -1,4 +1,5 @@
-//! A run as pictures that can go into a paper: the roofline, and what else a run has to show, as SVG.
+//! A run as pictures that can go into a paper: the roofline, and what else a run has to show, as SVG;
+//! and the roofline for a console.
 //!
 //! plotters maps values to the canvas ([`scale`]); the SVG is written here ([`svg`]), because labels must be
 //! measured and placed ([`labels`]) and text must stay text.
@@ -14,12 +15,14 @@ mod series;
 pub mod size;
 mod stages;
 pub mod svg;
+pub mod terminal;
 pub mod text;
 pub mod theme;
 
 use crate::error::{Failure, Result};
 use crate::run::Run;
 use series::Along;
+use terminal::Screen;
 use theme::Theme;
 
 /// Which figure.
@@ -76,13 +79,27 @@ pub struct Look {
 /// # Errors
 /// No run, or runs with nothing that this figure could show.
 pub fn to_svg(runs: &[Run], figure: Figure, look: Look) -> Result<String> {
-    if runs.is_empty() {
-        return Err(Failure::input("no run to plot").hint("name one or more run files"));
-    }
+    some(runs)?;
     match figure {
         Figure::Roofline => roofline::draw(runs, look),
         Figure::Stages => stages::draw(runs, look),
         Figure::Batch => series::draw(runs, Along::Batch, look),
         Figure::Context => series::draw(runs, Along::Context, look),
+    }
+}
+
+/// The roofline of a run, or of several over each other, as lines of text for a console.
+///
+/// # Errors
+/// As [`to_svg`].
+pub fn to_terminal(runs: &[Run], screen: Screen) -> Result<String> {
+    some(runs)?;
+    roofline::terminal::draw(runs, screen)
+}
+
+fn some(runs: &[Run]) -> Result<()> {
+    match runs {
+        [] => Err(Failure::input("no run to plot").hint("name one or more run files")),
+        _ => Ok(()),
     }
 }

@@ -134,7 +134,7 @@ pub struct Tick {
 
 /// One to nine times each power of ten in the range. Labelled: 1, 2 and 5 where a decade is long enough for
 /// labels `apart`, else only whole decades, and not all of those if there are very many.
-fn ticks(range: Range, decade: f64, apart: f64, label: impl Fn(f64) -> String) -> Vec<Tick> {
+pub fn ticks(range: Range, decade: f64, apart: f64, label: impl Fn(f64) -> String) -> Vec<Tick> {
     let every = (apart / decade).ceil().max(1.0) as i32;
     let (first, last) = (range.low.log10().floor() as i32, range.high.log10().ceil() as i32);
     let mut out = Vec::new();

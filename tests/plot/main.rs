@@ -3,12 +3,16 @@
 #![allow(clippy::unwrap_used)]
 
 mod figures;
+mod hostile;
+#[path = "../support/hostile.rs"]
+mod hostile_text;
 mod labels;
 mod palette;
 mod program;
 #[cfg(feature = "png")]
 mod raster;
 mod runs;
+mod terminal;
 
 use llmroof::error::Result;
 use llmroof::plot::{Figure, Level, Look, to_svg};

@@ -96,3 +96,23 @@ fn a_theme_is_the_readers_unless_it_is_named() {
         assert!(svg.contains(&format!("fill=\"{ground}\"/>")) && !svg.contains("<style"), "{name}");
     }
 }
+
+#[test]
+fn in_the_terminal_it_is_text() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("a.json"), runs::cpu().to_json().unwrap()).unwrap();
+    let draw = |locale: &str, columns: &str| {
+        let mut command = plot(folder.path());
+        command.env_remove("LC_CTYPE").env("LC_ALL", locale).env("COLUMNS", columns);
+        let out = command.args(["a.json", "--term"]).output().unwrap();
+        assert!(out.status.success() && out.stderr.is_empty());
+        String::from_utf8(out.stdout).unwrap()
+    };
+    let text = draw("C.UTF-8", "");
+    let longest = |text: &str| text.lines().map(|line| line.chars().count()).max().unwrap();
+    assert!(text.starts_with("Roofline of llama-8b on AMD EPYC 9B14\n") && !text.contains('\u{1b}'));
+    assert!(longest(&text) <= 80 && text.lines().count() == 23 && !text.is_ascii());
+    assert!((100..=132).contains(&longest(&draw("C.UTF-8", "132"))));
+    assert!(draw("C", "").is_ascii());
+    assert!(!folder.path().join("a.svg").exists());
+}

@@ -180,7 +180,7 @@ pub fn hollow_name<'a>(points: impl Iterator<Item = &'a Point> + Clone) -> Optio
 }
 
 /// Share of the roof as it is written beside a mark. A prediction is the roof itself.
-fn share(point: &Point) -> Option<String> {
+pub fn share(point: &Point) -> Option<String> {
     match point.status {
         Status::Predicted => None,
         Status::Invalid => Some("invalid".to_string()),

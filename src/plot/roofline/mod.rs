@@ -5,6 +5,7 @@ mod detail;
 mod key;
 pub mod marks;
 pub mod roofs;
+pub(super) mod terminal;
 
 use super::caption;
 use super::frame::{self, Axis};
@@ -47,10 +48,7 @@ pub(super) fn draw(runs: &[Run], look: Look) -> Result<String> {
     let overlay = runs.len() > 1;
     let mut layers: Vec<Layer> =
         runs.iter().enumerate().map(|(i, run)| layer(run, i, overlay, look.level)).collect();
-    let (x, y) = ranges(&layers).ok_or_else(|| {
-        Failure::input("nothing to draw: no roof and no point with operations")
-            .hint("plot a run that `llmroof measure` or `predict` wrote")
-    })?;
+    let (x, y) = ranges(&layers).ok_or_else(nothing)?;
     let title = caption::title(runs);
     let mut canvas = Canvas::new("roofline", look.theme);
     let top = frame::heading(&mut canvas, &title, &caption::subtitle(runs));
@@ -85,6 +83,11 @@ pub(super) fn draw(runs: &[Run], look: Look) -> Result<String> {
     own.extend(frame::unlabelled(&left_out, runs.len()));
     let height = frame::captions(&mut canvas, &own, runs, below - 8.0);
     Ok(canvas.finish(height, &title, &caption::description(runs)))
+}
+
+fn nothing() -> Failure {
+    Failure::input("nothing to draw: no roof and no point with operations")
+        .hint("plot a run that `llmroof measure` or `predict` wrote")
 }
 
 fn axes(scale: &Scale) -> (Axis, Axis) {
