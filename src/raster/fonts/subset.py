@@ -2,7 +2,7 @@
 """Makes the fonts of this folder, and their licence, from DejaVu 2.37 (Debian: fonts-dejavu-core).
 
     python3 -m venv /tmp/fonts && /tmp/fonts/bin/pip install fonttools==4.68.0
-    /tmp/fonts/bin/python fonts/subset.py /usr/share/fonts/truetype/dejavu fonts
+    /tmp/fonts/bin/python src/raster/fonts/subset.py /usr/share/fonts/truetype/dejavu src/raster/fonts
 
 The same input gives the same bytes.
 """

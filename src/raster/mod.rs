@@ -14,7 +14,7 @@ use crate::plot::size::Size;
 use crate::plot::theme::{self, Scheme};
 
 const FONTS: [&[u8]; 2] =
-    [include_bytes!("../fonts/DejaVuSans.ttf"), include_bytes!("../fonts/DejaVuSans-Bold.ttf")];
+    [include_bytes!("fonts/DejaVuSans.ttf"), include_bytes!("fonts/DejaVuSans-Bold.ttf")];
 /// Most pixels held at once. A larger picture is drawn in bands, so that its size costs no memory.
 const BAND: u32 = 1 << 22;
 
