@@ -126,7 +126,8 @@ pub(super) fn text(value: &Value) -> String {
     }
 }
 
-/// A table under these headings. No cell of it is one that a spreadsheet would compute ([`harmless`]).
+/// A table under these headings. No cell of it is one that a spreadsheet would compute: such a text begins with a
+/// single quote.
 ///
 /// # Errors
 /// From the rows.
