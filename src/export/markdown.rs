@@ -4,6 +4,7 @@ use super::view::View;
 use super::{Exporter, Listing};
 use crate::error::Result;
 use crate::run::Run;
+use crate::text::line;
 
 /// The Markdown format.
 pub(super) struct Markdown;
@@ -13,7 +14,7 @@ impl Exporter for Markdown {
         let view = View::of(run);
         Ok(format!(
             "## {}\n\n{}\n{}\n{}",
-            view.title,
+            line(&view.title),
             bullets(&view.above),
             view.grid.markdown(),
             bullets(&view.below)
@@ -21,7 +22,7 @@ impl Exporter for Markdown {
     }
 
     fn listing(&self, listing: &Listing) -> Result<String> {
-        let mut text = format!("## {}\n", listing.title);
+        let mut text = format!("## {}\n", line(&listing.title));
         if !listing.rows.is_empty() {
             text += &format!("\n{}", listing.grid().markdown());
         }
@@ -32,6 +33,7 @@ impl Exporter for Markdown {
     }
 }
 
-fn bullets(lines: &[String]) -> String {
-    lines.iter().map(|line| format!("- {line}\n")).collect()
+/// A list, each text one line of it.
+pub(super) fn bullets(texts: &[String]) -> String {
+    texts.iter().map(|text| format!("- {}\n", line(text))).collect()
 }

@@ -2,7 +2,9 @@
 
 use super::view::View;
 use crate::compare::Comparison;
+use crate::export::markdown::bullets;
 use crate::export::table::wrap;
+use crate::text::line;
 
 /// Plain text. A warning stands between rules.
 pub(super) fn table(comparison: &Comparison) -> String {
@@ -29,14 +31,13 @@ pub(super) fn table(comparison: &Comparison) -> String {
 /// Markdown; a warning is an alert, as pull requests and job summaries show it.
 pub(super) fn markdown(comparison: &Comparison) -> String {
     let view = View::of(comparison);
-    let bullets = |lines: &[String]| -> String { lines.iter().map(|line| format!("- {line}\n")).collect() };
-    let mut text = format!("## llmroof: {}\n\n", view.verdict);
+    let mut text = format!("## llmroof: {}\n\n", line(&view.verdict));
     if let Some(warning) = &view.warning {
-        text += &format!("> [!WARNING]\n> {warning}\n\n");
+        text += &format!("> [!WARNING]\n> {}\n\n", line(warning));
     }
     text += &format!("{}\n{}", bullets(&view.sides), view.pairs.markdown());
     for (sentence, ratios) in &view.devices {
-        text += &format!("\n{sentence}\n\n{}", ratios.markdown());
+        text += &format!("\n{}\n\n{}", line(sentence), ratios.markdown());
     }
     if let Some(costs) = &view.costs {
         text += &format!("\n{}", costs.markdown());
