@@ -3,7 +3,7 @@
 
 use crate::error::{Failure, Result};
 use crate::model::ModelSpec;
-use crate::run::{Point, Request};
+use crate::run::{Plan, Point, Request};
 use crate::workload::{Phase, Workload};
 
 /// The work that `measure` and `predict` are asked for.
@@ -19,6 +19,18 @@ pub struct Sweeps {
     pub context: Option<u32>,
     /// Generated tokens of each sequence.
     pub generate: u32,
+}
+
+impl From<&Plan> for Sweeps {
+    fn from(plan: &Plan) -> Sweeps {
+        Sweeps {
+            phases: plan.phases.clone(),
+            batches: plan.batches.clone(),
+            prompt: plan.prompt,
+            context: plan.context,
+            generate: plan.generate,
+        }
+    }
 }
 
 impl Sweeps {
