@@ -232,10 +232,9 @@ fn names_that_steer_a_terminal_are_spelled_out() {
         let said = text(bytes);
         let steers = |c: char| c != '\n' && llmroof::text::unseen(c);
         assert!(!said.contains(steers), "{what}: {said:?}");
-        assert!(
-            !said.lines().any(|line| line.starts_with("forged")) || what.contains("csv"),
-            "{what}: {said}"
-        );
+        // A cell of a CSV and a text in XML may have several lines.
+        let forged = said.lines().any(|line| line.starts_with("forged"));
+        assert!(!forged || ["csv", "junit"].contains(&what), "{what}: {said}");
         said
     };
     for format in ["table", "markdown", "json", "csv", "junit"] {
