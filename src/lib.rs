@@ -2,7 +2,8 @@
 //!
 //! The map of the house, in the direction data flows:
 //!
-//! - [`units`], [`error`], [`sweep`]: quantities with their units; failures with their exit codes; `1-256*2`.
+//! - [`units`], [`text`], [`error`], [`sweep`]: quantities with their units; texts that are safe to print; failures with
+//!   their exit codes; `1-256*2`.
 //! - [`model`], [`device`], [`stats`]: what a Llama is, what a datasheet says, order statistics.
 //! - [`workload`], [`roofline`]: the ledger of bytes and FLOPs of each stage; ceilings and what they allow.
 //! - [`run`]: the versioned file that holds one invocation's results.
@@ -45,5 +46,6 @@ pub mod run;
 pub mod stats;
 pub mod sweep;
 pub mod telemetry;
+pub mod text;
 pub mod units;
 pub mod workload;

@@ -3,7 +3,7 @@
 
 use crate::error::{Failure, Result};
 use crate::model::ModelSpec;
-use crate::run::{Point, Request};
+use crate::run::{Plan, Point, Request};
 use crate::workload::{Phase, Workload};
 
 /// The work that `measure` and `predict` are asked for.
@@ -15,10 +15,22 @@ pub struct Sweeps {
     pub batches: Vec<u32>,
     /// Prompt tokens of one sequence, ascending; the request is that of the first.
     pub prompts: Vec<u32>,
-    /// Positions attended in decode, ascending; none is the middle of the generation, see [`Sweeps::decode_contexts`].
+    /// Positions attended in decode, ascending; none is the middle of the generation, as `decode_contexts` has it.
     pub contexts: Vec<u32>,
     /// Generated tokens of each sequence.
     pub generate: u32,
+}
+
+impl From<&Plan> for Sweeps {
+    fn from(plan: &Plan) -> Sweeps {
+        Sweeps {
+            phases: plan.phases.clone(),
+            batches: plan.batches.clone(),
+            prompts: plan.prompts.clone(),
+            contexts: plan.contexts.clone(),
+            generate: plan.generate,
+        }
+    }
 }
 
 impl Sweeps {

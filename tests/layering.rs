@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 /// What each room may use, besides itself. Pure rooms first, in the direction of the data.
 const ALLOWED: &[(&str, &[&str])] = &[
     ("units", &[]),
-    ("error", &[]),
+    ("text", &[]),
+    ("error", &["text"]),
     ("sweep", &[]),
     ("stats", &[]),
     ("model", &["units", "error"]),
@@ -20,12 +21,15 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("run", &["units", "error", "model", "stats", "workload", "roofline"]),
     ("request", &["error", "model", "workload", "run"]),
     ("predict", &["units", "error", "model", "device", "stats", "workload", "roofline", "run", "request"]),
-    ("plot", &["units", "error", "model", "device", "stats", "workload", "roofline", "run"]),
+    ("plot", &["units", "text", "error", "model", "device", "stats", "workload", "roofline", "run"]),
     ("check", &["units", "error", "model", "device", "workload", "roofline", "run"]),
     ("compare", &["units", "error", "model", "stats", "workload", "roofline", "run", "device"]),
     (
         "export",
-        &["units", "error", "model", "device", "stats", "workload", "roofline", "run", "compare", "input"],
+        &[
+            "units", "text", "error", "model", "device", "stats", "workload", "roofline", "run", "compare",
+            "input",
+        ],
     ),
     // Around the pure ones.
     ("backend", &["units", "error", "model", "workload"]),
@@ -57,6 +61,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
 /// Rooms that must not look at the clock, the environment, the disk or a device.
 const PURE: &[&str] = &[
     "units",
+    "text",
     "error",
     "sweep",
     "stats",

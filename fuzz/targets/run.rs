@@ -3,7 +3,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use llmroof::export::{Format, render};
-use llmroof::plot::{Level, to_svg};
+use llmroof::plot::{Figure, Level, Look, to_svg};
 use llmroof::run::Run;
 use llmroof_fuzz::answered;
 
@@ -14,5 +14,5 @@ fuzz_target!(|text: &str| {
     for format in [Format::Table, Format::Csv, Format::Markdown] {
         answered(render(&run, format));
     }
-    answered(to_svg(&[run], Level::All));
+    answered(to_svg(&[run], Figure::Roofline, Look { level: Level::All, ..Look::default() }));
 });

@@ -58,17 +58,15 @@ impl Again {
 
     /// The options of its plan in place of those of the command line.
     pub fn options(&self, asked: Options) -> Options {
-        let Plan { phases, batches, prompts, contexts, generate, layers, activations, repeat, gemm } =
-            self.plan.clone();
         Options {
             model: self.run.model.clone(),
             weights_from: self.conditions.weights_from.clone(),
-            sweeps: Sweeps { phases, batches, prompts, contexts, generate },
-            layers: Layers::Count(layers),
-            activations,
+            sweeps: Sweeps::from(&self.plan),
+            layers: Layers::Count(self.plan.layers),
+            activations: self.plan.activations,
             seed: self.conditions.seed,
-            repeat,
-            gemm,
+            repeat: self.plan.repeat,
+            gemm: self.plan.gemm.clone(),
             before: Some(self.run.clone()),
             ..asked
         }
@@ -97,15 +95,7 @@ impl Again {
     /// Trials that are still to be taken, of the pass that lacks the most.
     pub fn trials_left(&self) -> u32 {
         let steps = self.run.points.iter().filter(|point| point.stage.is_none());
-        let passes = Sweeps {
-            phases: self.plan.phases.clone(),
-            batches: self.plan.batches.clone(),
-            prompts: self.plan.prompts.clone(),
-            contexts: self.plan.contexts.clone(),
-            generate: self.plan.generate,
-        }
-        .workloads(&self.run.model)
-        .map_or(0, |works| works.len());
+        let passes = Sweeps::from(&self.plan).workloads(&self.run.model).map_or(0, |works| works.len());
         let fewest = match steps.clone().count() < passes {
             true => 0,
             false => steps.map(|step| step.trials.len() as u32).min().unwrap_or(0),

@@ -43,6 +43,7 @@ pub fn run(args: &CompareArgs) -> Result<()> {
         },
         across: args.across.clone(),
         prices: args.price,
+        power: true,
     };
     let comparison = compare(&base, &new, &options)?;
 

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use crate::cli::OutputArgs;
 use crate::error::{Failure, Result};
 use crate::export::{Format, file};
+use crate::text::harmless;
 
 /// The places a result is written to, checked before the work begins.
 #[derive(Debug, Clone, PartialEq)]
@@ -56,13 +57,13 @@ impl Destination {
     }
 }
 
-/// Prints data on stdout.
+/// Prints data on stdout. What steers a terminal is spelled out, here and in [`say`], for whatever the data are.
 ///
 /// # Errors
 /// As [`printed`].
 pub fn print(text: &str) -> Result<()> {
     let mut stdout = io::stdout().lock();
-    printed(stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()))
+    printed(stdout.write_all(harmless(text).as_bytes()).and_then(|()| stdout.flush()))
 }
 
 /// What became of printing on stdout. A reader that has seen enough (`| head`) is no error.
@@ -80,5 +81,5 @@ pub fn printed(ended: io::Result<()>) -> Result<()> {
 
 /// Says something on stderr. Where that cannot be written to, nobody listens: the work goes on.
 pub fn say(what: impl Display) {
-    let _ = writeln!(io::stderr(), "{what}");
+    let _ = writeln!(io::stderr(), "{}", harmless(&what.to_string()));
 }

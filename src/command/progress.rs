@@ -13,6 +13,7 @@ use crate::error::{Code, Failure, Result};
 use crate::export::file;
 use crate::measure::Observer;
 use crate::run::Run;
+use crate::text::line;
 
 /// What is said of the first point that could not be kept.
 const GOES_ON: &str = "measuring goes on, and every point tries again";
@@ -119,7 +120,7 @@ impl Progress {
 impl Observer for Progress {
     fn doing(&mut self, what: &str, left: Duration) {
         self.bar.set_position(self.budget.saturating_sub(left).as_millis() as u64);
-        self.bar.set_message(format!("{:>3.0} s left  {what}", left.as_secs_f64()));
+        self.bar.set_message(format!("{:>3.0} s left  {}", left.as_secs_f64(), line(what)));
     }
 
     /// A file that cannot be written does not end the measurement: there may be room again before it is over, and the

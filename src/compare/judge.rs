@@ -3,9 +3,11 @@
 //! On logarithms, so that a shift is a ratio. A change must differ from none at a level that holds for all points of the
 //! comparison together, whatever the margin, and beyond the margin likewise; "same" must lie within it on both sides.
 
+use std::rc::Rc;
+
 use super::{Detectable, Interval, PairVerdict};
 use crate::stats::dependence::{Dependence, Times, TwoSides};
-use crate::stats::detectable::{self, Levels};
+use crate::stats::detectable::{self, Levels, Noise};
 use crate::stats::distributions::student_above;
 use crate::stats::{Shift, holm};
 
@@ -36,6 +38,7 @@ pub(super) struct Outcome {
     /// Probability of one that is as large as the margin.
     pub p_same: f64,
     tested: Tested,
+    noise: Rc<Noise>,
     margin: f64,
     count: usize,
 }
@@ -70,6 +73,7 @@ pub(super) fn judge(
     let above = holm(&known.iter().map(|t| t.p_above(margin)).collect::<Vec<_>>());
     let below = holm(&known.iter().map(|t| t.p_below(-margin)).collect::<Vec<_>>());
     let count = known.len();
+    let noise = Rc::new(Noise::of(points));
 
     let judged: Vec<(PairVerdict, [f64; 3])> = known
         .iter()
@@ -102,6 +106,7 @@ pub(super) fn judge(
                 p_beyond_margin,
                 p_same,
                 tested,
+                noise: Rc::clone(&noise),
                 margin,
                 count,
             })
@@ -115,10 +120,11 @@ impl Outcome {
         let Tested { shift, widened, .. } = &self.tested;
         let count = self.count as f64;
         let levels = Levels { difference: DIFFERENCE / 2.0 / count, margin: MARGIN / count };
-        let deviation = self.tested.deviation * self.tested.inflation.sqrt();
-        let found = detectable::shift(shift.sizes(), levels, self.margin, *widened, deviation);
+        let deviation =
+            self.noise.deviation(shift.sizes(), self.tested.deviation * self.tested.inflation.sqrt());
+        let found = self.noise.shift(shift.sizes(), levels, self.margin, *widened, deviation);
         let settle =
-            || detectable::trials_to_settle(shift.estimate(), levels, self.margin, deviation, MOST_TRIALS);
+            || self.noise.trials_to_settle(shift.estimate(), levels, self.margin, deviation, MOST_TRIALS);
         let open = self.verdict == PairVerdict::Inconclusive;
         Detectable {
             slowdown: found.map(f64::exp_m1),

@@ -41,11 +41,14 @@ pub struct Options {
     pub across: Vec<Condition>,
     /// What an hour of each device costs.
     pub prices: Option<Prices>,
+    /// Whether to say what could have been found and what would settle the rest: simulations, which take longer than all
+    /// else.
+    pub power: bool,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Options { threshold: 0.02, metric: Metric::Time, across: Vec::new(), prices: None }
+        Options { threshold: 0.02, metric: Metric::Time, across: Vec::new(), prices: None, power: true }
     }
 }
 

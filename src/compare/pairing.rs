@@ -82,7 +82,15 @@ pub(super) fn pairs(
     let judged = outcomes.iter().flatten().count();
     let mut matched = both.iter().zip(outcomes).zip(in_time).zip(cycles.into_iter().zip(roofs)).map(
         |(((both, outcome), time), (cycles, roof))| {
-            let evidence = Evidence { outcome, time, cycles, roof, judged, threshold: options.threshold };
+            let evidence = Evidence {
+                outcome,
+                time,
+                cycles,
+                roof,
+                judged,
+                power: options.power,
+                threshold: options.threshold,
+            };
             pair(both, &evidence, options.metric)
         },
     );
@@ -165,7 +173,7 @@ fn pair(both: &Both, evidence: &Evidence, metric: Metric) -> Pair {
     pair.p_difference = Some(outcome.p_difference);
     pair.p_beyond_margin = Some(outcome.p_beyond_margin);
     pair.p_same = Some(outcome.p_same);
-    pair.detectable = Some(outcome.detectable());
+    pair.detectable = evidence.power.then(|| outcome.detectable());
     pair.cycles = evidence.cycles.as_ref().and_then(|cycles| {
         Some(Cycles {
             base_hz: pair.base.as_ref()?.sm_clock_hz?,

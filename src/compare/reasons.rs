@@ -18,6 +18,8 @@ pub(super) struct Evidence {
     pub roof: Option<Outcome>,
     /// How many pairs were judged together.
     pub judged: usize,
+    /// Whether to say what could have been found.
+    pub power: bool,
     /// The practical margin.
     pub threshold: f64,
 }

@@ -11,18 +11,13 @@ use crate::run::Run;
 /// The CSV format.
 pub(super) struct Csv;
 
-/// The columns: the fields of a point in the run file's order, nested ones joined by `_`. Samples stay in the
-/// run file.
-const COLUMNS: [&str; 42] = [
-    "model",
-    "phase",
-    "stage",
-    "batch",
-    "tokens",
-    "context",
-    "weights",
-    "activations",
-    "kv",
+/// The columns that say what a point is of.
+pub(super) const KEY: [&str; 9] =
+    ["model", "phase", "stage", "batch", "tokens", "context", "weights", "activations", "kv"];
+
+/// The columns after those: the other fields of a point in the run file's order, nested ones joined by `_`. Samples stay
+/// in the run file.
+const FIGURES: [&str; 33] = [
     "threads",
     "layers_measured",
     "layers_total",
@@ -79,6 +74,7 @@ const MEASURED: [&str; 15] = [
 
 impl Exporter for Csv {
     fn run(&self, run: &Run) -> Result<String> {
+        let columns = [&KEY[..], &FIGURES].concat();
         let rows = run.points.iter().map(|point| {
             let mut fields = Map::new();
             flatten("", serde_json::to_value(point).map_err(|e| unwritable(&e))?, &mut fields);
@@ -90,9 +86,9 @@ impl Exporter for Csv {
             } else if run.points.iter().any(|part| part.is_invalid() && part.shares_pass_with(point)) {
                 blank("bubble_seconds");
             }
-            Ok(COLUMNS.iter().map(|name| fields.get(*name).map(text).unwrap_or_default()).collect())
+            Ok(columns.iter().map(|name| fields.get(*name).map(text).unwrap_or_default()).collect())
         });
-        write(&COLUMNS, rows)
+        write(&columns, rows)
     }
 
     fn listing(&self, listing: &Listing) -> Result<String> {
@@ -226,6 +222,6 @@ mod tests {
         let mut names: Vec<&str> = fields.keys().map(String::as_str).collect();
         names.retain(|name| !["seconds_samples", "seconds_trials", "trials"].contains(name));
         names.push("device");
-        assert_eq!(names, COLUMNS);
+        assert_eq!(names, [&KEY[..], &FIGURES].concat());
     }
 }

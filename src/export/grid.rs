@@ -1,7 +1,9 @@
 //! Rows and columns for people, as plain text or Markdown.
 
-use super::plain::{markdown, visible};
+use super::escape::markdown;
 use comfy_table::{CellAlignment, ContentArrangement, Table, TableComponent, presets};
+
+use crate::text::line;
 
 /// Widest line; long texts are wrapped within their column.
 pub(super) const WIDTH: u16 = 110;
@@ -30,8 +32,8 @@ impl Grid {
             .set_style(TableComponent::MiddleHeaderIntersections, '─')
             .set_content_arrangement(ContentArrangement::Dynamic)
             .set_width(WIDTH)
-            .set_header(self.columns.iter().map(|(title, _)| title));
-        table.add_rows(self.rows.iter().map(|row| row.iter().map(|cell| visible(cell))));
+            .set_header(self.columns.iter().map(|(title, _)| line(title)));
+        table.add_rows(self.rows.iter().map(|row| row.iter().map(|cell| line(cell))));
         for (column, (_, right)) in table.column_iter_mut().zip(&self.columns) {
             column.set_padding((0, 1));
             column.set_cell_alignment(if *right { CellAlignment::Right } else { CellAlignment::Left });
@@ -41,16 +43,17 @@ impl Grid {
 
     /// A Markdown table.
     pub fn markdown(&self) -> String {
-        let line = |cells: Vec<String>| format!("| {} |\n", cells.join(" | "));
+        let joined = |cells: Vec<String>| format!("| {} |\n", cells.join(" | "));
         // Markdown drops the spaces that indent a stage below its step.
         let escape = |text: &String| match text.strip_prefix("  ") {
             Some(indented) => format!("· {}", markdown(indented)),
             None => markdown(text),
         };
-        let mut text = line(self.columns.iter().map(|(title, _)| escape(title)).collect());
-        text +=
-            &line(self.columns.iter().map(|(_, right)| if *right { "--:" } else { "---" }.into()).collect());
-        text.extend(self.rows.iter().map(|row| line(row.iter().map(escape).collect())));
+        let mut text = joined(self.columns.iter().map(|(title, _)| escape(title)).collect());
+        text += &joined(
+            self.columns.iter().map(|(_, right)| if *right { "--:" } else { "---" }.into()).collect(),
+        );
+        text.extend(self.rows.iter().map(|row| joined(row.iter().map(escape).collect())));
         text
     }
 }

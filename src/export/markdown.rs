@@ -1,6 +1,6 @@
 //! The table in Markdown.
 
-use super::plain::{markdown, markdown_line};
+use super::escape::{markdown, markdown_line};
 use super::view::View;
 use super::{Exporter, Listing};
 use crate::error::Result;
@@ -33,6 +33,7 @@ impl Exporter for Markdown {
     }
 }
 
-pub(super) fn bullets(lines: &[String]) -> String {
-    lines.iter().map(|line| format!("- {}\n", markdown_line(line))).collect()
+/// A list, each text one line of it.
+pub(super) fn bullets(texts: &[String]) -> String {
+    texts.iter().map(|text| format!("- {}\n", markdown_line(text))).collect()
 }

@@ -4,13 +4,13 @@
 
 pub mod comparison;
 mod csv;
+mod escape;
 pub mod file;
 mod gpu;
 mod grid;
 mod json;
 mod listing;
 mod markdown;
-mod plain;
 pub mod steps;
 mod table;
 mod temporary;

@@ -1,11 +1,11 @@
 //! The table for people, in plain text at most 110 columns wide.
 
 use super::grid::WIDTH;
-use super::plain::visible;
 use super::view::View;
 use super::{Exporter, Listing};
 use crate::error::Result;
 use crate::run::Run;
+use crate::text::harmless;
 
 /// The table format.
 pub(super) struct Table;
@@ -39,7 +39,7 @@ impl Exporter for Table {
 /// Breaks a line at spaces; what follows the first break is indented by two.
 pub(super) fn wrap(line: &str) -> String {
     let mut lines = vec![String::new()];
-    for word in visible(line).split_whitespace() {
+    for word in harmless(line).split_whitespace() {
         let now = lines.last().map_or(0, |l| l.chars().count());
         if now > 2 && now + 1 + word.chars().count() > usize::from(WIDTH) {
             lines.push(format!("  {word}"));

@@ -175,7 +175,7 @@ fn allowed(spot: &Spot, obstacles: &Obstacles) -> Option<(f64, Placed)> {
     let foreign = |mark: &At| !spot.leaders.iter().any(|l| l.from == *mark);
     let near: f64 =
         obstacles.near.iter().filter(|(mark, o, _)| foreign(mark) && meets(o)).map(|(_, _, cost)| cost).sum();
-    let drawn: Vec<(At, (usize, (At, At)))> = spot
+    let drawn: Vec<_> = spot
         .leaders
         .iter()
         .zip(&boxes)

@@ -1,13 +1,15 @@
 //! Strings in the picture: what may stand in XML, how wide it is at most, and how it is cut and wrapped.
 
+use crate::text::unseen;
+
 /// The text without what XML forbids or what would reorder the rest: control characters, non-characters,
 /// and the marks that override the writing direction. Tabs and line ends become spaces.
 pub fn clean(text: &str) -> String {
     text.chars()
         .filter_map(|c| match c {
             '\t' | '\n' | '\r' => Some(' '),
-            '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}' => None,
             c if c.is_control() || (c as u32) & 0xfffe == 0xfffe => Some('\u{fffd}'),
+            c if unseen(c) => None,
             c => Some(c),
         })
         .collect()

@@ -55,18 +55,8 @@ fn points(before: &[Point], now: Vec<Point>) -> Vec<Point> {
 
 /// One point of the trials of both.
 fn join(old: &Point, new: Point) -> Point {
-    let parts = |point: &Point| -> Vec<Vec<f64>> {
-        let mut rest = point.seconds.samples.as_slice();
-        let counts = point.seconds.trials.iter().map(|&count| count as usize);
-        counts
-            .map_while(|count| {
-                let (samples, after) = rest.split_at_checked(count)?;
-                rest = after;
-                Some(samples.to_vec())
-            })
-            .collect()
-    };
-    let samples: Vec<Vec<f64>> = parts(old).into_iter().chain(parts(&new)).collect();
+    let samples: Vec<Vec<f64>> =
+        old.seconds.by_trial().chain(new.seconds.by_trial()).map(<[f64]>::to_vec).collect();
     let Some(mut seconds) = Timing::of(&samples) else { return new };
     seconds.stopped_by = new.seconds.stopped_by;
     let trials: Vec<PointTrial> = old.trials.iter().chain(&new.trials).cloned().collect();

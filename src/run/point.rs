@@ -185,6 +185,16 @@ impl Timing {
         }
     }
 
+    /// The samples of each trial, up to a count that is more than there are: those are refused by `validate`.
+    pub fn by_trial(&self) -> impl Iterator<Item = &[f64]> {
+        let mut rest = self.samples.as_slice();
+        self.trials.iter().map_while(move |&count| {
+            let (samples, after) = rest.split_at_checked(count as usize)?;
+            rest = after;
+            Some(samples)
+        })
+    }
+
     /// Width of the interval relative to the median, in each direction the larger.
     pub fn relative_interval(&self) -> f64 {
         (self.high - self.median).max(self.median - self.low) / self.median
@@ -319,14 +329,8 @@ impl Point {
 
     /// Tells the trials from the samples, in a file that has no more than those.
     pub(super) fn find_trials(&mut self) {
-        let mut rest = self.seconds.samples.as_slice();
-        self.trials.clear();
-        for (at, &count) in self.seconds.trials.iter().enumerate() {
-            // Counts that do not add up are refused by `validate`.
-            let Some((samples, after)) = rest.split_at_checked(count as usize) else { return };
-            rest = after;
-            self.trials.extend(PointTrial::of_samples(at as u32, samples));
-        }
+        let trials = self.seconds.by_trial().enumerate();
+        self.trials = trials.filter_map(|(at, samples)| PointTrial::of_samples(at as u32, samples)).collect();
     }
 
     /// Whether its figures are not to be shown as results.

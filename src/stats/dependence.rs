@@ -59,6 +59,15 @@ impl TwoSides {
             .sum();
         Some((squares / freedom as f64).sqrt())
     }
+
+    /// Deviations from the side's mean, in units of the deviation within the sides; `None` where that is 0 or unknown.
+    pub fn residuals(&self) -> Option<[Vec<(usize, f64)>; 2]> {
+        let deviation = self.deviation().filter(|&d| d > 0.0)?;
+        Some([&self.base, &self.new].map(|side| {
+            let mean = mean(side.iter().map(|&(_, value)| value));
+            side.iter().map(|&(trial, value)| (trial, (value - mean) / deviation)).collect()
+        }))
+    }
 }
 
 impl Times {
@@ -92,7 +101,7 @@ impl Times {
 impl Dependence {
     /// Estimates drift and correlation from the values of all points.
     pub fn of(times: &Times, points: &[TwoSides]) -> Dependence {
-        let residuals: Vec<[Vec<(usize, f64)>; 2]> = points.iter().filter_map(residuals).collect();
+        let residuals: Vec<[Vec<(usize, f64)>; 2]> = points.iter().filter_map(TwoSides::residuals).collect();
         let spacing = spacing(times);
         if residuals.is_empty() || spacing <= 0.0 {
             return Dependence::default();
@@ -158,15 +167,6 @@ impl Dependence {
 fn mean(values: impl ExactSizeIterator<Item = f64>) -> f64 {
     let count = values.len() as f64;
     values.sum::<f64>() / count
-}
-
-/// Deviations from the side's mean, in units of the deviation within the sides.
-fn residuals(point: &TwoSides) -> Option<[Vec<(usize, f64)>; 2]> {
-    let deviation = point.deviation().filter(|&d| d > 0.0)?;
-    Some([&point.base, &point.new].map(|side| {
-        let mean = mean(side.iter().map(|&(_, value)| value));
-        side.iter().map(|&(trial, value)| (trial, (value - mean) / deviation)).collect()
-    }))
 }
 
 /// Median distance of neighbouring trials of a side; 0 where no side has two.

@@ -4,7 +4,7 @@ use llmroof::compare::{self, Comparison, Metric, Options, PairVerdict, Prices, V
 use llmroof::error::Code;
 use llmroof::model::DType;
 use llmroof::roofline::{Bound, Ceiling, CeilingKind, CeilingSource};
-use llmroof::run::{Condition, Run, Status};
+use llmroof::run::{Condition, Conditions, Run, RunStatus, Status};
 
 use crate::noise::Noise;
 use crate::synthetic::{Case, Turns};
@@ -176,6 +176,61 @@ fn sides_measured_one_after_the_other_are_told_so() {
     let comparison = compared(&runs, &Options::default());
     assert_eq!(comparison.order, compare::Order::Sequential);
     assert!(comparison.notes.iter().any(|note| note.contains("one after the other")));
+}
+
+/// A run under these conditions.
+fn loaded(load: Option<f64>) -> Conditions {
+    Conditions {
+        instruction_set: "avx2".into(),
+        threads: Some(2),
+        pinned_cpus: vec![],
+        huge_page_share: None,
+        foreign_load: load,
+        energy_source: None,
+        seed: 1,
+        weights_from: "random".into(),
+        budget_seconds: 60.0,
+        wall_seconds: 60.0,
+        gpu: None,
+    }
+}
+
+#[test]
+fn what_taints_several_runs_is_said_once() {
+    let [base, new] = runs();
+    let mut side = vec![base; 5];
+    for (run, load) in side.iter_mut().zip([0.3, 0.42, 0.2, 0.25, 0.05]) {
+        run.conditions = Some(loaded(Some(load)));
+    }
+    side[1].status = RunStatus::Partial;
+    side[2].status = RunStatus::Invalid;
+    side[3].status = RunStatus::Invalid;
+    side[4].created = "2026-01-02T00:00:00Z".into();
+    side[4].points[0].throttled_samples = Some(3);
+    let new = Run { conditions: Some(loaded(Some(0.31))), ..new };
+    let comparison = compare::compare(&side, &[new], &Options::default()).unwrap();
+    let tainted: Vec<&str> = comparison
+        .notes
+        .iter()
+        .map(String::as_str)
+        .filter(|note| note.starts_with("BASE:") || note.starts_with("NEW:"))
+        .collect();
+    assert_eq!(
+        tainted,
+        [
+            "BASE: the run of 2026-01-02T00:00:00Z: 3 of 50 samples were taken while the GPU held its clocks down",
+            "BASE: other processes kept up to 0.420 cores busy during 4 of 5 runs",
+            "BASE: 2 of 5 runs are marked invalid: some of what they say cannot be true",
+            "BASE: the run of 2026-01-01T00:00:00.000Z: it is partial: not all of its plan was measured",
+            "NEW: other processes kept 0.310 cores busy meanwhile",
+        ]
+    );
+    side.iter_mut().for_each(|run| run.points[0].throttled_samples = Some(2));
+    let comparison = compare::compare(&side, &side[..1], &Options::default()).unwrap();
+    assert_eq!(
+        comparison.base.taints[0],
+        "10 of 250 samples were taken while the GPU held its clocks down, in 5 of 5 runs"
+    );
 }
 
 fn with_ceilings(run: &mut Run, paper: f64, measured: f64) {

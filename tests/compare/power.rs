@@ -15,7 +15,7 @@ fn slowed(noise: Noise, cv: f64, ratio: f64) -> Case {
 
 /// Share of comparisons in which the slower point gets this verdict.
 fn share(case: Case, verdict: PairVerdict, comparisons: u64, threshold: f64) -> f64 {
-    let options = Options { threshold, ..Options::default() };
+    let options = Options { threshold, power: false, ..Options::default() };
     let found = case.simulate(comparisons, &options, |c| c.pairs[POINT].verdict == verdict);
     let share = found.iter().filter(|&&found| found).count() as f64 / comparisons as f64;
     println!(
@@ -58,7 +58,7 @@ fn a_real_slowdown_in_noise_is_not_called_the_same() {
 /// What is found nine times in ten must lie within 20% of the median printed.
 #[test]
 fn the_detectable_difference_is_the_one_that_is_detected() {
-    for noise in [Noise::Normal, Noise::LogNormal, Noise::TwoHumped] {
+    for noise in [Noise::Normal, Noise::LogNormal, Noise::TwoHumped, Noise::Outliers] {
         for cv in [0.01, 0.05, 0.1] {
             let printed = Case::new(noise, cv)
                 .simulate(20, &Options::default(), |c| {
@@ -79,5 +79,35 @@ fn the_detectable_difference_is_the_one_that_is_detected() {
             let (less, more) = (found(median / 1.2), found(median / 0.8));
             assert!(less < 0.9 && more > 0.9, "{noise:?} at CV {cv}: {median}, found {less} to {more}");
         }
+    }
+}
+
+/// As many trials as are said to settle a difference find it nine times in ten, beyond the number up to which power is
+/// simulated as well. Where a tenth of the trials are interrupted more are asked for than are needed, but fewer than twice
+/// as many.
+#[test]
+fn the_trials_that_would_settle_it_do() {
+    const RATIO: f64 = 1.055;
+    for (noise, too_few) in [(Noise::Normal, 0.7), (Noise::Outliers, 0.5)] {
+        let twenty = Case { trials: (20, 20), ..slowed(noise, 0.05, RATIO) };
+        let said = twenty.simulate(60, &Options::default(), |c| {
+            let pair = &c.pairs[POINT];
+            // Of what is true, not of what twenty trials happened to see.
+            let close = pair.ratio.is_some_and(|seen| (seen / RATIO - 1.0).abs() < 0.006);
+            pair.detectable.filter(|_| close)?.trials_to_settle.map(f64::from)
+        });
+        let said: Vec<f64> = said.into_iter().flatten().collect();
+        let median = stats::median(&said).unwrap();
+        let found = |trials: f64| {
+            let trials = (trials.round() as usize, trials.round() as usize);
+            share(Case { trials, ..slowed(noise, 0.05, RATIO) }, PairVerdict::Slower, 200, 0.02)
+        };
+        let (less, so_many) = (found(median * too_few), found(median));
+        println!(
+            "{noise:?}: {median} trials by {} said: found {so_many}, {too_few} of them {less}",
+            said.len()
+        );
+        assert!(median > 50.0, "{noise:?}: {median} trials are none beyond what is simulated");
+        assert!(less < 0.9 && so_many > 0.85, "{noise:?}: {median} trials find {so_many}, fewer {less}");
     }
 }

@@ -211,6 +211,50 @@ fn money_per_token_needs_a_price() {
     assert!(table.contains("$/Mtoken NEW"), "{table}");
 }
 
+/// A name out of a file is never obeyed by a terminal, in whatever format it is printed; JSON keeps it all the same.
+#[test]
+fn names_that_steer_a_terminal_are_spelled_out() {
+    let hostile = "\u{1b}]0;title\u{7}\u{9b}31m\r\nforged: line\u{202e}";
+    let mut runs = changed(1.08).runs;
+    for run in &mut runs {
+        run.device.name = hostile.into();
+        run.model.name = hostile.into();
+        run.tool.version = hostile.into();
+        run.created = hostile.into();
+        for point in &mut run.points {
+            point.model = hostile.into();
+        }
+        run.points[0].status = llmroof::run::Status::Invalid;
+        run.points[0].notes = vec![hostile.into()];
+    }
+    let files = Files::with(runs);
+    let harmless = |bytes: &[u8], what: &str| {
+        let said = text(bytes);
+        let steers = |c: char| c != '\n' && llmroof::text::unseen(c);
+        assert!(!said.contains(steers), "{what}: {said:?}");
+        // A cell of a CSV and a text in XML may have several lines.
+        let forged = said.lines().any(|line| line.starts_with("forged"));
+        assert!(!forged || ["csv", "junit"].contains(&what), "{what}: {said}");
+        said
+    };
+    for format in ["table", "markdown", "json", "csv", "junit"] {
+        let exported = files.path("result.md");
+        let out = files.compare(&["-o", format, "--export", "result.md", "--export", "result.txt"]);
+        assert_eq!(out.status.code(), Some(1), "{format}: {}", text(&out.stderr));
+        let said = harmless(&out.stdout, format);
+        harmless(&out.stderr, format);
+        harmless(&std::fs::read(exported).unwrap(), "exported Markdown");
+        harmless(&std::fs::read(files.path("result.txt")).unwrap(), "exported table");
+        assert!(said.contains("forged: line"), "{format}: {said}");
+        if format == "json" {
+            assert_eq!(json(&out)["base"]["device"], hostile);
+        }
+    }
+    let mut command = Command::new(env!("CARGO_BIN_EXE_llmroof"));
+    command.current_dir(files.folder.path()).args(["plot", "base.json"]);
+    harmless(&command.output().unwrap().stdout, "plot");
+}
+
 #[test]
 fn bad_input_is_one_line() {
     let files = changed(1.0);

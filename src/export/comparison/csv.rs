@@ -2,20 +2,11 @@
 
 use crate::compare::{Comparison, Measured, Pair};
 use crate::error::Result;
-use crate::export::csv::{text, write};
+use crate::export::csv::{KEY, text, write};
 use serde_json::Value;
 
-/// The columns. Ratios of times are NEW over BASE, those of speed (on paper, ceilings, result) as well.
-const COLUMNS: [&str; 37] = [
-    "model",
-    "phase",
-    "stage",
-    "batch",
-    "tokens",
-    "context",
-    "weights",
-    "activations",
-    "kv",
+/// The columns after the key. Ratios of times are NEW over BASE, those of speed (on paper, ceilings, result) as well.
+const COLUMNS: [&str; 28] = [
     "verdict",
     "reason",
     "ratio",
@@ -51,7 +42,7 @@ const COLUMNS: [&str; 37] = [
 /// # Errors
 /// A figure that CSV cannot hold.
 pub(super) fn render(comparison: &Comparison) -> Result<String> {
-    write(&COLUMNS, comparison.pairs.iter().map(|pair| Ok(row(comparison, pair))))
+    write(&[&KEY[..], &COLUMNS].concat(), comparison.pairs.iter().map(|pair| Ok(row(comparison, pair))))
 }
 
 fn row(comparison: &Comparison, pair: &Pair) -> Vec<String> {

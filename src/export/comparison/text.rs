@@ -2,8 +2,8 @@
 
 use super::view::View;
 use crate::compare::Comparison;
+use crate::export::escape::{markdown as escape, markdown_line};
 use crate::export::markdown::bullets;
-use crate::export::plain::{markdown as escape, markdown_line};
 use crate::export::table::wrap;
 
 /// Plain text. A warning stands between rules.

@@ -1,20 +1,10 @@
-//! Texts of run files, which others wrote, as they may stand in a terminal and in Markdown.
+//! Texts of run files, which others wrote, as they may stand in Markdown.
 
-/// The text in one line without what controls a terminal or turns the direction of writing.
-pub(super) fn visible(text: &str) -> String {
-    text.chars()
-        .filter_map(|c| match c {
-            c if c.is_whitespace() => Some(' '),
-            '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}' => None,
-            c if c.is_control() => Some('\u{fffd}'),
-            c => Some(c),
-        })
-        .collect()
-}
+use crate::text::line;
 
 /// The text as Markdown that shows it: no table cell, tag, link, code or emphasis begins or ends in it.
 pub(super) fn markdown(text: &str) -> String {
-    let text = visible(text);
+    let text = line(text);
     let mut out = String::with_capacity(text.len());
     let mut before = ' ';
     let mut rest = text.chars().peekable();
@@ -59,7 +49,7 @@ mod tests {
             ("a|b\n| c", "a\\|b \\| c"),
             ("<img src=x>", "\\<img src=x>"),
             ("![x](y) `z` _w_ **v**", "!\\[x\\](y) \\`z\\` \\_w\\_ \\*\\*v\\*\\*"),
-            ("&lt;\\|\u{1b}[1m\u{202e}", "\\&lt;\\\\\\|\u{fffd}\\[1m"),
+            ("&lt;\\|\u{1b}[1m\u{202e}", "\\&lt;\\\\\\|\\\\u001b\\[1m\\\\u202e"),
         ] {
             assert_eq!(markdown(text), wanted);
         }
