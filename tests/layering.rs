@@ -27,6 +27,10 @@ const ALLOWED: &[(&str, &[&str])] = &[
         "export",
         &["units", "error", "model", "device", "stats", "workload", "roofline", "run", "compare", "input"],
     ),
+    (
+        "report",
+        &["units", "error", "model", "stats", "workload", "roofline", "run", "plot", "export"],
+    ),
     // Around the pure ones.
     ("backend", &["units", "error", "model", "workload"]),
     ("telemetry", &["units", "error"]),
@@ -71,6 +75,7 @@ const PURE: &[&str] = &[
     "plot",
     "check",
     "compare",
+    "report",
 ];
 
 /// What a pure room must not name.

@@ -187,7 +187,9 @@ pub(super) fn draw(runs: &[Run], along: Along, look: Look) -> Result<String> {
     }
     for (one, hue) in all.iter().zip(&hues).filter(|(one, _)| one.is_measured()) {
         let roof: Vec<At> = one.spots.iter().map(|s| place(&scale, along, s, s.roof())).collect();
+        canvas.group_of("sweep", &ids(one));
         canvas.polyline(&roof, Style::line(hue.main, 1.2).dashed("6 4"));
+        canvas.end();
     }
     canvas.end();
     canvas.group("points");
@@ -240,6 +242,10 @@ fn hues(all: &[Series], runs: usize) -> Vec<Hue> {
     all.iter().enumerate().map(|(i, s)| theme::RUNS[number(i, s) % theme::RUNS.len()]).collect()
 }
 
+fn ids(one: &Series) -> Vec<String> {
+    one.spots.iter().map(|spot| spot.id.clone()).collect()
+}
+
 fn place(scale: &Scale, along: Along, spot: &Spot, rate: f64) -> At {
     scale.at(f64::from(along.of(spot.point)), rate)
 }
@@ -273,7 +279,9 @@ fn x_ticks(scale: &Scale, values: impl Iterator<Item = f64>) -> Vec<Tick> {
 
 fn draw_series(canvas: &mut Canvas, scale: &Scale, along: Along, one: &Series, hue: Hue) {
     let reached: Vec<At> = one.spots.iter().map(|s| place(scale, along, s, s.tokens)).collect();
+    canvas.group_of("sweep", &ids(one));
     canvas.polyline(&reached, Style::line(hue.main, 1.8));
+    canvas.end();
     for (spot, &centre) in one.spots.iter().zip(&reached) {
         canvas.group_of("point", std::slice::from_ref(&spot.id));
         canvas.tip(&caption::describe(spot.point));
