@@ -111,6 +111,8 @@ type Key = (u32, String, [DType; 3], Option<u32>);
 const APART: f64 = 44.0;
 /// More series than this are not told apart by anyone.
 const MOST: usize = 24;
+/// More steps than this are thinned.
+const MOST_SPOTS: usize = 300;
 const HEIGHT: f64 = 400.0;
 
 fn series(runs: &[Run], along: Along) -> Vec<Series<'_>> {
@@ -174,7 +176,9 @@ pub(super) fn draw(runs: &[Run], along: Along, look: Look) -> Result<String> {
     let mut canvas = Canvas::new(along.name(), look.theme);
     let top = frame::heading(&mut canvas, &title, &caption::subtitle(runs));
     let scale = Scale::filling(x, y, top, HEIGHT);
-    let x = Axis { ticks: x_ticks(&scale, x_values()), name: along.axis().into() };
+    let thinned = thin(&scale, along, &mut all);
+    let shown = all.iter().flat_map(|s| &s.spots).map(|s| f64::from(along.of(s.point)));
+    let x = Axis { ticks: x_ticks(&scale, shown), name: along.axis().into() };
     let y = Axis { ticks: scale.y_ticks(scale::plain), name: "Tokens per second, all sequences".into() };
     frame::grid(&mut canvas, &scale, &x, &y);
     frame::axes(&mut canvas, &scale, &x, &y);
@@ -231,9 +235,32 @@ pub(super) fn draw(runs: &[Run], along: Along, look: Look) -> Result<String> {
     if found > MOST {
         own.push(format!("{MOST} of {found} series drawn."));
     }
+    own.extend(thinned);
     own.extend(frame::unlabelled(&left_out, runs.len()));
     let height = frame::captions(&mut canvas, &own, runs, below - 8.0);
     Ok(canvas.finish(height, &title, &description(&all, along)))
+}
+
+/// Leaves out steps that lie on the one before them, where there are too many to tell apart. Returns what it says about
+/// that.
+fn thin(scale: &Scale, along: Along, all: &mut [Series]) -> Option<String> {
+    let count = |all: &[Series]| all.iter().map(|s| s.spots.len()).sum::<usize>();
+    let before = count(all);
+    if before <= MOST_SPOTS {
+        return None;
+    }
+    for one in &mut *all {
+        let (mut at, last) = (0, one.spots.len() - 1);
+        let mut kept: Option<At> = None;
+        one.spots.retain(|spot| {
+            let centre = place(scale, along, spot, spot.tokens);
+            let keep = at == last || kept.is_none_or(|kept| kept.distance(centre) >= RADIUS);
+            at += 1;
+            kept = if keep { Some(centre) } else { kept };
+            keep
+        });
+    }
+    Some(format!("{} of {before} steps drawn; left out: those that lie on others.", count(all)))
 }
 
 /// Each run's own hue; the series of a single run take the hues in turn.

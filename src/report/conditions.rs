@@ -140,13 +140,17 @@ fn verification(run: &Run) -> Option<String> {
 fn plan(run: &Run) -> Option<String> {
     let plan = run.plan.as_ref()?;
     let phases: Vec<&str> = plan.phases.iter().map(|phase| phase.name()).collect();
-    let batches: Vec<String> = plan.batches.iter().map(u32::to_string).collect();
+    let list = |name: &str, values: &[u32]| {
+        let values: Vec<String> = values.iter().map(u32::to_string).collect();
+        if values.is_empty() { String::new() } else { format!("; {name} {}", values.join(", ")) }
+    };
     Some(format!(
-        "{}; prompt {}, {} generated, batches {}",
+        "{}{}{}{}; {} tokens generated",
         phases.join(" and "),
-        plan.prompt,
-        plan.generate,
-        batches.join(", ")
+        list("prompt", &plan.prompts),
+        list("batch", &plan.batches),
+        list("context", &plan.contexts),
+        plan.generate
     ))
 }
 
@@ -183,7 +187,7 @@ fn run_headings(html: &mut Html, runs: &[Run]) {
 }
 
 fn table(html: &mut Html, runs: &[Run]) {
-    html.element("table", &[("class", "facts")], |html| {
+    html.element("table", &[("class", "facts"), ("id", "conditions-table")], |html| {
         let caption = match runs.len() {
             1 => "What surrounded the measurement",
             _ => "What surrounded the measurements; ≠ marks what differs",

@@ -88,7 +88,7 @@ fn first_step(run: &Run, phase: Phase) -> Option<&Point> {
 fn cards(run: &Run) -> Vec<Card> {
     let mut cards = Vec::new();
     for (phase, hue) in [(Phase::Decode, theme::BLUE), (Phase::Prefill, theme::VERMILLION)] {
-        cards.extend(first_step(run, phase).map(|point| step(point, hue.main)));
+        cards.extend(first_step(run, phase).map(|point| step(run, point, hue.main)));
     }
     let roof = |kind, dtype| {
         let of = |source| run.ceiling(kind, dtype, source);
@@ -122,8 +122,12 @@ fn cards(run: &Run) -> Vec<Card> {
     cards
 }
 
-fn step(point: &Point, colour: Colour) -> Card {
+fn step(run: &Run, point: &Point, colour: Colour) -> Card {
+    let decoded = |p: &&Point| p.phase == Phase::Decode;
     let title = match point.phase {
+        Phase::Decode if run.points.iter().filter(decoded).any(|p| p.context != point.context) => {
+            format!("Decode, batch {}, context {}", point.batch, point.context)
+        }
         Phase::Decode => format!("Decode, batch {}", point.batch),
         Phase::Prefill if point.batch == 1 => format!("Prefill, {} tokens", point.tokens),
         Phase::Prefill => format!("Prefill, {} × {} tokens", point.batch, point.tokens),

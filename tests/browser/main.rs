@@ -247,6 +247,10 @@ fn themes(browser: &Browser) {
     let dark = (browser.text(GROUND), browser.text(INK));
     assert!(dark.0 != light.0 && dark.1 != light.1, "{dark:?}");
     keep("dark.png", &browser.picture(true));
+    browser.point_at("figure[data-figure=roofline]");
+    keep("dark-roofline.png", &browser.picture(false));
+    browser.point_at("#points tbody tr:nth-child(12)");
+    keep("dark-table.png", &browser.picture(false));
     browser.click("input[name=theme][value=light]");
     assert_eq!((browser.text(GROUND), browser.text(INK)), light);
     prefer("light");
@@ -289,7 +293,9 @@ fn narrow(browser: &Browser) {
     assert_eq!(browser.number("innerWidth"), 390.0);
     assert!(browser.number("document.documentElement.scrollWidth") <= 390.0);
     browser.run("scrollTo({top: 0, behavior: 'instant'})");
-    keep("phone.png", &browser.picture(true));
+    keep("phone.png", &browser.picture(false));
+    browser.point_at("#points tbody tr:nth-child(3)");
+    keep("phone-table.png", &browser.picture(false));
     let decode = mark(browser, "decode step, batch 8");
     browser.click(&decode);
     assert!(browser.holds("document.getElementById('panel').getBoundingClientRect().bottom <= innerHeight + 1"));
@@ -312,7 +318,11 @@ fn overlay(browser: &Browser) {
     assert!(words.starts_with("B: decode step, batch 8 takes 1.25 times as long as A: decode step"), "{words}");
     assert!(words.contains("llmroof compare"), "{words}");
     browser.run("scrollTo({top: 0, behavior: 'instant'})");
-    keep("two.png", &browser.picture(true));
+    keep("two.png", &browser.picture(false));
+    browser.point_at("figure[data-figure=roofline]");
+    keep("two-roofline.png", &browser.picture(false));
+    browser.point_at("#conditions h2");
+    keep("two-conditions.png", &browser.picture(false));
     paper(browser, "two.pdf");
     // The same work of all runs at once.
     browser.click("#pins caption button");
