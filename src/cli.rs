@@ -31,7 +31,7 @@ pub struct Cli {
 pub enum Command {
     /// Run the suite: table on stdout, run file in reports/
     Measure(MeasureArgs),
-    /// Draw the roofline of one or more runs as SVG
+    /// Draw one or more runs as SVG, or as an HTML report with everything in it
     Plot(PlotArgs),
     /// The same table from a device profile, without the hardware
     Predict(PredictArgs),
@@ -217,7 +217,8 @@ pub struct MeasureArgs {
 pub struct PlotArgs {
     /// Run files; several are drawn over each other [default: the newest run in --reports]
     pub runs: Vec<PathBuf>,
-    /// Where the picture goes, SVG or PNG by the ending; - is stdout, as SVG [default: the first run file's name with .svg]
+    /// Where the picture goes, SVG or PNG by the ending; - is stdout, as SVG; .html gets a report with every figure, the
+    /// numbers and the conditions [default: the first run file's name with .svg]
     #[arg(short, long, value_name = "PATH")]
     pub output: Option<PathBuf>,
     /// Folder of run files

@@ -10,6 +10,7 @@
 //! - [`request`]: the passes that a request asks for, and its times put together from their points.
 //! - [`mod@reference`]: the stages of a Llama in float64, simple and slow, to check kernels against.
 //! - [`predict`], [`plot`], [`export`]: a run from a profile; a run as a picture; a run as a table or file.
+//! - [`report`]: runs as one page with their figures, numbers, conditions and method.
 //! - [`check`]: a run against the floors of a healthy device.
 //! - [`mod@compare`]: two sets of runs against each other: verdicts, and how sure they are.
 //!
@@ -40,6 +41,7 @@ pub mod profiles;
 #[cfg(feature = "png")]
 pub mod raster;
 pub mod reference;
+pub mod report;
 pub mod request;
 pub mod roofline;
 pub mod run;

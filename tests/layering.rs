@@ -31,6 +31,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "input",
         ],
     ),
+    ("report", &["units", "error", "model", "stats", "workload", "roofline", "run", "plot", "export"]),
     // Around the pure ones.
     ("backend", &["units", "error", "model", "workload"]),
     ("telemetry", &["units", "error"]),
@@ -76,6 +77,7 @@ const PURE: &[&str] = &[
     "plot",
     "check",
     "compare",
+    "report",
 ];
 
 /// What a pure room must not name.

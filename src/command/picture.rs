@@ -29,7 +29,7 @@ impl Kind {
             "png" => Err(Failure::input(format!("{}: this llmroof was built without PNG", path.display()))
                 .hint("end the name in .svg, or build with the feature png, which is on by default")),
             _ => Err(Failure::input(format!("{}: no kind of picture has this ending", path.display()))
-                .hint("end the name in .svg or .png, or use - for SVG on stdout")),
+                .hint("end the name in .svg, .png or .html, or use - for SVG on stdout")),
         }
     }
 }

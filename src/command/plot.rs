@@ -1,5 +1,6 @@
-//! `llmroof plot`: reads run files, draws them, writes the picture.
+//! `llmroof plot`: reads run files, draws them, writes the picture or the page.
 
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use super::output::{print, say};
@@ -11,6 +12,7 @@ use crate::error::{Failure, Result};
 use crate::export::file;
 use crate::plot::theme::{Scheme, Theme};
 use crate::plot::{self, Figure, Level, Look};
+use crate::report;
 use crate::run::Run;
 
 /// Runs `llmroof plot`.
@@ -30,8 +32,12 @@ pub fn run(args: &PlotArgs) -> Result<()> {
     if let Some(path) = &target {
         file::check_writable(path)?;
     }
+    let level = level(args.level, runs.len());
+    if let Some(path) = target.as_deref().filter(|path| is_page(path)) {
+        return write(path, page(&runs, level, args)?.as_bytes());
+    }
     let form = Form::of(target.as_deref(), theme(args.theme), args.size)?;
-    let look = Look { level: level(args.level, runs.len()), theme: form.theme };
+    let look = Look { level, theme: form.theme };
     let Some(figure) = figure(args.figure) else { return all(&runs, look, form, target.as_deref()) };
     let picture = form.encode(plot::to_svg(&runs, figure, look)?)?;
     match target {
@@ -119,5 +125,23 @@ fn target(output: Option<&Path>, first: &Path) -> Result<Option<PathBuf>> {
     if path == Path::new("-") {
         return Ok(None);
     }
+    if is_page(path) {
+        return Ok(Some(path.to_path_buf()));
+    }
     Kind::of(path).map(|_| Some(path.to_path_buf()))
+}
+
+/// The report. It has all figures, and its reader chooses size and colours.
+fn page(runs: &[Run], level: Level, args: &PlotArgs) -> Result<String> {
+    if args.figure != FigureArg::Roofline || args.size.is_some() || args.theme != ThemeArg::Auto {
+        return Err(Failure::input("--figure, --size and --theme are for pictures")
+            .hint("leave them out: a report has every figure, in its reader's size and colours"));
+    }
+    report::to_html(runs, level)
+}
+
+/// Whether a report is asked for.
+fn is_page(path: &Path) -> bool {
+    let ending = path.extension().and_then(OsStr::to_str);
+    ending.is_some_and(|ending| ["html", "htm"].iter().any(|page| ending.eq_ignore_ascii_case(page)))
 }

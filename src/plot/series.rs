@@ -111,6 +111,8 @@ type Key = (u32, String, [DType; 3], Option<u32>);
 const APART: f64 = 44.0;
 /// More series than this are not told apart by anyone.
 const MOST: usize = 24;
+/// More steps than this are thinned.
+const MOST_SPOTS: usize = 300;
 const HEIGHT: f64 = 400.0;
 
 fn series(runs: &[Run], along: Along) -> Vec<Series<'_>> {
@@ -174,7 +176,9 @@ pub(super) fn draw(runs: &[Run], along: Along, look: Look) -> Result<String> {
     let mut canvas = Canvas::new(along.name(), look.theme);
     let top = frame::heading(&mut canvas, &title, &caption::subtitle(runs));
     let scale = Scale::filling(x, y, top, HEIGHT);
-    let x = Axis { ticks: x_ticks(&scale, x_values()), name: along.axis().into() };
+    let thinned = thin(&scale, along, &mut all);
+    let shown = all.iter().flat_map(|s| &s.spots).map(|s| f64::from(along.of(s.point)));
+    let x = Axis { ticks: x_ticks(&scale, shown), name: along.axis().into() };
     let y = Axis { ticks: scale.y_ticks(scale::plain), name: "Tokens per second, all sequences".into() };
     frame::grid(&mut canvas, &scale, &x, &y);
     frame::axes(&mut canvas, &scale, &x, &y);
@@ -187,7 +191,9 @@ pub(super) fn draw(runs: &[Run], along: Along, look: Look) -> Result<String> {
     }
     for (one, hue) in all.iter().zip(&hues).filter(|(one, _)| one.is_measured()) {
         let roof: Vec<At> = one.spots.iter().map(|s| place(&scale, along, s, s.roof())).collect();
+        canvas.group_of("sweep", &ids(one));
         canvas.polyline(&roof, Style::line(hue.main, 1.2).dashed("6 4"));
+        canvas.end();
     }
     canvas.end();
     canvas.group("points");
@@ -229,15 +235,42 @@ pub(super) fn draw(runs: &[Run], along: Along, look: Look) -> Result<String> {
     if found > MOST {
         own.push(format!("{MOST} of {found} series drawn."));
     }
+    own.extend(thinned);
     own.extend(frame::unlabelled(&left_out, runs.len()));
     let height = frame::captions(&mut canvas, &own, runs, below - 8.0);
     Ok(canvas.finish(height, &title, &description(&all, along)))
+}
+
+/// Leaves out steps that lie on the one before them, where there are too many to tell apart. Returns what it says about
+/// that.
+fn thin(scale: &Scale, along: Along, all: &mut [Series]) -> Option<String> {
+    let count = |all: &[Series]| all.iter().map(|s| s.spots.len()).sum::<usize>();
+    let before = count(all);
+    if before <= MOST_SPOTS {
+        return None;
+    }
+    for one in &mut *all {
+        let (mut at, last) = (0, one.spots.len() - 1);
+        let mut kept: Option<At> = None;
+        one.spots.retain(|spot| {
+            let centre = place(scale, along, spot, spot.tokens);
+            let keep = at == last || kept.is_none_or(|kept| kept.distance(centre) >= RADIUS);
+            at += 1;
+            kept = if keep { Some(centre) } else { kept };
+            keep
+        });
+    }
+    Some(format!("{} of {before} steps drawn; left out: those that lie on others.", count(all)))
 }
 
 /// Each run's own hue; the series of a single run take the hues in turn.
 fn hues(all: &[Series], runs: usize) -> Vec<Hue> {
     let number = |i: usize, s: &Series| if runs > 1 { s.run } else { i };
     all.iter().enumerate().map(|(i, s)| theme::RUNS[number(i, s) % theme::RUNS.len()]).collect()
+}
+
+fn ids(one: &Series) -> Vec<String> {
+    one.spots.iter().map(|spot| spot.id.clone()).collect()
 }
 
 fn place(scale: &Scale, along: Along, spot: &Spot, rate: f64) -> At {
@@ -273,7 +306,9 @@ fn x_ticks(scale: &Scale, values: impl Iterator<Item = f64>) -> Vec<Tick> {
 
 fn draw_series(canvas: &mut Canvas, scale: &Scale, along: Along, one: &Series, hue: Hue) {
     let reached: Vec<At> = one.spots.iter().map(|s| place(scale, along, s, s.tokens)).collect();
+    canvas.group_of("sweep", &ids(one));
     canvas.polyline(&reached, Style::line(hue.main, 1.8));
+    canvas.end();
     for (spot, &centre) in one.spots.iter().zip(&reached) {
         canvas.group_of("point", std::slice::from_ref(&spot.id));
         canvas.tip(&caption::describe(spot.point));

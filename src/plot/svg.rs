@@ -136,6 +136,11 @@ impl Canvas {
         );
     }
 
+    /// Begins a group that belongs to a whole run, by its place in the input.
+    pub fn group_of_run(&mut self, class: &str, run: usize) {
+        let _ = writeln!(self.body, "<g class=\"{}\" data-run=\"{run}\">", text::escape(class));
+    }
+
     /// Ends the group.
     pub fn end(&mut self) {
         self.body.push_str("</g>\n");

@@ -158,20 +158,25 @@ pub fn colours() -> Vec<Colour> {
 /// elements that `scope` selects. A viewer without variables skips all of it and keeps the light colours that every
 /// element carries.
 pub fn stylesheet(colours: &[Colour], scope: &str) -> String {
-    let set = |scheme| {
-        let values: String = colours.iter().map(|c| format!("--{}:{};", c.name, c.of(scheme))).collect();
-        format!("{scope}{{{values}}}")
-    };
-    let rules: String = colours
-        .iter()
-        .map(|c| format!(".f-{0}{{fill:var(--{0})}}.s-{0}{{stroke:var(--{0})}}", c.name))
-        .collect();
+    let set = |scheme| format!("{scope}{{{}}}", variables(colours, scheme));
     format!(
-        "@supports (color:var(--a)){{{}@media (prefers-color-scheme:dark){{{}}}@media print{{{}}}{rules}}}",
+        "@supports (color:var(--a)){{{}@media (prefers-color-scheme:dark){{{}}}@media print{{{}}}{}}}",
         set(Scheme::Light),
         set(Scheme::Dark),
-        set(Scheme::Print)
+        set(Scheme::Print),
+        classes(colours)
     )
+}
+
+/// The CSS variables `--NAME` of these colours in one scheme.
+pub fn variables(colours: &[Colour], scheme: Scheme) -> String {
+    colours.iter().map(|c| format!("--{}:{};", c.name, c.of(scheme))).collect()
+}
+
+/// The CSS rules of the classes `f-NAME` and `s-NAME`.
+pub fn classes(colours: &[Colour]) -> String {
+    let rules = |c: &Colour| format!(".f-{0}{{fill:var(--{0})}}.s-{0}{{stroke:var(--{0})}}", c.name);
+    colours.iter().map(rules).collect()
 }
 
 /// Fonts in order of preference; the last always exists.

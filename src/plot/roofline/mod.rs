@@ -61,13 +61,13 @@ pub(super) fn draw(runs: &[Run], look: Look) -> Result<String> {
         zones(&mut canvas, &scale, layer);
     }
     frame::grid(&mut canvas, &scale, &x, &y);
-    for layer in &layers {
-        draw_roofs(&mut canvas, &scale, layer, overlay);
+    for (i, layer) in layers.iter().enumerate() {
+        draw_roofs(&mut canvas, &scale, i, layer, overlay);
     }
     canvas.end();
     frame::axes(&mut canvas, &scale, &x, &y);
-    for layer in &layers {
-        draw_marks(&mut canvas, &scale, layer);
+    for (i, layer) in layers.iter().enumerate() {
+        draw_marks(&mut canvas, &scale, i, layer);
     }
     let left_out = annotate::draw(&mut canvas, &scale, &layers);
 
@@ -176,8 +176,8 @@ pub(super) fn sustained(roofs: &Roofs, overlay: bool) -> impl Iterator<Item = &r
     roofs.sustained.iter().filter(move |p| !overlay && !near(p.height.rate))
 }
 
-fn draw_roofs(canvas: &mut Canvas, scale: &Scale, layer: &Layer, overlay: bool) {
-    canvas.group("roofs");
+fn draw_roofs(canvas: &mut Canvas, scale: &Scale, run: usize, layer: &Layer, overlay: bool) {
+    canvas.group_of_run("roofs", run);
     for roofs in layer.all_roofs() {
         let memory = roofs.memory.map(|m| m.rate);
         let highest = plateaus(roofs, overlay)
@@ -234,12 +234,15 @@ pub(super) fn interval(scale: &Scale, mark: &Mark) -> Option<(At, At)> {
     (mark.is_step() && ends[0].y - ends[1].y > 2.0 * mark.radius() + 3.0).then_some((ends[0], ends[1]))
 }
 
-fn draw_marks(canvas: &mut Canvas, scale: &Scale, layer: &Layer) {
+fn draw_marks(canvas: &mut Canvas, scale: &Scale, run: usize, layer: &Layer) {
     canvas.group("points");
     for sweep in layer.sweeps.iter().filter(|s| s.len() > 1) {
         let places: Vec<At> = sweep.iter().map(|(_, p)| scale.at(p.intensity, p.flops_per_second)).collect();
         let hue = layer.marks.iter().find(|m| m.point.phase == sweep[0].1.phase).map_or(layer.hue, |m| m.hue);
+        let ids: Vec<String> = sweep.iter().map(|(i, _)| format!("{run}.{i}")).collect();
+        canvas.group_of("sweep", &ids);
         canvas.polyline(&places, Style::line(hue.main, 1.6));
+        canvas.end();
     }
     let drops: Vec<(&Mark, (At, At))> =
         layer.marks.iter().filter_map(|m| Some((m, drop_line(scale, m)?))).collect();

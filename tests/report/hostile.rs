@@ -1,0 +1,154 @@
+//! Run files come from anywhere. Whatever their strings say stays text.
+
+use std::collections::BTreeSet;
+
+use llmroof::run::Run;
+use scraper::{ElementRef, Node};
+use serde_json::Value;
+
+use crate::{full, page, parsed, select};
+
+/// Ways out of text, attributes, scripts, styles, comments, SVG and JSON.
+const PAYLOADS: [&str; 34] = [
+    "<script>alert(1)</script>",
+    "</script><script>alert(1)</script>",
+    "</SCRIPT ><img src=x onerror=alert(1)>",
+    "<!--<script>",
+    "--><img src=x onerror=alert(1)>",
+    "<![CDATA[<svg onload=alert(1)>]]>",
+    "]]><svg onload=alert(1)>",
+    "\"><img src=x onerror=alert(1)>",
+    "'><img src=x onerror=alert(1)>",
+    "\" onmouseover=\"alert(1)",
+    "' onfocus='alert(1)' autofocus='",
+    "` onclick=`alert(1)",
+    " onload=alert(1) x=",
+    "</title><script>alert(1)</script>",
+    "</desc><script>alert(1)</script>",
+    "</svg><iframe src=javascript:alert(1)>",
+    "</style><style>*{display:none}</style>",
+    "</textarea></noscript><object data=x>",
+    "</noscript><meta http-equiv=refresh content=0>",
+    "<base href=//example.org>",
+    "<link rel=stylesheet href=//example.org>",
+    "<a href=javascript:alert(1)>x</a>",
+    "javascript:alert(1)",
+    "<foreignObject><body onload=alert(1)>",
+    "<math><mtext><table><mglyph><style><img src=x onerror=alert(1)>",
+    "<form action=//example.org><input type=submit>",
+    "&lt;script&gt;alert(1)&lt;/script&gt;",
+    "&#60;script&#62;alert(1)&#60;/script&#62;",
+    "\\u003cscript\\u003ealert(1)\\u003c/script\\u003e",
+    "<\u{0}script>alert(1)</script>",
+    "<scr\u{200b}ipt>\u{202e}alert(1)</script>",
+    "\u{ff1c}script\u{ff1e}alert(1)",
+    "line\nbreak\r\n<td>\t</td></tr></table>",
+    "../../etc/passwd\u{2028}<plaintext>",
+];
+
+/// Where in a run's JSON any words may stand: every string that can be another without the file being refused.
+fn free_strings(run: &Run) -> Vec<String> {
+    let value = serde_json::to_value(run).unwrap();
+    let mut all = Vec::new();
+    paths(&value, String::new(), &mut all);
+    all.retain(|path| {
+        let mut changed = value.clone();
+        *changed.pointer_mut(path).unwrap() = "other words".into();
+        Run::from_json(&changed.to_string()).is_ok()
+    });
+    all
+}
+
+fn paths(value: &Value, at: String, found: &mut Vec<String>) {
+    match value {
+        Value::String(_) => found.push(at),
+        Value::Array(items) => {
+            items.iter().enumerate().for_each(|(i, item)| paths(item, format!("{at}/{i}"), found));
+        }
+        Value::Object(fields) => {
+            fields.iter().for_each(|(name, field)| paths(field, format!("{at}/{name}"), found));
+        }
+        _ => {}
+    }
+}
+
+/// The run with these words in all those places, and as the name of a field that a GPU lacks.
+fn saying(run: &Run, places: &[String], words: &str) -> Run {
+    let mut value = serde_json::to_value(run).unwrap();
+    for path in places {
+        *value.pointer_mut(path).unwrap() = words.into();
+    }
+    let mut run: Run = serde_json::from_value(value).unwrap();
+    let gpu = run.conditions.as_mut().unwrap().gpu.as_mut().unwrap();
+    gpu.unavailable.insert(words.into(), words.into());
+    run.validate().unwrap();
+    run
+}
+
+/// An element as its name with the names of its attributes.
+fn shape(element: ElementRef) -> String {
+    let mut attributes: Vec<&str> = element.value().attrs().map(|(name, _)| name).collect();
+    attributes.sort_unstable();
+    format!("{} {}", element.value().name(), attributes.join(" "))
+}
+
+/// The elements of a page. Of a picture only which there are: longer words take more lines, and other places.
+fn shapes(page: &str) -> (Vec<String>, BTreeSet<String>) {
+    let page = parsed(page);
+    let (mut outside, mut inside) = (Vec::new(), BTreeSet::new());
+    for element in page.root_element().descendants().filter_map(ElementRef::wrap) {
+        let picture = |node: ElementRef| node.value().name() == "svg";
+        if element.ancestors().filter_map(ElementRef::wrap).any(picture) {
+            inside.insert(shape(element));
+        } else {
+            outside.push(shape(element));
+        }
+    }
+    (outside, inside)
+}
+
+#[test]
+fn no_string_of_a_run_becomes_markup() {
+    let run = full();
+    let places = free_strings(&run);
+    for expected in
+        ["/device/name", "/model/name", "/notes/0", "/argv/0", "/points/0/notes/0", "/ceilings/0/citation"]
+    {
+        assert!(places.iter().any(|path| path == expected), "{expected} is not among {places:?}");
+    }
+    let harmless = saying(&run, &places, "harmless words");
+    let (outside, inside) = shapes(&page(&[harmless.clone(), harmless]));
+    for payload in PAYLOADS {
+        let hostile = saying(&run, &places, payload);
+        let text = page(&[hostile.clone(), hostile.clone()]);
+        let (its_outside, its_inside) = shapes(&text);
+        assert_eq!(its_outside, outside, "{payload:?}");
+        let more: Vec<&String> = its_inside.difference(&inside).collect();
+        assert!(more.is_empty(), "{payload:?} adds {more:?}");
+
+        let page = parsed(&text);
+        for element in page.root_element().descendants().filter_map(ElementRef::wrap) {
+            for (name, value) in element.value().attrs() {
+                assert!(!name.starts_with("on") && name != "style" && name != "src", "{payload:?}: {name}");
+                assert!(name != "href" || value.starts_with('#'), "{payload:?}: {value}");
+            }
+        }
+        let comment = page.tree.values().find(|node| matches!(node, Node::Comment(_)));
+        assert!(comment.is_none(), "{payload:?}: {comment:?}");
+        // The data are the run, whatever it says.
+        for id in ["#run-0", "#run-1"] {
+            let json: String = page.select(&select(id)).next().unwrap().text().collect();
+            assert_eq!(Run::from_json(&json).unwrap(), hostile, "{payload:?}");
+        }
+    }
+}
+
+#[test]
+fn words_are_shown_as_they_are() {
+    let mut run = full();
+    run.device.name = "<b>&amp; \"GPU\"</b>".into();
+    let text = page(&[run]);
+    let page = parsed(&text);
+    let title: String = page.select(&select("h1")).next().unwrap().text().collect();
+    assert_eq!(title, "llama-8b on <b>&amp; \"GPU\"</b>");
+}
