@@ -17,6 +17,9 @@ impl FromStr for Sweep {
         let mut values = Vec::new();
         for part in text.split(',') {
             expand(part.trim(), &mut values)?;
+            if values.len() > MOST {
+                return Err(format!("more than {MOST} values: use a factor, as in 1-256*2"));
+            }
         }
         values.sort_unstable();
         values.dedup();
@@ -63,4 +66,18 @@ fn expand(part: &str, values: &mut Vec<u32>) -> Result<(), String> {
         value = next(x);
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_sweep_has_more_than_64_values() {
+        assert_eq!("51-112,1,8".parse::<Sweep>().map(|sweep| sweep.0.len()), Ok(64));
+        // What the fuzzer found: single values after a range were not counted.
+        for long in ["51-112,1,2,211,2", "1-65", "1-40,100-140"] {
+            assert!(long.parse::<Sweep>().is_err_and(|message| message.contains("more than 64")), "{long}");
+        }
+    }
 }
