@@ -307,7 +307,7 @@ fn narrow(browser: &Browser) {
     assert!(browser.number("document.documentElement.scrollWidth") <= 390.0);
     browser.run("scrollTo({top: 0, behavior: 'instant'})");
     keep("phone.png", &browser.picture(false));
-    browser.point_at("#points tbody tr:nth-child(3)");
+    browser.point_at("#points tbody tr:nth-child(3) th");
     keep("phone-table.png", &browser.picture(false));
     let decode = mark(browser, "decode step, batch 8");
     browser.click(&decode);

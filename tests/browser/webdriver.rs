@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 /// Flags without which Chromium neither starts as root nor keeps quiet on the network.
-const FLAGS: [&str; 10] = [
+const FLAGS: [&str; 11] = [
     "--headless",
     "--no-sandbox",
     "--disable-gpu",
@@ -19,6 +19,8 @@ const FLAGS: [&str; 10] = [
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-sync",
+    // A page that is still scrolling is not where it was when a place in it was asked for.
+    "--force-prefers-reduced-motion",
     "--window-size=1400,1000",
 ];
 

@@ -18,7 +18,8 @@ const ELEMENTS: [&str; 13] = [
     "text", "tspan",
 ];
 /// Attributes whose values are figures, colours and names that the program has written.
-const ATTRIBUTES: [&str; 28] = [
+const ATTRIBUTES: [&str; 29] = [
+    "data-run",
     "width",
     "height",
     "viewBox",
