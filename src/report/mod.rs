@@ -2,7 +2,7 @@
 //!
 //! All that is to be read is written here and can be read without a script. The script (`page/*.js`) adds pointing,
 //! filters, comparison and sorting, with the figures of the embedded run files. What a run file says becomes text in
-//! one place, [`html`], and the page's policy lets nothing run but that script ([`assets`]).
+//! one place, `html.rs`, and the page's policy lets nothing run but that script (`assets.rs`).
 
 mod assets;
 mod conditions;

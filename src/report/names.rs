@@ -9,9 +9,10 @@ use crate::workload::Phase;
 /// The page's heading.
 pub(super) fn title(runs: &[Run]) -> String {
     let first = &runs[0];
-    let same = |of: fn(&Run) -> &str| runs.iter().all(|run| of(run) == of(first));
-    let (model, device): (fn(&Run) -> &str, fn(&Run) -> &str) = (|r| &r.model.name, |r| &r.device.name);
-    match (runs.len(), same(model), same(device)) {
+    let same = |of: fn(&Run) -> &String| runs.iter().all(|run| of(run) == of(first));
+    let model = |run: &Run| run.model.name.clone();
+    let device = |run: &Run| run.device.name.clone();
+    match (runs.len(), same(|r| &r.model.name), same(|r| &r.device.name)) {
         (1, ..) => format!("{} on {}", model(first), device(first)),
         (n, true, true) => format!("{} on {}: {n} runs", model(first), device(first)),
         (n, true, false) => format!("{} on {n} devices", model(first)),
