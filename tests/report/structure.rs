@@ -19,7 +19,7 @@ fn text_of(page: &Html, selector: &str) -> String {
 #[test]
 fn every_figure_is_there_or_says_why_not() {
     let run = real();
-    let page = parsed(&page(&[run.clone()]));
+    let page = parsed(&page(std::slice::from_ref(&run)));
     let said = text_of(&page, ".pictures > p");
     for figure in Figure::ALL {
         let drawn = count(&page, &format!("figure[data-figure={}] svg", figure.name()));
