@@ -4,7 +4,7 @@ use super::html::Html;
 use super::names;
 use crate::model::DType;
 use crate::plot::caption;
-use crate::plot::theme::{self, Colour};
+use crate::plot::theme::{self, Colour, Hue};
 use crate::roofline::{CeilingKind, CeilingSource};
 use crate::run::{Point, Run, RunStatus};
 use crate::units::{Seconds, figures, percent};
@@ -38,7 +38,8 @@ pub(super) fn write(html: &mut Html, runs: &[Run]) {
                     html.leaf("p", &[("class", "notice")], said);
                 }
                 html.element("dl", &[("class", "cards")], |html| {
-                    cards(run).iter().for_each(|card| write_card(html, card));
+                    let own = (runs.len() > 1).then(|| theme::RUNS[i % theme::RUNS.len()]);
+                    cards(run, own).iter().for_each(|card| write_card(html, card));
                 });
                 if let Some(request) = request(run) {
                     html.leaf("p", &[("class", "quiet")], &request);
@@ -85,10 +86,11 @@ fn first_step(run: &Run, phase: Phase) -> Option<&Point> {
     run.points.iter().filter(|p| p.phase == phase && p.stage.is_none()).min_by_key(|p| p.batch)
 }
 
-fn cards(run: &Run) -> Vec<Card> {
+/// The cards of a run, in its own hue where there are several.
+fn cards(run: &Run, own: Option<Hue>) -> Vec<Card> {
     let mut cards = Vec::new();
     for (phase, hue) in [(Phase::Decode, theme::BLUE), (Phase::Prefill, theme::VERMILLION)] {
-        cards.extend(first_step(run, phase).map(|point| step(run, point, hue.main)));
+        cards.extend(first_step(run, phase).map(|point| step(run, point, own.unwrap_or(hue).main)));
     }
     let roof = |kind, dtype| {
         let of = |source| run.ceiling(kind, dtype, source);

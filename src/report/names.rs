@@ -9,14 +9,15 @@ use crate::workload::Phase;
 /// The page's heading.
 pub(super) fn title(runs: &[Run]) -> String {
     let first = &runs[0];
-    let same = |of: fn(&Run) -> &String| runs.iter().all(|run| of(run) == of(first));
-    let model = |run: &Run| run.model.name.clone();
-    let device = |run: &Run| run.device.name.clone();
-    match (runs.len(), same(|r| &r.model.name), same(|r| &r.device.name)) {
-        (1, ..) => format!("{} on {}", model(first), device(first)),
-        (n, true, true) => format!("{} on {}: {n} runs", model(first), device(first)),
-        (n, true, false) => format!("{} on {n} devices", model(first)),
-        (n, false, true) => format!("{n} runs on {}", device(first)),
+    let (model, device) = (&first.model.name, &first.device.name);
+    let one_model = runs.iter().all(|run| run.model.name == *model);
+    let one_device = runs.iter().all(|run| run.device.name == *device);
+    match (runs.len(), one_model, one_device) {
+        (1, ..) => format!("{model} on {device}"),
+        (n, true, true) => format!("{model} on {device}: {n} runs"),
+        // Two of three may be of one device.
+        (n, true, false) => format!("{model}: {n} runs"),
+        (n, false, true) => format!("{n} runs on {device}"),
         (n, ..) => format!("{n} runs"),
     }
 }

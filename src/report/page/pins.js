@@ -37,7 +37,12 @@ function showPins(current) {
   showDetails(points.get(current));
 }
 
-const signed = (fact, value) => (value > 0 ? "+" : value < 0 ? "−" : "") + fact.show(Math.abs(value));
+// Of two shares the difference is in points of percent.
+function signed(fact, value) {
+  const sign = value > 0 ? "+" : value < 0 ? "−" : "";
+  const size = Math.abs(value);
+  return sign + (fact.show === percent ? `${(size * 100).toFixed(1)} points` : fact.show(size));
+}
 
 function comparison(entries) {
   const pair = entries.length === 2;
