@@ -177,8 +177,8 @@ mod tests {
 
     #[test]
     fn dots_become_the_sign_at_their_height() {
-        let signs: Vec<Option<char>> = ['⠉', '⠒', '⠤', '⣀', '⡠', '⠔', '⡰', '⡇', 'x'].map(dots).to_vec();
-        let wanted = "'--.--/:".chars().map(Some).chain([None]).collect::<Vec<_>>();
+        let signs: Vec<Option<char>> = ['⠉', '⠒', '⠤', '⣀', '⡠', '⠔', '⡜', '⡇', 'x'].map(dots).to_vec();
+        let wanted = "'--..-/:".chars().map(Some).chain([None]).collect::<Vec<_>>();
         assert_eq!(signs, wanted);
     }
 
