@@ -115,7 +115,7 @@ fn ten_thousand_points_are_thinned_and_the_picture_says_so() {
     let run = runs::many(10_000);
     assert!(run.points.len() >= 10_000);
     let svg = roofline(std::slice::from_ref(&run), Level::All).unwrap();
-    assert!(svg.contains(" of 1280 points drawn; left out: 30 stages and "), "{}", note(&svg));
+    assert!(svg.contains(" of 1256 points drawn; left out: 6 stages and "), "{}", note(&svg));
     assert!(svg.len() < 600_000, "{} bytes", svg.len());
     let stages = to_svg(std::slice::from_ref(&run), Figure::Stages, Look::default()).unwrap();
     let steps = run.points.iter().filter(|p| p.stage.is_none()).count();

@@ -63,7 +63,7 @@ pub(super) fn draw(canvas: &mut Canvas, scale: &Scale, layers: &[Layer]) -> Vec<
 /// Marks that share a label: stages of a phase that lie close together, with their step where it is close too.
 fn groups<'m, 'a>(scale: &Scale, marks: &'m [Mark<'a>]) -> Vec<Vec<&'m Mark<'a>>> {
     let mut groups: Vec<Vec<&Mark>> = Vec::new();
-    for mark in marks {
+    for mark in marks.iter().filter(|m| !m.label.is_empty()) {
         let centre = place_of(scale, mark);
         let close = |group: &Vec<&Mark>| {
             group.iter().any(|other| {

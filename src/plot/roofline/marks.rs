@@ -104,8 +104,8 @@ pub fn sweeps(run: &Run) -> Vec<Sweep<'_>> {
         .collect()
 }
 
-/// The marks of a run: whole steps, and the stages of the smallest batch of each phase. More stages would
-/// lie on top of each other.
+/// The marks of a run: whole steps, and of each phase the stages of the smallest batch at the shortest context. More
+/// stages would lie on top of each other.
 pub fn marks<'a>(
     run: &'a Run,
     index: usize,
@@ -116,13 +116,20 @@ pub fn marks<'a>(
     // Several runs leave little room for words; the key says that circles are decode.
     let (decode, of_roof) = if overlay { ("", "") } else { ("decode, ", " of roof") };
     let letter = if overlay { format!("{} · ", caption::letter(index)) } else { String::new() };
-    let least = |phase| run.points.iter().filter(|p| p.phase == phase).map(|p| p.batch).min();
+    // The pass that stands for its phase: the smallest batch, and of those the shortest context.
+    let [decode_first, prefill_first] = [Phase::Decode, Phase::Prefill]
+        .map(|phase| run.points.iter().filter(|p| p.phase == phase).map(|p| (p.batch, p.context)).min());
+    let first = |phase| if phase == Phase::Decode { decode_first } else { prefill_first };
+    let of_first = |p: &Point| first(p.phase) == Some((p.batch, p.context));
+    let largest = |of: &Point| {
+        let path = run.points.iter().filter(|p| p.phase == of.phase && p.context == of.context);
+        path.map(|p| p.batch).max() == Some(of.batch)
+    };
     let several = |phase, of: fn(&Point) -> u32| {
         run.points.iter().filter(|p| p.phase == phase).map(of).collect::<BTreeSet<_>>().len() > 1
     };
     let several_contexts = several(Phase::Decode, |p| p.context);
     let several_prompts = several(Phase::Prefill, |p| p.tokens) || several(Phase::Prefill, |p| p.batch);
-    let smallest = least(Phase::Decode);
     let mut marks: Vec<Mark> = run
         .points
         .iter()
@@ -130,14 +137,21 @@ pub fn marks<'a>(
         .filter(|(_, p)| drawable(p))
         .filter(|(_, p)| match p.stage {
             None => level != Level::Stage,
-            Some(_) => level != Level::Phase && Some(p.batch) == least(p.phase),
+            Some(_) => level != Level::Phase && of_first(p),
         })
         .map(|(i, point)| {
             let (name, of_roof, importance) = match (point.stage, point.phase) {
-                (None, Phase::Decode) if Some(point.batch) == smallest => {
+                (None, Phase::Decode) if of_first(point) => {
                     let context =
                         if several_contexts { format!(", context {}", point.context) } else { String::new() };
                     (format!("{letter}{decode}batch {}{context}", point.batch), of_roof, 100.0)
+                }
+                // The paths of further contexts lie close to the first: only their ends are named.
+                (None, Phase::Decode) if Some(point.context) != first(Phase::Decode).map(|f| f.1) => {
+                    match largest(point) {
+                        true => (format!("batch {}, context {}", point.batch, point.context), "", 60.0),
+                        false => (String::new(), "", 0.0),
+                    }
                 }
                 (None, Phase::Decode) => (format!("batch {}", point.batch), "", 50.0),
                 (None, Phase::Prefill) if !several_prompts => (format!("{letter}prefill"), of_roof, 90.0),
@@ -155,8 +169,8 @@ pub fn marks<'a>(
             };
             let colon = if point.stage.is_none() { ":" } else { "" };
             let label = match share(point) {
-                Some(share) => format!("{name}{colon} {share}{of_roof}"),
-                None => name,
+                Some(share) if !name.is_empty() => format!("{name}{colon} {share}{of_roof}"),
+                _ => name,
             };
             Mark { point, id: format!("{index}.{i}"), hue: hue_of(point.phase), label, importance }
         })
