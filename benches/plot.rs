@@ -32,11 +32,12 @@ fn newest() -> Option<String> {
         .ok()?
         .flatten()
         .flat_map(|folder| std::fs::read_dir(folder.path()).into_iter().flatten().flatten())
-        .map(|file| file.path().display().to_string())
-        .filter(|path| path.ends_with(".json"))
+        .map(|file| file.path())
+        .filter(|path| path.extension().is_some_and(|ending| ending == "json"))
         .collect();
-    found.sort();
-    found.pop()
+    // Their names begin with the time.
+    found.sort_by(|a, b| a.file_name().cmp(&b.file_name()));
+    Some(found.pop()?.display().to_string())
 }
 
 /// The run's own points over and over, each time of a larger batch and somewhat slower.

@@ -31,7 +31,7 @@ pub struct Cli {
 pub enum Command {
     /// Run the suite: table on stdout, run file in reports/
     Measure(MeasureArgs),
-    /// Draw one or more runs as SVG, or as an HTML report with everything in it
+    /// Draw one or more runs as SVG or PNG, in the terminal, or as an HTML report with everything in it
     Plot(PlotArgs),
     /// The same table from a device profile, without the hardware
     Predict(PredictArgs),

@@ -23,7 +23,7 @@ struct Card {
 /// The title and a row of cards for each run.
 pub(super) fn write(html: &mut Html, runs: &[Run]) {
     html.element("section", &[("class", "headline"), ("aria-labelledby", "title")], |html| {
-        html.leaf("h1", &[("id", "title")], &names::title(runs));
+        html.leaf("h1", &[("id", "title")], &names::subject(runs));
         for (i, run) in runs.iter().enumerate() {
             html.line();
             html.element("div", &[("class", "run"), ("data-run", &i.to_string())], |html| {

@@ -41,7 +41,7 @@ pub fn to_html(runs: &[Run], level: Level) -> Result<String> {
             html.void("meta", &[("http-equiv", "Content-Security-Policy"), ("content", &policy)]);
             html.void("meta", &[("name", "viewport"), ("content", "width=device-width, initial-scale=1")]);
             html.void("meta", &[("name", "color-scheme"), ("content", "light dark")]);
-            html.leaf("title", &[], &format!("{} · llmroof", names::title(runs)));
+            html.leaf("title", &[], &format!("{} · llmroof", names::subject(runs)));
             html.element("style", &[], |html| html.trusted(&style));
         });
         html.line();

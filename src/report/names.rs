@@ -2,25 +2,9 @@
 
 use crate::plot::theme;
 
-pub(super) use crate::plot::caption::{letter, lettered};
-use crate::run::{Point, Run};
+pub(super) use crate::plot::caption::{letter, lettered, subject};
+use crate::run::Point;
 use crate::workload::Phase;
-
-/// The page's heading.
-pub(super) fn title(runs: &[Run]) -> String {
-    let first = &runs[0];
-    let (model, device) = (&first.model.name, &first.device.name);
-    let one_model = runs.iter().all(|run| run.model.name == *model);
-    let one_device = runs.iter().all(|run| run.device.name == *device);
-    match (runs.len(), one_model, one_device) {
-        (1, ..) => format!("{model} on {device}"),
-        (n, true, true) => format!("{model} on {device}: {n} runs"),
-        // Two of three may be of one device.
-        (n, true, false) => format!("{model}: {n} runs"),
-        (n, false, true) => format!("{n} runs on {device}"),
-        (n, ..) => format!("{n} runs"),
-    }
-}
 
 /// The class that has a run's colour in the figures.
 pub(super) fn hue(run: usize) -> String {

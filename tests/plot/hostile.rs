@@ -49,6 +49,7 @@ const ATTRIBUTES: [&str; 29] = [
     "aria-label",
     "opacity",
 ];
+
 /// A run with a text in each field that may have one, and a datasheet's roofs beside its own.
 fn full() -> Run {
     let mut run = runs::cpu();

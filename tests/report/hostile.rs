@@ -1,11 +1,11 @@
 //! Run files come from anywhere. Whatever their strings say stays text.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use llmroof::run::Run;
 use scraper::{ElementRef, Node};
-use serde_json::Value;
 
+use crate::hostile_text::Places;
 use crate::{full, page, parsed, select};
 
 /// Ways out of text, attributes, scripts, styles, comments, SVG and JSON.
@@ -46,47 +46,11 @@ const PAYLOADS: [&str; 34] = [
     "../../etc/passwd\u{2028}<plaintext>",
 ];
 
-/// Where in a run's JSON any words may stand: every string that can be another without the file being refused.
-fn free_strings(run: &Run) -> Vec<String> {
-    let value = serde_json::to_value(run).unwrap();
-    let mut all = Vec::new();
-    paths(&value, String::new(), &mut all);
-    // What holds of one point, ceiling or note holds of all.
-    let kind = |path: &str| path.replace(|c: char| c.is_ascii_digit(), "");
-    let mut free: BTreeMap<String, bool> = BTreeMap::new();
-    all.retain(|path| {
-        *free.entry(kind(path)).or_insert_with(|| {
-            let mut changed = value.clone();
-            *changed.pointer_mut(path).unwrap() = "other words".into();
-            Run::from_json(&changed.to_string()).is_ok()
-        })
-    });
-    all
-}
-
-fn paths(value: &Value, at: String, found: &mut Vec<String>) {
-    match value {
-        Value::String(_) => found.push(at),
-        Value::Array(items) => {
-            items.iter().enumerate().for_each(|(i, item)| paths(item, format!("{at}/{i}"), found));
-        }
-        Value::Object(fields) => {
-            fields.iter().for_each(|(name, field)| paths(field, format!("{at}/{name}"), found));
-        }
-        _ => {}
-    }
-}
-
-/// The run with these words in all those places, and as the name of a field that a GPU lacks.
-fn saying(run: &Run, places: &[String], words: &str) -> Run {
-    let mut value = serde_json::to_value(run).unwrap();
-    for path in places {
-        *value.pointer_mut(path).unwrap() = words.into();
-    }
-    let mut run: Run = serde_json::from_value(value).unwrap();
+/// The run with these words wherever any may stand, and as the name of a field that a GPU lacks.
+fn saying(places: &Places, words: &str) -> Run {
+    let mut run = places.with(words);
     let gpu = run.conditions.as_mut().unwrap().gpu.as_mut().unwrap();
     gpu.unavailable.insert(words.into(), words.into());
-    run.validate().unwrap();
     run
 }
 
@@ -114,17 +78,17 @@ fn shapes(page: &str) -> (Vec<String>, BTreeSet<String>) {
 
 #[test]
 fn no_string_of_a_run_becomes_markup() {
-    let run = full();
-    let places = free_strings(&run);
+    let places = Places::of(&full());
+    let harmless = saying(&places, "harmless words");
+    let said = serde_json::to_value(&harmless).unwrap();
     for expected in
         ["/device/name", "/model/name", "/notes/0", "/argv/0", "/points/0/notes/0", "/ceilings/0/citation"]
     {
-        assert!(places.iter().any(|path| path == expected), "{expected} is not among {places:?}");
+        assert_eq!(said.pointer(expected).unwrap(), "harmless words", "{expected}");
     }
-    let harmless = saying(&run, &places, "harmless words");
     let (outside, inside) = shapes(&page(&[harmless.clone(), harmless]));
     for payload in PAYLOADS {
-        let hostile = saying(&run, &places, payload);
+        let hostile = saying(&places, payload);
         let text = page(&[hostile.clone(), hostile.clone()]);
         let (its_outside, its_inside) = shapes(&text);
         assert_eq!(its_outside, outside, "{payload:?}");

@@ -4,6 +4,8 @@
 #![allow(clippy::unwrap_used)]
 
 mod hostile;
+#[path = "../support/hostile.rs"]
+mod hostile_text;
 mod policy;
 mod program;
 mod structure;

@@ -55,7 +55,7 @@ pub(super) fn draw(canvas: &mut Canvas, scale: &Scale, layers: &[Layer]) -> Vec<
     missing
         .map(|mark| match mark.point.stage {
             Some(stage) => format!("{} {stage}", mark.point.phase),
-            None => mark.label.clone(),
+            None => mark.label.clone().unwrap_or_default(),
         })
         .collect()
 }
@@ -63,7 +63,7 @@ pub(super) fn draw(canvas: &mut Canvas, scale: &Scale, layers: &[Layer]) -> Vec<
 /// Marks that share a label: stages of a phase that lie close together, with their step where it is close too.
 fn groups<'m, 'a>(scale: &Scale, marks: &'m [Mark<'a>]) -> Vec<Vec<&'m Mark<'a>>> {
     let mut groups: Vec<Vec<&Mark>> = Vec::new();
-    for mark in marks.iter().filter(|m| !m.label.is_empty()) {
+    for mark in marks.iter().filter(|m| m.label.is_some()) {
         let centre = place_of(scale, mark);
         let close = |group: &Vec<&Mark>| {
             group.iter().any(|other| {
@@ -229,7 +229,7 @@ fn mark_label(scale: &Scale, group: &[&Mark], overlay: bool) -> Label {
     let text = |mark: &Mark| {
         let size = if mark.is_step() { theme::LABEL } else { theme::SMALL };
         let bold = mark.is_step() && mark.importance >= 80.0;
-        Text { bold, ..words(mark.label.clone(), size, mark.hue.text) }
+        Text { bold, ..words(mark.label.clone().unwrap_or_default(), size, mark.hue.text) }
     };
     let visible = || group.iter().filter(|m| scale.shows(m.point.intensity, m.point.flops_per_second));
     let shown: Vec<(At, f64, Text)> = visible().map(|m| (place_of(scale, m), m.radius(), text(m))).collect();

@@ -20,8 +20,8 @@ pub struct Mark<'a> {
     pub id: String,
     /// Its colours.
     pub hue: Hue,
-    /// What is written beside it.
-    pub label: String,
+    /// What is written beside it; nothing where others of its kind speak for it.
+    pub label: Option<String>,
     /// Larger is labelled first.
     pub importance: f64,
 }
@@ -121,9 +121,11 @@ pub fn marks<'a>(
         .map(|phase| run.points.iter().filter(|p| p.phase == phase).map(|p| (p.batch, p.context)).min());
     let first = |phase| if phase == Phase::Decode { decode_first } else { prefill_first };
     let of_first = |p: &Point| first(p.phase) == Some((p.batch, p.context));
-    let largest = |of: &Point| {
-        let path = run.points.iter().filter(|p| p.phase == of.phase && p.context == of.context);
-        path.map(|p| p.batch).max() == Some(of.batch)
+    // The paths of further contexts lie close to the first: only their ends are named.
+    let further = |p: &Point| p.phase == Phase::Decode && decode_first.is_some_and(|f| f.1 != p.context);
+    let within_further_path = |p: &Point| {
+        let path = run.points.iter().filter(|o| o.phase == p.phase && o.context == p.context);
+        p.stage.is_none() && further(p) && path.map(|o| o.batch).max() != Some(p.batch)
     };
     let several = |phase, of: fn(&Point) -> u32| {
         run.points.iter().filter(|p| p.phase == phase).map(of).collect::<BTreeSet<_>>().len() > 1
@@ -146,12 +148,9 @@ pub fn marks<'a>(
                         if several_contexts { format!(", context {}", point.context) } else { String::new() };
                     (format!("{letter}{decode}batch {}{context}", point.batch), of_roof, 100.0)
                 }
-                // The paths of further contexts lie close to the first: only their ends are named.
-                (None, Phase::Decode) if Some(point.context) != first(Phase::Decode).map(|f| f.1) => {
-                    match largest(point) {
-                        true => (format!("batch {}, context {}", point.batch, point.context), "", 60.0),
-                        false => (String::new(), "", 0.0),
-                    }
+                (None, Phase::Decode) if further(point) => {
+                    let name = format!("batch {}, context {}", point.batch, point.context);
+                    (name, "", 60.0)
                 }
                 (None, Phase::Decode) => (format!("batch {}", point.batch), "", 50.0),
                 (None, Phase::Prefill) if !several_prompts => (format!("{letter}prefill"), of_roof, 90.0),
@@ -169,9 +168,10 @@ pub fn marks<'a>(
             };
             let colon = if point.stage.is_none() { ":" } else { "" };
             let label = match share(point) {
-                Some(share) if !name.is_empty() => format!("{name}{colon} {share}{of_roof}"),
-                _ => name,
+                Some(share) => format!("{name}{colon} {share}{of_roof}"),
+                None => name,
             };
+            let label = Some(label).filter(|_| !within_further_path(point));
             Mark { point, id: format!("{index}.{i}"), hue: hue_of(point.phase), label, importance }
         })
         .collect();

@@ -164,7 +164,7 @@ struct Drawn<'a> {
     index: usize,
     point: &'a Point,
     importance: f64,
-    label: String,
+    label: Option<String>,
 }
 
 fn draw_marks<'a>(cells: &mut Cells, plane: &Plane, layers: &[Layer<'a>]) -> Vec<Drawn<'a>> {
@@ -261,7 +261,8 @@ fn label(cells: &mut Cells, plane: &Plane, layers: &[Layer], marks: Vec<Drawn>) 
     }
     for mark in marks {
         let style = Style::new().fg(colour(mark.index, mark.point.phase, overlay));
-        let forms = if overlay { Vec::new() } else { forms(mark.point, &mark.label) };
+        let label = mark.label.as_ref().filter(|_| !overlay);
+        let forms = label.map_or_else(Vec::new, |label| forms(mark.point, label));
         let (x, y) = mark.at;
         let spots = |width: i32| {
             vec![
