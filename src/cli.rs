@@ -86,8 +86,67 @@ pub enum GemmArg {
 pub enum ActivationsArg {
     /// bfloat16
     Bf16,
-    /// float32
+    /// float32, with bf16 weights and an f32 cache
     F32,
+    /// Eight-bit integers, quantised per token as they come, in products with quantised weights
+    Int8,
+}
+
+/// Type of the weights.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum WeightsArg {
+    /// bfloat16
+    Bf16,
+    /// Eight-bit integers, one scale for each output channel
+    Int8,
+    /// Four-bit integers, one scale for each 128 weights
+    Int4,
+    /// Eight-bit floats (e4m3), one scale for each output channel: GPUs that have them
+    Fp8,
+}
+
+/// Type of the head's weights.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum HeadArg {
+    /// As the layers
+    Same,
+    /// bfloat16
+    Bf16,
+}
+
+/// Type of the key/value cache.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum KvArg {
+    /// bfloat16
+    Bf16,
+    /// Eight-bit integers, one scale for each head of each position
+    Int8,
+    /// Eight-bit floats (e4m3), one scale for each head of each position: GPUs that have them
+    Fp8,
+}
+
+/// Types of weights, activations and cache.
+#[derive(Debug, Clone, Args)]
+pub struct PrecisionArgs {
+    /// Types of the weights, as bf16,int8,int4: each runs all of the work
+    #[arg(
+        long,
+        value_enum,
+        value_delimiter = ',',
+        default_value = "bf16",
+        value_name = "TYPES",
+        env = "LLMROOF_WEIGHTS"
+    )]
+    pub weights: Vec<WeightsArg>,
+    /// Type of the head's weights
+    #[arg(long, value_enum, default_value_t = HeadArg::Same, value_name = "TYPE", env = "LLMROOF_HEAD")]
+    pub head: HeadArg,
+    /// What goes into products with weights [default: bf16; verify: f32 and bf16]
+    #[arg(long, value_enum, value_name = "TYPE")]
+    pub activations: Option<ActivationsArg>,
+    /// Type of the key/value cache [default: that of the activations, bf16 with int8]
+    #[arg(long, value_enum, value_name = "TYPE", env = "LLMROOF_KV")]
+    pub kv: Option<KvArg>,
 }
 
 /// How many of the identical layers to run.
@@ -142,7 +201,7 @@ pub struct DeviceArgs {
 }
 
 /// What `--append` and `--resume` take from the run file.
-const OF_A_RUN: [&str; 14] = [
+const OF_A_RUN: [&str; 17] = [
     "model",
     "checkpoint",
     "name",
@@ -155,7 +214,10 @@ const OF_A_RUN: [&str; 14] = [
     "context",
     "generate",
     "layers",
+    "weights",
+    "head",
     "activations",
+    "kv",
     "seed",
 ];
 
@@ -177,9 +239,9 @@ pub struct MeasureArgs {
     /// Layers to run: a number, all, or auto
     #[arg(long, default_value = "auto", value_parser = parse_layers)]
     pub layers: LayersArg,
-    /// Precision of what goes into matrix products
-    #[arg(long, value_enum, default_value_t = ActivationsArg::Bf16)]
-    pub activations: ActivationsArg,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub precision: PrecisionArgs,
     /// Time to spend, as 60s or 5m [default: 25s on a GPU, 60s on a CPU, for each trial]
     #[arg(long, value_parser = parse_duration, value_name = "TIME", env = "LLMROOF_BUDGET")]
     pub budget: Option<Duration>,
@@ -292,6 +354,9 @@ pub struct PredictArgs {
     #[command(flatten)]
     #[allow(missing_docs)]
     pub work: WorkArgs,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub precision: PrecisionArgs,
     /// Show the arithmetic: bytes, FLOPs, intensity, ridge, ceiling in tokens per second
     #[arg(long)]
     pub explain: bool,
@@ -373,9 +438,9 @@ pub struct VerifyArgs {
     #[command(flatten)]
     #[allow(missing_docs)]
     pub device: DeviceArgs,
-    /// Only this precision [default: both]
-    #[arg(long, value_enum)]
-    pub activations: Option<ActivationsArg>,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub precision: PrecisionArgs,
     /// Seed of the random shapes, weights and tokens
     #[arg(long, default_value_t = 1)]
     pub seed: u64,

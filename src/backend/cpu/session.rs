@@ -18,7 +18,9 @@ use super::shape::{Shape, split};
 use super::step::Step;
 use super::topology::{ASSUMED_CACHE, Caches};
 use crate::backend::weights::{RandomWeights, WeightSource};
-use crate::backend::{DeviceInfo, Execution, Probe, Probed, Residency, Session, Setup, StageOutput, Work};
+use crate::backend::{
+    DeviceInfo, Execution, Multiplier, Probe, Probed, Residency, Session, Setup, StageOutput, Work,
+};
 use crate::error::{Failure, Result};
 use crate::model::DType;
 use crate::units::Bytes;
@@ -69,7 +71,7 @@ impl CpuSession {
     }
 
     fn format_loaded(&self) -> Format {
-        self.format(self.loaded.as_ref().map_or(DType::Bf16, |loaded| loaded.residency.activations))
+        self.format(self.loaded.as_ref().map_or(DType::Bf16, |loaded| loaded.residency.precision.activations))
     }
 
     /// Copies of the cache: as many as of the weights, but no more than it takes to leave the CPU's caches.
@@ -80,7 +82,7 @@ impl CpuSession {
 
     /// Bytes of cache, activations and rotary tables of a pass.
     fn pass_bytes(&self, residency: &Residency, shape: &Shape, extent: Extent, positions: usize) -> f64 {
-        let (_, kv_element) = elements(self.format(residency.activations));
+        let (_, kv_element) = elements(self.format(residency.precision.activations));
         let one = KvCache::bytes(
             extent.layers * extent.batch * shape.kv_heads,
             positions,
@@ -228,7 +230,11 @@ impl Session for CpuSession {
             threads: Some(self.pool.threads() as u32),
             pinned_cpus: self.pool.pinned().iter().map(|&cpu| cpu as u32).collect(),
             huge_page_share: self.loaded.as_ref().and_then(|loaded| huge_page_share(&loaded.arenas)),
-            product_dtype: if self.format_loaded() == Format::Bf16 { DType::Bf16 } else { DType::F32 },
+            product: Multiplier::of(if self.format_loaded() == Format::Bf16 {
+                DType::Bf16
+            } else {
+                DType::F32
+            }),
             fill_rate: FILL_RATE * self.pool.threads() as f64,
             // The rest is for the page cache and for others.
             memory_share: 0.6,
@@ -243,7 +249,7 @@ impl Session for CpuSession {
 
     fn needed_memory(&self, residency: &Residency, works: &[Work]) -> Bytes {
         let shape = Shape::new(&residency.model, self.pool.threads());
-        let (element, _) = elements(self.format(residency.activations));
+        let (element, _) = elements(self.format(residency.precision.activations));
         let largest = works
             .iter()
             .map(|work| {

@@ -2,7 +2,7 @@
 
 use super::figure::{four, whole};
 use super::{Case, Section};
-use crate::model::DType;
+use crate::model::{DType, Precision};
 
 /// A 4-bit format: weights per group, and bits that each group adds.
 struct Grouped {
@@ -18,7 +18,7 @@ const FORMATS: [Grouped; 2] = [
 
 pub(super) fn int4(case: &Case) -> Section {
     let m = case.model;
-    let streamed = m.streamed_bytes(DType::Bf16).0;
+    let streamed = m.streamed_bytes(Precision::BF16).0;
     let layers = f64::from(m.layers) * m.layer_matrix_parameters();
     let unchanged = (m.head_parameters() + m.norm_parameters()) * DType::Bf16.bytes();
     let mut section = Section::new(
