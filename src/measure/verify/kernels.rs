@@ -25,7 +25,7 @@ pub enum Extent {
 /// Why it cannot run the first of them.
 pub fn check_support(session: &dyn Session, precision: Precision, extent: Extent) -> Result<()> {
     let mut refusal = Ok(());
-    for shape in shapes(extent == Extent::Full) {
+    for shape in shapes(extent == Extent::Full, precision) {
         let answer = session.supports(&shape.spec(), precision);
         if answer.is_ok() {
             return answer;
@@ -51,7 +51,7 @@ pub fn check_kernels(
     // Nothing compared would be nothing wrong.
     check_support(session, precision, extent)?;
     let (mut own, mut cublaslt) = (None, None);
-    for (i, shape) in shapes(extent == Extent::Full).iter().enumerate() {
+    for (i, shape) in shapes(extent == Extent::Full, precision).iter().enumerate() {
         if session.supports(&shape.spec(), precision).is_err() {
             continue;
         }
