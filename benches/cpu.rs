@@ -9,7 +9,7 @@
 use llmroof::backend::cpu::CpuBackend;
 use llmroof::backend::weights::RandomWeights;
 use llmroof::backend::{Backend, Execution, OpenOptions, Probe, Residency, Session, Work};
-use llmroof::model::{ModelSpec, Precision};
+use llmroof::model::{DType, ModelSpec, Precision};
 use llmroof::workload::{Phase, Stage, Workload};
 
 struct Options {
@@ -82,6 +82,21 @@ enum Against {
     Roof,
 }
 
+/// The types that all lines run in, by the name that lines and filters have.
+const PRECISIONS: [(&str, Precision); 5] = [
+    ("bf16", Precision::BF16),
+    ("int8", Precision { weights: DType::Int8, head: DType::Int8, ..Precision::BF16 }),
+    ("int4", Precision { weights: DType::Int4, head: DType::Int4, ..Precision::BF16 }),
+    (
+        "a8w8",
+        Precision { weights: DType::Int8, head: DType::Int8, activations: DType::Int8, kv: DType::Bf16 },
+    ),
+    (
+        "a8w4",
+        Precision { weights: DType::Int4, head: DType::Int4, activations: DType::Int8, kv: DType::Bf16 },
+    ),
+];
+
 const LINES: [(&str, Phase, u32, u32, u32, Against); 10] = [
     ("decode b1 c128 / read", Phase::Decode, 1, 1, 128, Against::Read),
     ("decode b1 c8192 / read", Phase::Decode, 1, 1, 8192, Against::Read),
@@ -103,7 +118,7 @@ fn median(mut values: Vec<f64>) -> f64 {
 fn main() {
     let options = options();
     println!(
-        "{:<44} {:>7}  {:>15}  {:>9} {:>9} {:>7}  share of each stage, %",
+        "{:<50} {:>7}  {:>15}  {:>9} {:>9} {:>7}  share of each stage, %",
         "line", "median", "spread", "step", "read", "peak"
     );
     for (name, dims) in [
@@ -113,12 +128,17 @@ fn main() {
         ("narrow-8b", [64, 64, 8, 32, 8, 128]),
     ] {
         let narrow = name.starts_with("narrow");
-        for &threads in &options.threads {
+        for (&threads, precision) in options.threads.iter().flat_map(|t| PRECISIONS.map(|p| (t, p))) {
+            let (types, precision) = precision;
+            let types = format!("{threads}t {types}");
             let wanted = |line: &str| {
-                let full = format!("{name} {threads}t {line}");
+                let full = format!("{name} {types} {line}");
                 line.starts_with("attention") == narrow
                     && options.filters.iter().all(|filter| full.contains(filter.as_str()))
             };
+            if narrow && precision != Precision::BF16 {
+                continue;
+            }
             if !LINES.iter().any(|line| wanted(line.0)) && !wanted(COST) {
                 continue;
             }
@@ -134,12 +154,8 @@ fn main() {
                 ..OpenOptions::default()
             };
             let session = CpuBackend.open(&open).and_then(|mut session| {
-                let residency = Residency {
-                    model: model.clone(),
-                    layers: model.layers,
-                    precision: Precision::BF16,
-                    copies: 1,
-                };
+                let residency =
+                    Residency { model: model.clone(), layers: model.layers, precision, copies: 1 };
                 session.load(&residency, &RandomWeights::new(1, &model))?;
                 // Narrow weights are no footprint to measure memory by: a session without any has its own.
                 Ok((session, if narrow { Some(CpuBackend.open(&open)?) } else { None }))
@@ -147,23 +163,23 @@ fn main() {
             let (mut session, mut prober) = match session {
                 Ok(sessions) => sessions,
                 Err(failure) => {
-                    println!("{name} {threads}t: {failure}");
+                    println!("{name} {types}: {failure}");
                     continue;
                 }
             };
             let cost = if !narrow && wanted(COST) {
-                cost_of_eight(session.as_mut(), &model, threads, options.rounds)
+                cost_of_eight(session.as_mut(), &model, &types, options.rounds)
             } else {
                 Ok(())
             };
             if let Err(failure) = cost {
-                println!("{name} {threads}t {COST}: {failure}");
+                println!("{name} {types} {COST}: {failure}");
             }
             for line in LINES.iter().filter(|line| wanted(line.0)) {
                 let prober = prober.as_deref_mut();
-                if let Err(failure) = measure(session.as_mut(), prober, &model, line, threads, options.rounds)
-                {
-                    println!("{name} {threads}t {}: {failure}", line.0);
+                let work = (precision, types.as_str());
+                if let Err(failure) = measure(session.as_mut(), prober, &model, line, work, options.rounds) {
+                    println!("{name} {types} {}: {failure}", line.0);
                 }
             }
         }
@@ -178,7 +194,7 @@ const COST: &str = "decode b8 c128 time over b1";
 fn cost_of_eight(
     session: &mut dyn Session,
     model: &ModelSpec,
-    threads: usize,
+    types: &str,
     rounds: usize,
 ) -> llmroof::error::Result<()> {
     let mut step = |batch| -> llmroof::error::Result<f64> {
@@ -191,14 +207,14 @@ fn cost_of_eight(
         let (before, eight, after) = (step(1)?, step(8)?, step(1)?);
         ratios.push(eight * 2.0 / (before + after));
     }
-    print_ratios(&format!("{} {threads}t {COST}", model.name), &ratios);
+    print_ratios(&format!("{} {types} {COST}", model.name), &ratios);
     println!();
     Ok(())
 }
 
 fn print_ratios(name: &str, ratios: &[f64]) {
     let (low, high) = ratios.iter().fold((f64::MAX, f64::MIN), |(low, high), &r| (low.min(r), high.max(r)));
-    print!("{name:<44} {:>7.3}  {low:>6.3} - {high:<6.3}", median(ratios.to_vec()));
+    print!("{name:<50} {:>7.3}  {low:>6.3} - {high:<6.3}", median(ratios.to_vec()));
 }
 
 /// Times the program as its users start it.
@@ -225,7 +241,7 @@ fn program(filters: &[String]) {
             }
         }
         if !seconds.is_empty() {
-            println!("{name:<44} {:>9.2} ms, median of {rounds}", median(seconds) * 1e3);
+            println!("{name:<50} {:>9.2} ms, median of {rounds}", median(seconds) * 1e3);
         }
     }
 }
@@ -236,13 +252,14 @@ fn measure(
     mut prober: Option<&mut (dyn Session + 'static)>,
     model: &ModelSpec,
     &(name, phase, batch, tokens, context, against): &(&str, Phase, u32, u32, u32, Against),
-    threads: usize,
+    (precision, types): (Precision, &str),
     rounds: usize,
 ) -> llmroof::error::Result<()> {
     let mut work = Workload::prefill(model, batch, tokens);
-    (work.phase, work.context) = (phase, context);
+    (work.phase, work.context, work.precision) = (phase, context, precision);
     session.prepare(&Work { phase, batch, tokens, context })?;
-    let peak = Probe::Compute(session.setup().product.dtype);
+    let multiplier = session.setup().product;
+    let peak = Probe::Compute(multiplier.dtype);
     session.run(1)?;
     let (mut ratios, mut steps, mut reads, mut peaks) = (vec![], vec![], vec![], vec![]);
     let mut stages = [0.0; 7];
@@ -258,7 +275,7 @@ fn measure(
         let n = if phase == Phase::Decode { 5 } else { 1 };
         let executions = session.run(n)?;
         let after = ceilings(session)?;
-        let (read, peak) = ((before.0 + after.0) / 2.0, (before.1 + after.1) / 2.0);
+        let (read, peak) = ((before.0 + after.0) / 2.0, (before.1 + after.1) / 2.0 / multiplier.operations);
         let of = |f: &dyn Fn(&Execution) -> f64| median(executions.iter().map(f).collect());
         let seconds = of(&|e| e.seconds);
         let total = work.total();
@@ -282,7 +299,7 @@ fn measure(
             *stage += of(&|e| e.stages[i] / e.seconds) / rounds as f64;
         }
     }
-    print_ratios(&format!("{} {threads}t {name}", model.name), &ratios);
+    print_ratios(&format!("{} {types} {name}", model.name), &ratios);
     println!(
         "  {:>6.2} ms {:>4.1} GB/s {:>4.0} GF  {}",
         median(steps) * 1e3,

@@ -45,7 +45,8 @@ pub struct Pass {
     /// `[sequence][vocab]` f32, where they are wanted.
     pub logits: Option<Buffer>,
     threads: usize,
-    /// Per thread: a normed token of its own, the product's tile, attention's scratch, two cut units, a token of integers.
+    /// Per thread: a normed token of its own, the product's tile, attention's scratch, two cut units, a token of integers and the
+    /// same before.
     private: Buffer,
     private_len: usize,
     parts: [usize; 4],
@@ -96,7 +97,7 @@ fn sizes(shape: &Shape, extent: Extent) -> ([f64; 7], [usize; 4]) {
             + product::tile_len(total, outputs).max(product::tile_len(Groups::new(batch), outputs)),
         attention::scratch_len(columns, shape.head_width()),
         2 * attention::state_len(shape.group, shape.head_width()),
-        quantised_bytes(shape, 1).div_ceil(4).next_multiple_of(16),
+        quantised_bytes(shape, 1).div_ceil(4).next_multiple_of(16) + widest(shape),
     ];
     (shared, parts)
 }
@@ -106,8 +107,12 @@ fn quantised_bytes(shape: &Shape, tokens: usize) -> usize {
     if !shape.is_quantised() {
         return 0;
     }
-    let widest = shape.hidden.max(shape.q_width()).max(shape.ffn);
-    Inputs::bytes(widest, tokens, shape.limbs())
+    Inputs::bytes(widest(shape), tokens, shape.limbs())
+}
+
+/// Columns of the widest matrix; none where no weights are quantised.
+fn widest(shape: &Shape) -> usize {
+    if shape.is_quantised() { shape.hidden.max(shape.q_width()).max(shape.ffn) } else { 0 }
 }
 
 /// Bytes of the buffers of such a pass.
@@ -176,6 +181,11 @@ impl Pass {
     /// State of a cut unit: slot 0 or 1 of a thread, of `len` values.
     pub fn partial(&self, thread: usize, slot: usize, len: usize) -> *mut f32 {
         self.private(thread, 2).wrapping_add(slot * len)
+    }
+
+    /// A thread's room for one token of the widest matrix, f32.
+    pub fn row(&self, thread: usize, shape: &Shape) -> *mut f32 {
+        self.private(thread, 4).wrapping_sub(widest(shape))
     }
 
     /// Where a product's input goes as integers: of one token into memory of the thread's own.

@@ -42,51 +42,63 @@ impl Inputs {
 }
 
 per_isa! {
-    /// Makes integers of token `c` of the `tokens` of a group, packed at `x`; `codes` is where the group's begin, `sums`
-    /// where the token's do. Returns the scale.
+    /// Token `c` of the `tokens` of a group, packed at `x`, as `row`. Returns its largest magnitude.
     ///
     /// # Safety
-    /// The group holds the panels' columns of its tokens, and nobody else writes this token's codes and sums.
-    unsafe fn quantise<A: Activation>(
-        panels: Panels, x: *const A, tokens: usize, c: usize, codes: *mut u8, sums: *mut i32,
-    ) -> f32 {
-        let (columns, limbs) = (panels.columns, panels.limbs);
+    /// The group holds `columns` (a multiple of 8) of its tokens, `row` as many.
+    unsafe fn unpack<A: Activation>(x: *const A, columns: usize, tokens: usize, c: usize, row: *mut f32) -> f32 {
         // SAFETY: the caller vouches for the extents.
         unsafe {
-            let value = |k: usize| (*x.add((k / 2 * tokens + c) * 2 + k % 2)).value();
-            let mut most = [0f32; 16];
+            let row = std::slice::from_raw_parts_mut(row, columns);
             if tokens == 1 {
-                let row = std::slice::from_raw_parts(x, columns);
-                for chunk in row.chunks(16) {
-                    for (most, v) in most.iter_mut().zip(chunk) {
-                        *most = most.max(v.value().abs());
-                    }
+                for (to, from) in row.iter_mut().zip(std::slice::from_raw_parts(x, columns)) {
+                    *to = from.value();
                 }
             } else {
-                for k in 0..columns {
-                    most[k % 2] = most[k % 2].max(value(k).abs());
+                let pairs = x.add(c * 2).cast::<[A; 2]>();
+                for (k, to) in row.chunks_exact_mut(2).enumerate() {
+                    let pair = *pairs.add(k * tokens);
+                    to.copy_from_slice(&[pair[0].value(), pair[1].value()]);
                 }
             }
-            let most = most.into_iter().fold(0f32, f32::max);
-            let scale = most / if limbs == 1 { 127.0 } else { MOST };
-            let inverse = if scale > 0.0 { 1.0 / scale } else { 0.0 };
-            let mut totals = [0i32; 2];
-            let places = tokens * limbs;
-            // int4 takes 8 columns at a time and sums them up for each group, int8 takes 4 and has one group of all.
-            let (width, group) = match panels.dtype {
-                DType::Int4 => (8, GROUP_STEPS),
-                _ => (4, panels.steps()),
-            };
-            for first in (0..panels.steps()).step_by(group) {
-                let to = codes.add(panels.input_offset(first, tokens));
+            let mut most = [0f32; 16];
+            for chunk in row.chunks(16) {
+                for (most, v) in most.iter_mut().zip(chunk) {
+                    *most = if v.abs() > *most { v.abs() } else { *most };
+                }
+            }
+            most.into_iter().fold(0f32, f32::max)
+        }
+    }
+}
+
+per_isa! {
+    /// Makes integers of `row`, a token whose first column of integers is number `place` of the group's `places`, at
+    /// `codes`, where the group's begin. Returns their sums.
+    ///
+    /// # Safety
+    /// `row` holds the panels' columns, `codes` those of the group; nobody else writes this token's.
+    unsafe fn quantise(
+        panels: Panels, row: *const f32, inverse: f32, codes: *mut u8, place: usize, places: usize,
+    ) -> [i32; 2] {
+        let limbs = panels.limbs;
+        // Columns of a step; int4 sums up each group and puts the sums behind it.
+        let (width, group) = match panels.dtype {
+            DType::Int4 => (8, GROUP_STEPS * 8),
+            _ => (4, panels.columns),
+        };
+        let mut totals = [0i32; 2];
+        let mut to = codes;
+        // SAFETY: the caller vouches for the extents.
+        unsafe {
+            let row = std::slice::from_raw_parts(row, panels.columns);
+            for group in row.chunks_exact(group) {
                 let mut partial = [0i32; 2];
-                for step in 0..group {
-                    let k = (first + step) * width;
-                    let mut both = [[0i8; 8]; 2];
-                    for i in 0..width {
-                        let rounded = (value(k + i) * inverse).round_ties_even();
+                for chunk in group.chunks(32) {
+                    let mut both = [[0i8; 32]; 2];
+                    for (i, value) in chunk.iter().enumerate() {
                         // In range: nothing is larger than the largest, but for the inverse's rounding.
-                        let q: i32 = rounded.to_int_unchecked();
+                        let q: i32 = (value * inverse).round_ties_even().to_int_unchecked();
                         if limbs == 1 {
                             both[0][i] = q.clamp(-127, 127) as i8;
                         } else {
@@ -96,25 +108,34 @@ per_isa! {
                             both[1][i] = (q - upper * 256) as i8;
                         }
                     }
+                    for (partial, limb) in partial.iter_mut().zip(&both) {
+                        *partial += limb.iter().map(|&q| i32::from(q)).sum::<i32>();
+                    }
+                    for step in 0..chunk.len() / width {
+                        for (limb, codes) in both[..limbs].iter().enumerate() {
+                            let from = codes.as_ptr().add(step * width).cast::<u8>();
+                            let at = to.add((place + limb) * width);
+                            if width == 4 {
+                                at.cast::<[u8; 4]>().write(from.cast::<[u8; 4]>().read());
+                            } else {
+                                at.cast::<[u8; 8]>().write(from.cast::<[u8; 8]>().read());
+                            }
+                        }
+                        to = to.add(places * width);
+                    }
+                }
+                if panels.dtype == DType::Int4 {
                     for limb in 0..limbs {
-                        let at = to.add((step * places + c * limbs + limb) * width);
-                        at.copy_from_nonoverlapping(both[limb].as_ptr().cast(), width);
-                        partial[limb] += both[limb].iter().map(|&q| i32::from(q)).sum::<i32>();
+                        to.cast::<i32>().add(place + limb).write_unaligned(partial[limb]);
                     }
+                    to = to.add(places * 4);
                 }
-                for limb in 0..limbs {
-                    totals[limb] += partial[limb];
-                    if panels.dtype == DType::Int4 {
-                        let at = to.add(GROUP_STEPS * places * 8).cast::<i32>();
-                        at.add(c * limbs + limb).write_unaligned(partial[limb]);
-                    }
+                for (total, partial) in totals.iter_mut().zip(partial) {
+                    *total += partial;
                 }
             }
-            for limb in 0..limbs {
-                *sums.add(limb) = totals[limb];
-            }
-            scale
         }
+        totals
     }
 }
 
@@ -122,13 +143,14 @@ per_isa! {
 ///
 /// # Safety
 /// `x` holds the panels' columns of all tokens, `inputs` was laid over enough memory, and nobody else writes these
-/// tokens' part of it.
+/// tokens' part of it; `row` holds as many values as there are columns.
 pub unsafe fn inputs<A: Activation>(
     isa: InstructionSet,
     panels: Panels,
     groups: Groups,
     x: *const A,
     range: std::ops::Range<usize>,
+    row: *mut f32,
     inputs: Inputs,
 ) {
     for token in range {
@@ -137,9 +159,15 @@ pub unsafe fn inputs<A: Activation>(
         // SAFETY: the caller vouches for the extents.
         unsafe {
             let codes = inputs.codes.add(panels.input_offset(panels.steps(), start));
-            let sums = inputs.sums.add(token * panels.limbs);
-            let x = x.add(start * panels.columns);
-            *inputs.scales.add(token) = quantise::<A>(isa, panels, x, size, c, codes, sums);
+            let most = unpack::<A>(isa, x.add(start * panels.columns), panels.columns, size, c, row);
+            let scale = most / if panels.limbs == 1 { 127.0 } else { MOST };
+            let inverse = if scale > 0.0 { 1.0 / scale } else { 0.0 };
+            let (place, places) = (c * panels.limbs, size * panels.limbs);
+            let sums = quantise(isa, panels, row, inverse, codes, place, places);
+            *inputs.scales.add(token) = scale;
+            for (limb, sum) in sums[..panels.limbs].iter().enumerate() {
+                *inputs.sums.add(token * panels.limbs + limb) = *sum;
+            }
         }
     }
 }

@@ -229,10 +229,11 @@ impl Step<'_> {
             return None;
         }
         let inputs = self.pass.integers(worker.index, groups.count, panels.limbs);
+        let row = self.pass.row(worker.index, self.shape);
         let alone = groups.count == 1;
         let share = if alone { 0..1 } else { split(groups.count, worker.threads, worker.index) };
         // SAFETY: passed on to the caller; the shares are disjoint.
-        unsafe { quantised::inputs(self.isa, panels, groups, x, share, inputs) };
+        unsafe { quantised::inputs(self.isa, panels, groups, x, share, row, inputs) };
         if !alone {
             worker.barrier.wait();
         }

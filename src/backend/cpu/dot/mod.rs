@@ -177,16 +177,26 @@ macro_rules! integer_kernels {
         [$($file::$int4::<$t, $c> as Dot),*]
     };
     (@int4 $file:ident::$int4:ident [$(($t:literal $c:literal))*] $ahead:literal) => {
-        [$($file::$int4::<$t, $c, $ahead> as Dot),*]
+        [$($file::$int4::<$t, $c, { in_flight($c).0 }, { in_flight($c).1 }, $ahead> as Dot),*]
     };
 }
 
-/// Steps that keep the units busy with so many columns: a chain of dot products waits for each.
+/// Steps that keep the units busy with so many columns: each of a chain of dot products waits for the one before.
 const fn steps_in_flight(columns: usize) -> usize {
     match columns {
-        1 => 4,
-        2..=5 => 2,
+        1 | 2 => 4,
+        3..=5 => 2,
         _ => 1,
+    }
+}
+
+/// The same of int4: steps, and halves of the bytes that have chains of their own.
+const fn in_flight(columns: usize) -> (usize, usize) {
+    match columns {
+        1 => (4, 2),
+        2 => (2, 2),
+        3..=5 => (1, 2),
+        _ => (1, 1),
     }
 }
 

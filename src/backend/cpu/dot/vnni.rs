@@ -66,13 +66,13 @@ pub unsafe fn int8<const C: usize, const U: usize, const AHEAD: bool>(
     }
 }
 
-/// See [`super::Dot`]; `T` tokens of `LIMBS` columns each, `C` in all. Whole groups; puts out f32 with the weights'
-/// scales in it.
+/// See [`super::Dot`]; `T` tokens of one column or two, `C` in all; `U` steps in flight at once, and as many `HALVES` of
+/// the bytes (1 adds both into one chain). Whole groups; puts out f32 with the weights' scales in it.
 ///
 /// # Safety
 /// The contract of [`super::Dot`]; the panel is int4.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
-pub unsafe fn int4<const T: usize, const C: usize, const AHEAD: bool>(
+pub unsafe fn int4<const T: usize, const C: usize, const U: usize, const HALVES: usize, const AHEAD: bool>(
     panel: *const u8,
     steps: usize,
     x: *const u8,
@@ -94,27 +94,33 @@ pub unsafe fn int4<const T: usize, const C: usize, const AHEAD: bool>(
         for group in 0..steps / GROUP_STEPS {
             let w = panel.add(group * GROUP_BYTES);
             let x = x.add(group * C * GROUP_COLUMN_BYTES);
+            let mut sums = [[[[_mm512_setzero_si512(); 2]; HALVES]; C]; U];
             // The codes are 8 too large.
             let offsets = x.add(C * (GROUP_COLUMN_BYTES - 4)).cast::<i32>();
-            let mut sums: [[__m512i; 2]; C] =
-                std::array::from_fn(|c| [_mm512_set1_epi32(-8 * offsets.add(c).read_unaligned()); 2]);
-            for at in 0..GROUP_STEPS {
-                let lines = [0, 64].map(|line| {
-                    let codes = _mm512_loadu_si512(w.add(at * STEP_BYTES + line).cast());
-                    let upper = _mm512_and_si512(_mm512_srli_epi16::<4>(codes), low);
-                    [_mm512_and_si512(codes, low), upper]
-                });
-                if AHEAD {
-                    let next = ahead.wrapping_add((group * GROUP_STEPS + at) * step);
-                    _mm_prefetch::<_MM_HINT_T1>(next.cast());
-                    _mm_prefetch::<_MM_HINT_T1>(next.wrapping_add(step / 2).cast());
-                }
-                let x = x.add(at * C * 8).cast::<[i32; 2]>();
-                for (c, sums) in sums.iter_mut().enumerate() {
-                    let fours = x.add(c).read_unaligned().map(|four| _mm512_set1_epi32(four));
-                    for (sum, line) in sums.iter_mut().zip(lines) {
-                        for (codes, four) in line.into_iter().zip(fours) {
-                            *sum = _mm512_dpbusd_epi32(*sum, codes, four);
+            for (c, sums) in sums[0].iter_mut().enumerate() {
+                sums[0] = [_mm512_set1_epi32(-8 * offsets.add(c).read_unaligned()); 2];
+            }
+            for at in (0..GROUP_STEPS).step_by(U) {
+                for (u, sums) in sums.iter_mut().enumerate() {
+                    let at = at + u;
+                    let lines = [0, 64].map(|line| {
+                        let codes = _mm512_loadu_si512(w.add(at * STEP_BYTES + line).cast());
+                        let upper = _mm512_and_si512(_mm512_srli_epi16::<4>(codes), low);
+                        [_mm512_and_si512(codes, low), upper]
+                    });
+                    if AHEAD {
+                        let next = ahead.wrapping_add((group * GROUP_STEPS + at) * step);
+                        _mm_prefetch::<_MM_HINT_T1>(next.cast());
+                        _mm_prefetch::<_MM_HINT_T1>(next.wrapping_add(step / 2).cast());
+                    }
+                    let x = x.add(at * C * 8).cast::<[i32; 2]>();
+                    for (c, sums) in sums.iter_mut().enumerate() {
+                        let fours = x.add(c).read_unaligned().map(|four| _mm512_set1_epi32(four));
+                        for (half, four) in fours.into_iter().enumerate() {
+                            for (line, codes) in lines.iter().enumerate() {
+                                let sum = &mut sums[half % HALVES][line];
+                                *sum = _mm512_dpbusd_epi32(*sum, codes[half], four);
+                            }
                         }
                     }
                 }
@@ -125,10 +131,18 @@ pub unsafe fn int4<const T: usize, const C: usize, const AHEAD: bool>(
             });
             for (t, total) in totals.iter_mut().enumerate() {
                 for line in 0..2 {
-                    let sum = if C == T {
-                        sums[t][line]
-                    } else {
-                        _mm512_add_epi32(_mm512_slli_epi32::<8>(sums[2 * t][line]), sums[2 * t + 1][line])
+                    let of = |c: usize| {
+                        let mut sum = _mm512_setzero_si512();
+                        for step in &sums {
+                            for half in &step[c] {
+                                sum = _mm512_add_epi32(sum, half[line]);
+                            }
+                        }
+                        sum
+                    };
+                    let sum = match C / T {
+                        1 => of(t),
+                        _ => _mm512_add_epi32(_mm512_slli_epi32::<8>(of(2 * t)), of(2 * t + 1)),
                     };
                     total[line] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sum), scales[line], total[line]);
                 }
