@@ -26,6 +26,7 @@
 pub mod backend;
 pub mod check;
 pub mod checkpoint;
+pub mod claims;
 pub mod cli;
 pub mod command;
 pub mod compare;
