@@ -15,13 +15,13 @@ pub(super) fn batches(case: &Case) -> Claim {
     let work = Workload::decode(case.model, large, context);
     let lowest = LINEAR.iter().map(|&stage| work.cost(stage).intensity().0).fold(f64::INFINITY, f64::min);
     let mut figures = vec![
-        Figure::of(format!("intensity of a whole step of batch {large}"), Quantity::Intensity)
+        Figure::of(format!("batch {large}: intensity of the whole step"), Quantity::Intensity)
             .predicted(work.total().intensity().0, below)
             .unmeasured(case),
-        Figure::of(format!("of its linear stages, the lowest of batch {large}"), Quantity::Intensity)
+        Figure::of(format!("batch {large}: the lowest of its linear stages"), Quantity::Intensity)
             .predicted(lowest, below)
             .unmeasured(case),
-        Figure::of(format!("of its attention, batch {large}"), Quantity::Intensity)
+        Figure::of(format!("batch {large}: that of its attention"), Quantity::Intensity)
             .predicted(work.cost(Stage::Attention).intensity().0, below)
             .unmeasured(case),
     ];
@@ -32,18 +32,23 @@ pub(super) fn batches(case: &Case) -> Claim {
     for batch in batches {
         let share = compute_share(&Workload::decode(case.model, batch, context), case.roof);
         figures.push(
-            Figure::of(format!("time under the compute roof, batch {batch}"), Quantity::Share)
+            Figure::of(format!("batch {batch}: time under the compute roof"), Quantity::Share)
                 .predicted(share, Some(Claimed::at_most(0.0)))
                 .measured(case, About::Any, |machine| machine.compute_share(batch)),
         );
     }
+    let crossed = match lowest >= ridge.0 {
+        true => {
+            format!("Batch {large} is the smallest power of two at which all linear stages lie right of it.")
+        }
+        false => format!("Up to batch {large} some linear stages lie left of it."),
+    };
     case.claim(
         "Decode stays memory-bound at every practical batch size",
         figures,
         format!(
-            "Memory-bound is what lies left of the ridge, {}, stage by stage, at context {context}. Batch {large} is the \
-             smallest power of two at which all linear stages lie right of it. Measured: the share of the stages' time in \
-             those that are bound by compute, under that machine's own roofs.",
+            "Memory-bound is what lies left of the ridge, {}, stage by stage, at context {context}. {crossed} Measured: \
+             the share of the stages' time in those that are bound by compute, under that machine's own roofs.",
             Quantity::Intensity.show(ridge.0)
         ),
     )

@@ -110,7 +110,7 @@ pub(super) fn prefill(case: &Case) -> Claim {
     case.claim(
         "Prefill of 1000 tokens has an arithmetic intensity of about 1000",
         figures,
-        "An intensity needs its bytes named: tokens / 1 counts the weights' alone, the pass also reads and writes \
+        "An intensity needs its bytes named: the weights' alone give one FLOP per byte and token, but the pass also reads and writes \
          activations and the KV cache."
             .into(),
     )

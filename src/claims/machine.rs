@@ -10,8 +10,10 @@ use crate::workload::Phase;
 /// A device under the same conditions, with the runs that were measured on it.
 #[derive(Debug, Clone)]
 pub struct Machine<'a> {
-    /// Its name, with threads and instruction set where it is a processor.
+    /// Its name, with threads and instruction set where it is a processor, and how many layers ran.
     pub name: String,
+    /// The device's name alone.
+    pub device: String,
     runs: Vec<&'a Run>,
 }
 
@@ -20,35 +22,46 @@ pub struct Machine<'a> {
 pub struct Found {
     /// In base units.
     pub value: f64,
+    /// Share of it by which it may be off: the interval of the time that it is made of.
+    pub spread: f64,
     /// What a reader must know.
     pub remark: Option<String>,
 }
 
 /// The runs by machine, in the order of the first run of each.
 pub fn machines(runs: &[Run]) -> Vec<Machine<'_>> {
-    let same = |a: &Run, b: &Run| {
-        let of = |run: &Run| {
-            let conditions = run.conditions.as_ref();
-            (run.device.clone(), conditions.map(|c| (c.instruction_set.clone(), c.threads)))
-        };
-        of(a) == of(b)
+    let conditions = |run: &Run| {
+        let of_processor = run.conditions.as_ref().map(|c| (c.instruction_set.clone(), c.threads));
+        (run.device.clone(), of_processor)
     };
-    let mut machines: Vec<Machine> = Vec::new();
+    let mut groups: Vec<Vec<&Run>> = Vec::new();
     for run in runs {
-        match machines.iter_mut().find(|machine| machine.runs.first().is_some_and(|first| same(first, run))) {
-            Some(machine) => machine.runs.push(run),
-            None => machines.push(Machine { name: name(run), runs: vec![run] }),
+        let same = |group: &&mut Vec<&Run>| group.iter().all(|other| conditions(other) == conditions(run));
+        match groups.iter_mut().find(same) {
+            Some(group) => group.push(run),
+            None => groups.push(vec![run]),
         }
     }
-    machines
+    groups.into_iter().filter_map(Machine::of).collect()
 }
 
-fn name(run: &Run) -> String {
-    let device = &run.device.name;
-    match run.conditions.as_ref().and_then(|c| Some((c.threads?, &c.instruction_set))) {
-        Some((1, isa)) => format!("{device}, 1 thread, {isa}"),
-        Some((threads, isa)) => format!("{device}, {threads} threads, {isa}"),
-        None => device.clone(),
+impl<'a> Machine<'a> {
+    /// The machine of runs under the same conditions; `None` without any.
+    fn of(runs: Vec<&'a Run>) -> Option<Machine<'a>> {
+        let first = runs.first()?;
+        let device = first.device.name.clone();
+        let mut parts = vec![device.clone()];
+        if let Some((threads, isa)) =
+            first.conditions.as_ref().and_then(|c| Some((c.threads?, &c.instruction_set)))
+        {
+            parts.push(if threads == 1 { "1 thread".into() } else { format!("{threads} threads") });
+            parts.push(isa.clone());
+        }
+        let sampled = runs.iter().flat_map(|run| &run.points).filter(|p| p.layers_measured < p.layers_total);
+        if let Some(least) = sampled.min_by_key(|p| p.layers_measured) {
+            parts.push(format!("{} of {} layers scaled to all", least.layers_measured, least.layers_total));
+        }
+        Some(Machine { name: parts.join(", "), device, runs })
     }
 }
 
@@ -101,25 +114,31 @@ impl Machine<'_> {
         })
     }
 
-    /// Times of decode of batch `batch` over those of batch 1, at the same context.
-    pub fn over_batch_1(&self, batch: u32) -> Option<(f64, &Point)> {
+    /// Time of a decode step of this batch over that of batch 1, at the same context.
+    pub fn over_batch_1(&self, batch: u32) -> Option<Found> {
         let many = self.decode(batch)?;
         let one = self.decodes(1, DType::Bf16.name()).find(|one| one.context == many.context)?;
-        Some((many.seconds.median / one.seconds.median, many))
+        Some(Found {
+            spread: spread(one, many),
+            ..found(many, many.seconds.median / one.seconds.median, None)
+        })
     }
 
     /// How many times as fast a decode step of batch 1 is with weights of this type as with bf16, at the same context
-    /// and cache. `bytes` says of the bf16 step how many the other should read: of several of one type, which differ
-    /// in how the head is kept, the one that reads about as many counts.
-    pub fn faster_with(&self, weights: &str, bytes: impl Fn(&Point) -> f64) -> Option<Found> {
+    /// and cache. Where `bytes` says of the bf16 step how many the other should read, of several of one type, which
+    /// differ in how the head is kept, the one that reads about as many counts.
+    pub fn faster_with(&self, weights: &str, bytes: impl Fn(&Point) -> Option<f64>) -> Option<Found> {
         /// Formats that differ in the head differ by a tenth.
         const NEAR: f64 = 0.03;
         self.decodes(1, DType::Bf16.name()).find_map(|base| {
             let other = self.decodes(1, weights).find(|other| {
                 (other.context, other.kv) == (base.context, base.kv)
-                    && (other.bytes / bytes(base) - 1.0).abs() <= NEAR
+                    && bytes(base).is_none_or(|bytes| (other.bytes / bytes - 1.0).abs() <= NEAR)
             })?;
-            Some(Found { value: base.seconds.median / other.seconds.median, remark: remark(other, None) })
+            Some(Found {
+                spread: spread(base, other),
+                ..found(other, base.seconds.median / other.seconds.median, None)
+            })
         })
     }
 
@@ -135,10 +154,11 @@ impl Machine<'_> {
         // A step without its stages says nothing of them.
         let all: f64 = stages.iter().map(|stage| stage.seconds.median).sum();
         let compute = stages.iter().filter(|stage| stage.bound == Bound::Compute);
-        (all > 0.0).then(|| Found {
-            value: compute.map(|stage| stage.seconds.median).sum::<f64>() / all,
-            remark: remark(step, None),
-        })
+        // Of nothing the sum is 0, not the -0 that `sum` begins with.
+        let share = compute.fold(0.0, |sum, stage| sum + stage.seconds.median) / all;
+        let context = (step.context == CONTEXT).then(|| format!("context {CONTEXT}"));
+        // Which stages are bound by compute is no matter of the interval of a time.
+        (all > 0.0).then(|| Found { spread: 0.0, ..found(step, share, context) })
     }
 
     /// Where its measured roofs for bf16 work meet.
@@ -147,7 +167,7 @@ impl Machine<'_> {
             let source = CeilingSource::Measured;
             let bandwidth = run.ceiling(CeilingKind::MemoryRead, None, source)?.rate;
             let peak = run.ceiling(CeilingKind::Compute, Some(DType::Bf16), source)?.rate;
-            Some(Found { value: peak / bandwidth, remark: None })
+            Some(Found { value: peak / bandwidth, spread: 0.0, remark: None })
         })
     }
 
@@ -162,16 +182,18 @@ impl Machine<'_> {
 
 /// A value of a point, with what a reader must know: `also`, and what the point is short of.
 pub(super) fn found(point: &Point, value: f64, also: Option<String>) -> Found {
-    Found { value, remark: remark(point, also) }
+    Found { value, spread: point.seconds.relative_interval(), remark: remark(point, also) }
+}
+
+/// By how much a ratio of two points' times may be off.
+fn spread(one: &Point, other: &Point) -> f64 {
+    one.seconds.relative_interval() + other.seconds.relative_interval()
 }
 
 fn remark(point: &Point, also: Option<String>) -> Option<String> {
     let mut remarks: Vec<String> = also.into_iter().collect();
     if point.phase == Phase::Decode && point.context != CONTEXT {
         remarks.push(format!("context {}", point.context));
-    }
-    if point.layers_measured < point.layers_total {
-        remarks.push(format!("{} of {} layers, scaled", point.layers_measured, point.layers_total));
     }
     if point.status == Status::Partial {
         remarks.push("few samples".into());

@@ -36,6 +36,9 @@ pub const CONTEXT: u32 = PROMPT + GENERATE / 2;
 /// Bandwidth that the claims reckon with, rounded from the A100's datasheet, in bytes per second.
 const COURSE_BANDWIDTH: f64 = 2.0e12;
 
+/// Of a figure whose interval has the claim's border in it.
+const UNSURE: &str = "too close to judge by";
+
 /// What the claims are held against.
 struct Case<'a> {
     model: &'a ModelSpec,
@@ -136,13 +139,14 @@ impl Figure {
             .iter()
             .map(|machine| {
                 let found = find(machine)?;
+                let claimed = self.claimed.filter(|_| judged(machine));
+                let verdict = claimed.and_then(|claimed| claimed.judge_within(found.value, found.spread));
+                let unsure = (claimed.is_some() && verdict.is_none()).then(|| UNSURE.to_string());
+                let remarks: Vec<String> = found.remark.into_iter().chain(unsure).collect();
                 Some(Measured {
                     value: found.value,
-                    verdict: self
-                        .claimed
-                        .filter(|_| judged(machine))
-                        .map(|claimed| claimed.judge(found.value)),
-                    remark: found.remark,
+                    verdict,
+                    remark: (!remarks.is_empty()).then(|| remarks.join(", ")),
                 })
             })
             .collect();
@@ -164,9 +168,14 @@ impl Case<'_> {
             overall(&cases)
         };
         let verdict = judged(&|figure| figure.verdict);
-        let measured_verdicts = (0..self.machines.len())
-            .map(|at| judged(&|figure| figure.measured.get(at)?.as_ref()?.verdict))
-            .collect();
+        let all = figures.iter().filter(|figure| figure.claimed.is_some()).count();
+        let by_machine = |at: usize| {
+            let of = |figure: &Figure| figure.measured.get(at)?.as_ref()?.verdict;
+            // What is right of some figures need not be of those that were not measured.
+            let count = figures.iter().filter_map(of).count();
+            Some(format!("{}, by {count} of {all} figures", judged(&of)?))
+        };
+        let measured_verdicts = (0..self.machines.len()).map(by_machine).collect();
         Claim { number: 0, claim: claim.into(), verdict, measured_verdicts, figures, how }
     }
 
@@ -204,7 +213,7 @@ pub fn claims(
             "{} was made for {} positions, the claims are about {PROMPT} tokens of prompt and {GENERATE} more",
             model.name, model.max_position
         ))
-        .hint("give --model llama-8b, or another of at least as many positions"));
+        .hint("give llama-8b, or another model of at least as many positions"));
     }
     let case = Case { model, card, roof, cards, machines };
     let all = [

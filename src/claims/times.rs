@@ -49,11 +49,11 @@ pub(super) fn request(case: &Case) -> Claim {
     let datasheet = case.roof.bandwidth.0;
     let mut figures = Vec::new();
     for (name, bandwidth, peak, is_best) in [
-        ("2.0 TB/s and all of the peak".to_string(), COURSE_BANDWIDTH, 1.0, false),
-        ("all of the datasheet's roofs".into(), datasheet, 1.0, true),
+        ("at 2.0 TB/s".to_string(), COURSE_BANDWIDTH, 1.0, false),
+        ("at the datasheet's roofs".into(), datasheet, 1.0, true),
         (
             format!(
-                "{:.1}% of the bandwidth, {:.0}% of the peak",
+                "at {:.1}% of the bandwidth, {:.0}% of the peak",
                 DECODE_REACHED * 100.0,
                 PREFILL_REACHED[1] * 100.0
             ),
@@ -66,20 +66,22 @@ pub(super) fn request(case: &Case) -> Claim {
         let measured = |of: fn(&crate::run::Request) -> f64| {
             move |machine: &super::Machine| {
                 let request = machine.request(PROMPT, GENERATE).filter(|_| is_best)?;
-                Some(Found { value: of(request), remark: None })
+                Some(Found { value: of(request), spread: 0.0, remark: None })
             }
         };
         figures.push(
-            Figure::of(format!("decode, {name}"), Quantity::Seconds).predicted(seconds, time).measured(
+            Figure::of(format!("decode {name}"), Quantity::Seconds).predicted(seconds, time).measured(
                 case,
                 About::Card,
                 measured(|r| r.total_seconds * r.decode_share),
             ),
         );
         figures.push(
-            Figure::of(format!("share of the request, {name}"), Quantity::Share)
-                .predicted(part, share)
-                .measured(case, About::Card, measured(|r| r.decode_share)),
+            Figure::of(format!("its share {name}"), Quantity::Share).predicted(part, share).measured(
+                case,
+                About::Card,
+                measured(|r| r.decode_share),
+            ),
         );
     }
     case.claim(

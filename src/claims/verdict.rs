@@ -2,6 +2,8 @@
 
 use serde::Serialize;
 
+use crate::units::figures;
+
 /// A claimed value within this share of the one found is right.
 pub const EXACT: f64 = 0.01;
 /// The same where the claim says "about".
@@ -80,6 +82,13 @@ impl Claimed {
         }
     }
 
+    /// Judges the claim by a value that may be off by this share; `None` if another value of that range would be judged
+    /// to be on another side.
+    pub fn judge_within(&self, found: f64, spread: f64) -> Option<Verdict> {
+        let side = |share: f64| std::mem::discriminant(&self.judge(found * share));
+        (side(1.0 - spread.min(1.0)) == side(1.0 + spread)).then(|| self.judge(found))
+    }
+
     /// The claimed figure with how it is claimed; `shown` is the value for people.
     pub fn words(&self, shown: &str) -> String {
         match self.kind {
@@ -99,21 +108,41 @@ impl Verdict {
 
     /// In words: `right`, `6.6% too high`, `too low by a factor of 127`.
     pub fn words(self) -> String {
+        between(self, self)
+    }
+
+    /// How far off, above 1, and the side.
+    fn off(self) -> (f64, &'static str) {
         match self {
-            Verdict::Right => "right".into(),
-            Verdict::TooHigh(ratio) => off(ratio, ratio - 1.0, "too high"),
-            Verdict::TooLow(ratio) => off(ratio, 1.0 - 1.0 / ratio, "too low"),
+            Verdict::Right => (1.0, "right"),
+            Verdict::TooHigh(ratio) => (ratio, "too high"),
+            Verdict::TooLow(ratio) => (ratio, "too low"),
+        }
+    }
+
+    /// The claim's distance as a share of the value found.
+    fn share(self) -> f64 {
+        match self {
+            Verdict::Right => 0.0,
+            Verdict::TooHigh(ratio) => ratio - 1.0,
+            Verdict::TooLow(ratio) => 1.0 - 1.0 / ratio,
         }
     }
 }
 
-/// How far a claim is off; `share` is that of the value found.
-fn off(ratio: f64, share: f64, side: &str) -> String {
-    match ratio {
-        _ if !ratio.is_finite() => side.into(),
-        _ if ratio >= FACTOR => format!("{side} by a factor of {}", crate::units::figures(ratio)),
-        _ if ratio <= 1.0 => format!("{side}: no more than equal"),
-        _ => format!("{:.1}% {side}", share * 100.0),
+/// The words of two verdicts on the same side, from the lesser to the greater, or of one.
+fn between(least: Verdict, most: Verdict) -> String {
+    let ((low, side), (high, _)) = (least.off(), most.off());
+    let factor = |ratio: f64| ratio >= FACTOR;
+    let percent = |verdict: Verdict| format!("{:.1}%", verdict.share() * 100.0);
+    let range = |a: String, b: String| if a == b { a } else { format!("{a} to {b}") };
+    match (low, high) {
+        _ if least == Verdict::Right => side.into(),
+        _ if !high.is_finite() => side.into(),
+        _ if high <= 1.0 => format!("{side}: no more than equal"),
+        _ if factor(low) => format!("{side} by a factor of {}", range(figures(low), figures(high))),
+        _ if factor(high) => format!("{} to a factor of {} {side}", percent(least), figures(high)),
+        _ => format!("{} {side}", range(percent(least), percent(most))),
     }
 }
 
@@ -145,17 +174,12 @@ pub fn overall(cases: &[(&str, Verdict)]) -> Option<String> {
 
 /// The least and the most that claims on one side are off.
 fn range(cases: &[(&str, Verdict)]) -> String {
-    let ratio = |verdict: &Verdict| match *verdict {
-        Verdict::Right => 1.0,
-        Verdict::TooHigh(ratio) | Verdict::TooLow(ratio) => ratio,
-    };
     let mut verdicts: Vec<Verdict> = cases.iter().map(|(_, verdict)| *verdict).collect();
-    verdicts.sort_by(|a, b| ratio(a).total_cmp(&ratio(b)));
-    let mut words: Vec<String> = verdicts.into_iter().map(Verdict::words).collect();
-    words.dedup();
-    match words.as_slice() {
-        [first, .., last] => format!("{first} to {last}"),
-        other => other.concat(),
+    verdicts.sort_by(|a, b| a.off().0.total_cmp(&b.off().0));
+    match verdicts.as_slice() {
+        [least, .., most] => between(*least, *most),
+        [one] => one.words(),
+        [] => String::new(),
     }
 }
 
@@ -189,7 +213,7 @@ mod tests {
         for (cases, words) in [
             (vec![], None),
             (vec![Right, Right], Some("right")),
-            (vec![TooHigh(1.1), TooHigh(1.5)], Some("wrong: 10.0% too high to 50.0% too high")),
+            (vec![TooHigh(1.1), TooHigh(1.5)], Some("wrong: 10.0% to 50.0% too high")),
             (vec![TooLow(128.0)], Some("wrong: too low by a factor of 128")),
             (vec![Right, TooHigh(1.5)], Some("right as an upper bound: right for a, too high for the rest")),
             (vec![TooLow(8.0), Right], Some("needs a qualification: right for b, too low for the rest")),

@@ -1,8 +1,7 @@
 //! The four ways past the wall of one sequence's decode, each as the factor that it gains.
 
-use super::machine::found;
 use super::quantised::{INT4_HEAD_BF16, INT8_HEAD_BF16, gain};
-use super::{About, CONTEXT, Case, Claim, Claimed, Figure, Machine, Quantity};
+use super::{About, CONTEXT, Case, Claim, Claimed, Figure, Found, Machine, Quantity};
 use crate::predict::arithmetic::shortest;
 use crate::roofline::Roofline;
 use crate::units::Seconds;
@@ -23,13 +22,14 @@ pub(super) fn passed(case: &Case) -> Claim {
             Figure::of(format!("batching: batch {batch}"), Quantity::Times)
                 .predicted(f64::from(batch) * one.0 / time(batch, case.roof).0, more)
                 .measured(case, About::Any, |machine| {
-                    let (ratio, step) = machine.over_batch_1(batch)?;
-                    Some(found(step, f64::from(batch) / ratio, None))
+                    let time = machine.over_batch_1(batch)?;
+                    Some(Found { value: f64::from(batch) / time.value, ..time })
                 }),
         );
     }
     for (name, format) in [("int8", INT8_HEAD_BF16), ("int4", INT4_HEAD_BF16)] {
-        figures.push(gain(case, format!("quantization: {name}, head in bf16"), name, format, CONTEXT, more));
+        let figure = gain(case, format!("quantization: {name}, head in bf16"), format, CONTEXT, more);
+        figures.push(figure.measured(case, About::Any, |machine| machine.faster_with(name, |_| None)));
     }
     let bandwidth = case.roof.bandwidth.0;
     for (card, roof) in CARDS.iter().filter_map(|name| case.other(name)) {
@@ -42,24 +42,25 @@ pub(super) fn passed(case: &Case) -> Claim {
         }
     }
     let pass = checking(case).0 / one.0;
-    let stands_in = || Some(format!("by a step of batch {CHECKED}, which reads {CHECKED} caches"));
-    let of_batch =
-        |machine: &Machine| machine.over_batch_1(CHECKED).map(|(ratio, step)| (ratio, step.clone()));
+    // A run has no such pass; a step of as many sequences multiplies by the same weights.
+    let stand_in = |machine: &Machine| {
+        let time = machine.over_batch_1(CHECKED)?;
+        let what = format!("by a step of batch {CHECKED}, which reads {CHECKED} caches");
+        let remarks: Vec<String> = std::iter::once(what).chain(time.remark).collect();
+        Some(Found { remark: Some(remarks.join(", ")), ..time })
+    };
     figures.push(
         Figure::of(format!("speculation: {CHECKED} tokens in a pass, all accepted"), Quantity::Times)
             .predicted(f64::from(CHECKED) / pass, more)
             .measured(case, About::Any, |machine| {
-                let (ratio, step) = of_batch(machine)?;
-                Some(found(&step, f64::from(CHECKED) / ratio, stands_in()))
+                let time = stand_in(machine)?;
+                Some(Found { value: f64::from(CHECKED) / time.value, ..time })
             }),
     );
     figures.push(
         Figure::of(format!("time of that pass over that of one token, T({CHECKED})/T(1)"), Quantity::Times)
             .predicted(pass, None)
-            .measured(case, About::Nothing, |machine| {
-                let (ratio, step) = of_batch(machine)?;
-                Some(found(&step, ratio, stands_in()))
-            }),
+            .measured(case, About::Nothing, stand_in),
     );
     case.claim(
         "Batching, quantization, more bandwidth and speculation each get past the wall of decode",

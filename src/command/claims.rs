@@ -11,9 +11,10 @@ use crate::cli::ClaimsArgs;
 use crate::device::DeviceProfile;
 use crate::error::{Failure, Result};
 use crate::export::{self, Cell, Column, Format, Listing};
-use crate::model::ModelSpec;
+use crate::model::{DType, ModelSpec};
 use crate::profiles::Catalog;
 use crate::run::{Run, RunStatus};
+use crate::units::Bytes;
 
 /// The model that the claims are about.
 const MODEL: &str = "llama-8b";
@@ -94,7 +95,7 @@ impl Page<'_> {
     /// How a machine is called in cells: by its name, or by a letter where there are several.
     fn label(&self, at: usize) -> String {
         match self.machines {
-            [only] => only.name.clone(),
+            [only] => only.device.clone(),
             _ => letter(at),
         }
     }
@@ -109,6 +110,22 @@ impl Page<'_> {
              datasheet of {}; nothing of it was measured",
             self.card.title
         )];
+        if self.model.name != MODEL || !self.card.name.starts_with("a100") {
+            notes.push(
+                "the claims speak of a Llama of 8B on an A100: of another model or card a verdict says whether they would \
+                 hold there"
+                    .into(),
+            );
+        }
+        let resident = self.model.resident_bytes(DType::Bf16);
+        if resident.0 > self.card.memory.value {
+            let has = Bytes(self.card.memory.value).human();
+            notes.push(format!(
+                "{} does not fit: it occupies {}, the card has {has}",
+                self.model.name,
+                resident.human()
+            ));
+        }
         for (at, machine) in self.machines.iter().enumerate() {
             let label = if self.machines.len() > 1 { format!("{}: ", letter(at)) } else { String::new() };
             let whose = match machine.is_of(self.card) {
@@ -156,7 +173,13 @@ impl Page<'_> {
         let told =
             verdicts.filter_map(|(at, verdict)| Some(format!("{}: {}", self.label(at), verdict.as_ref()?)));
         let told: Vec<String> = told.collect();
-        if told.is_empty() { "not judged".into() } else { told.join("; ") }
+        if self.machines.is_empty() {
+            "-".into()
+        } else if told.is_empty() {
+            "not judged".into()
+        } else {
+            told.join("; ")
+        }
     }
 
     /// One claim with its figures.
@@ -287,8 +310,11 @@ fn letter(at: usize) -> String {
 /// `3.563 tok/s (96.1% of what its roofs allow): the claim is 1.8% too low`.
 fn in_words(figure: &Figure, measured: &Measured) -> String {
     let remark = measured.remark.as_ref().map(|remark| format!(" ({remark})")).unwrap_or_default();
-    let verdict =
-        measured.verdict.map(|verdict| format!(", the claim is {}", verdict.words())).unwrap_or_default();
+    let verdict = measured.verdict.map(|verdict| match verdict.is_right() {
+        true => format!(": {}", verdict.words()),
+        false => format!(": the claim is {}", verdict.words()),
+    });
+    let verdict = verdict.unwrap_or_default();
     format!("{}{remark}{verdict}", figure.unit.show(measured.value))
 }
 

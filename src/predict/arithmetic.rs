@@ -54,9 +54,9 @@ pub fn shortest(work: &Workload, roof: Roofline) -> (Seconds, Bound) {
 pub fn compute_share(work: &Workload, roof: Roofline) -> f64 {
     let times = Stage::ALL.map(|stage| work.cost(stage)).map(|cost| roof.shortest(cost.flops, cost.bytes()));
     let all: f64 = times.iter().map(|(time, _)| time.0).sum();
-    let compute: f64 =
-        times.iter().filter(|(_, bound)| *bound == Bound::Compute).map(|(time, _)| time.0).sum();
-    compute / all
+    let compute = times.iter().filter(|(_, bound)| *bound == Bound::Compute);
+    // Of nothing the sum is 0, not the -0 that `sum` begins with.
+    compute.fold(0.0, |sum, (time, _)| sum + time.0) / all
 }
 
 /// A format of quantised weights: bits of a weight, weights in a group, and bits that each group adds.
