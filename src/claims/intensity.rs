@@ -3,11 +3,19 @@
 use super::machine::found;
 use super::{About, CONTEXT, COURSE_BANDWIDTH, Case, Claim, Claimed, Figure, PROMPT, Quantity};
 use crate::predict::arithmetic::{self, limit, q_projection, weight_flops};
+use crate::run::Point;
 use crate::units::{Bytes, percent};
 use crate::workload::Workload;
 
 /// The A100's bf16 peak that the course reckons with, in operations per second.
 const COURSE_PEAK: f64 = 312e12;
+/// Operations over the bytes that a counter saw; `None` where there is none, or it saw nothing. Without one the bytes
+/// of a point are the ledger's, and its intensity is computed.
+fn counted(step: &Point) -> Option<f64> {
+    let bytes = step.witnessed_bytes.filter(|bytes| *bytes > 0.0)?;
+    Some(step.flops / bytes)
+}
+
 /// Cards whose ridges are shown beside.
 const CARDS: [&str; 5] = ["a100-sxm4-80gb", "a100-pcie-80gb", "a100-sxm4-40gb", "h100-sxm5", "h200-sxm"];
 
@@ -58,13 +66,8 @@ pub(super) fn decode(case: &Case) -> Claim {
             Figure::of(format!("a step of batch {batch}"), Quantity::Intensity)
                 .predicted(value, claimed)
                 .measured(case, About::Any, |machine| {
-                    // Bytes are the ledger's unless a counter saw them: an intensity is measured only then.
                     let step = machine.decode(batch)?;
-                    Some(found(
-                        step,
-                        step.flops / step.witnessed_bytes?,
-                        Some("bytes counted by the device".into()),
-                    ))
+                    Some(found(step, counted(step)?, Some("bytes counted by the device".into())))
                 }),
         );
     }
@@ -100,11 +103,7 @@ pub(super) fn prefill(case: &Case) -> Claim {
                 .predicted(whole.intensity().0, claimed)
                 .measured(case, About::Any, |machine| {
                     let step = machine.prefill(PROMPT)?;
-                    Some(found(
-                        step,
-                        step.flops / step.witnessed_bytes?,
-                        Some("bytes counted by the device".into()),
-                    ))
+                    Some(found(step, counted(step)?, Some("bytes counted by the device".into())))
                 }),
         ];
     case.claim(

@@ -8,29 +8,36 @@ use crate::predict::arithmetic::Grouped;
 const GROUP: f64 = 128.0;
 const BF16_BITS: f64 = 16.0;
 
-/// int8 with the head left as it is.
-pub(super) const INT8_HEAD_BF16: Grouped =
-    Grouped { weight: 8.0, group: GROUP, adds: BF16_BITS, head: false };
+/// int8, the head as well.
+pub(super) const INT8_ALL: Grouped = Grouped { weight: 8.0, group: GROUP, adds: BF16_BITS, head: true };
+/// int4, the head as well.
+pub(super) const INT4_ALL: Grouped = Grouped { weight: 4.0, ..INT8_ALL };
 /// int4 with the head left as it is.
-pub(super) const INT4_HEAD_BF16: Grouped = Grouped { weight: 4.0, ..INT8_HEAD_BF16 };
-/// int4 with the head in int4 as well.
-const INT4_ALL: Grouped = Grouped { head: true, ..INT4_HEAD_BF16 };
+const INT4_HEAD_BF16: Grouped = Grouped { head: false, ..INT4_ALL };
 /// int4 with a scale for every 32 weights, as in GGUF's Q4_0.
 const INT4_FINE: Grouped = Grouped { group: 32.0, ..INT4_HEAD_BF16 };
 /// What the claim counts: no scales.
 const INT4_BARE: Grouped = Grouped { adds: 0.0, ..INT4_ALL };
 
 /// How many times as fast decode at batch 1 gets with weights of this format, by the bytes that a step reads.
-pub(super) fn gain(
-    case: &Case,
-    what: String,
-    format: Grouped,
-    context: u32,
-    claimed: Option<Claimed>,
-) -> Figure {
+fn gain(case: &Case, what: String, format: Grouped, context: u32, claimed: Option<Claimed>) -> Figure {
     let cache = case.kv(context);
     let ratio = (case.streamed() + cache).0 / (format.streamed(case.model) + cache).0;
     Figure::of(what, Quantity::Times).predicted(ratio, claimed)
+}
+
+/// The same with what was measured of weights of this name.
+pub(super) fn measured_gain(
+    case: &Case,
+    what: String,
+    weights: &str,
+    format: Grouped,
+    claimed: Option<Claimed>,
+) -> Figure {
+    // What the weights save is saved of the whole step, whatever else it reads.
+    let saved = case.streamed() - format.streamed(case.model);
+    gain(case, what, format, CONTEXT, claimed)
+        .measured(case, About::Any, |machine| machine.faster_with(weights, |base| Some(base.bytes - saved.0)))
 }
 
 pub(super) fn int4(case: &Case) -> Claim {
@@ -45,16 +52,11 @@ pub(super) fn int4(case: &Case) -> Claim {
         ("head in bf16", INT4_HEAD_BF16, &[CONTEXT, 0, long]),
         ("head in bf16, a scale per 32 weights", INT4_FINE, &[CONTEXT, 0]),
     ] {
-        // What the weights save is saved of the whole step, whatever else it reads.
-        let saved = case.streamed() - format.streamed(case.model);
         for &context in contexts {
             let what = format!("{} bits, {head}, context {context}", format.bits());
-            let figure = gain(case, what, format, context, four);
             figures.push(match context {
-                CONTEXT => figure.measured(case, About::Any, |machine| {
-                    machine.faster_with("int4", |base| Some(base.bytes - saved.0))
-                }),
-                _ => figure.unmeasured(case),
+                CONTEXT => measured_gain(case, what, "int4", format, four),
+                _ => gain(case, what, format, context, four).unmeasured(case),
             });
         }
     }

@@ -53,7 +53,8 @@ impl Quantity {
     pub fn show(self, value: f64) -> String {
         match self {
             Quantity::TokensPerSec => tokens(value),
-            Quantity::Intensity if value < 10.0 => format!("{value:.4} FLOP/B"),
+            // Around 1 the third figure says nothing.
+            Quantity::Intensity if value < 2.0 => format!("{value:.4} FLOP/B"),
             Quantity::Intensity => format!("{} FLOP/B", figures(value)),
             // Below a tenth of a percent two decimals say nothing.
             Quantity::Share if value != 0.0 && value < 1e-3 => format!("{}%", trimmed(value * 100.0)),

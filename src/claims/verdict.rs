@@ -83,8 +83,11 @@ impl Claimed {
     }
 
     /// Judges the claim by a value that may be off by this share; `None` if another value of that range would be judged
-    /// to be on another side.
+    /// to be on another side, or if it is no number.
     pub fn judge_within(&self, found: f64, spread: f64) -> Option<Verdict> {
+        if !(found.is_finite() && spread.is_finite()) {
+            return None;
+        }
         let side = |share: f64| std::mem::discriminant(&self.judge(found * share));
         (side(1.0 - spread.min(1.0)) == side(1.0 + spread)).then(|| self.judge(found))
     }

@@ -1,6 +1,6 @@
 //! The four ways past the wall of one sequence's decode, each as the factor that it gains.
 
-use super::quantised::{INT4_HEAD_BF16, INT8_HEAD_BF16, gain};
+use super::quantised::{INT4_ALL, INT8_ALL, measured_gain};
 use super::{About, CONTEXT, Case, Claim, Claimed, Figure, Found, Machine, Quantity};
 use crate::predict::arithmetic::shortest;
 use crate::roofline::Roofline;
@@ -27,9 +27,8 @@ pub(super) fn passed(case: &Case) -> Claim {
                 }),
         );
     }
-    for (name, format) in [("int8", INT8_HEAD_BF16), ("int4", INT4_HEAD_BF16)] {
-        let figure = gain(case, format!("quantization: {name}, head in bf16"), format, CONTEXT, more);
-        figures.push(figure.measured(case, About::Any, |machine| machine.faster_with(name, |_| None)));
+    for (name, format) in [("int8", INT8_ALL), ("int4", INT4_ALL)] {
+        figures.push(measured_gain(case, format!("quantization: {name}, the head too"), name, format, more));
     }
     let bandwidth = case.roof.bandwidth.0;
     for (card, roof) in CARDS.iter().filter_map(|name| case.other(name)) {

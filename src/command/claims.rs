@@ -228,9 +228,12 @@ impl Page<'_> {
         if figure.measured.iter().all(Option::is_none) {
             return "not measured in this run".into();
         }
+        if let ([only], [Some(measured)]) = (self.machines, figure.measured.as_slice()) {
+            return in_words(figure, measured, &format!(" on {}", only.device));
+        }
         let texts = figure.measured.iter().enumerate().map(|(at, measured)| {
-            let text = measured.as_ref().map_or_else(|| "not measured".into(), |m| in_words(figure, m));
-            format!("{}: {text}", self.label(at))
+            let text = measured.as_ref().map_or_else(|| "not measured".into(), |m| in_words(figure, m, ""));
+            format!("{}: {text}", letter(at))
         });
         texts.collect::<Vec<_>>().join("; ")
     }
@@ -307,15 +310,15 @@ fn letter(at: usize) -> String {
     }
 }
 
-/// `3.563 tok/s (96.1% of what its roofs allow): the claim is 1.8% too low`.
-fn in_words(figure: &Figure, measured: &Measured) -> String {
+/// `3.563 tok/s on AMD EPYC (96.1% of what its roofs allow): the claim is 1.8% too low`.
+fn in_words(figure: &Figure, measured: &Measured, place: &str) -> String {
     let remark = measured.remark.as_ref().map(|remark| format!(" ({remark})")).unwrap_or_default();
     let verdict = measured.verdict.map(|verdict| match verdict.is_right() {
         true => format!(": {}", verdict.words()),
         false => format!(": the claim is {}", verdict.words()),
     });
     let verdict = verdict.unwrap_or_default();
-    format!("{}{remark}{verdict}", figure.unit.show(measured.value))
+    format!("{}{place}{remark}{verdict}", figure.unit.show(measured.value))
 }
 
 /// The command line that gives the same page, whatever the format and wherever it went.
