@@ -9,7 +9,7 @@
 use llmroof::backend::cpu::CpuBackend;
 use llmroof::backend::weights::RandomWeights;
 use llmroof::backend::{Backend, Execution, OpenOptions, Probe, Residency, Session, Work};
-use llmroof::model::{DType, ModelSpec};
+use llmroof::model::{ModelSpec, Precision};
 use llmroof::workload::{Phase, Stage, Workload};
 
 struct Options {
@@ -137,7 +137,7 @@ fn main() {
                 let residency = Residency {
                     model: model.clone(),
                     layers: model.layers,
-                    activations: DType::Bf16,
+                    precision: Precision::BF16,
                     copies: 1,
                 };
                 session.load(&residency, &RandomWeights::new(1, &model))?;
@@ -242,7 +242,7 @@ fn measure(
     let mut work = Workload::prefill(model, batch, tokens);
     (work.phase, work.context) = (phase, context);
     session.prepare(&Work { phase, batch, tokens, context })?;
-    let peak = Probe::Compute(session.setup().product_dtype);
+    let peak = Probe::Compute(session.setup().product.dtype);
     session.run(1)?;
     let (mut ratios, mut steps, mut reads, mut peaks) = (vec![], vec![], vec![], vec![]);
     let mut stages = [0.0; 7];

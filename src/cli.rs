@@ -13,6 +13,9 @@ pub use crate::run::Condition;
 use crate::sweep::Sweep;
 
 mod parse;
+mod precision;
+
+pub use precision::{ActivationsArg, HeadArg, KvArg, PrecisionArgs, WeightsArg};
 
 use parse::{parse_condition, parse_duration, parse_layers, parse_prices, parse_share};
 
@@ -87,15 +90,6 @@ pub enum GemmArg {
     Cublaslt,
 }
 
-/// Precision of what goes into matrix products.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum ActivationsArg {
-    /// bfloat16
-    Bf16,
-    /// float32
-    F32,
-}
-
 /// How many of the identical layers to run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LayersArg {
@@ -148,7 +142,7 @@ pub struct DeviceArgs {
 }
 
 /// What `--append` and `--resume` take from the run file.
-const OF_A_RUN: [&str; 14] = [
+const OF_A_RUN: [&str; 17] = [
     "model",
     "checkpoint",
     "name",
@@ -161,7 +155,10 @@ const OF_A_RUN: [&str; 14] = [
     "context",
     "generate",
     "layers",
+    "weights",
+    "head",
     "activations",
+    "kv",
     "seed",
 ];
 
@@ -183,9 +180,9 @@ pub struct MeasureArgs {
     /// Layers to run: a number, all, or auto
     #[arg(long, default_value = "auto", value_parser = parse_layers)]
     pub layers: LayersArg,
-    /// Precision of what goes into matrix products
-    #[arg(long, value_enum, default_value_t = ActivationsArg::Bf16)]
-    pub activations: ActivationsArg,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub precision: PrecisionArgs,
     /// Time to spend, as 60s or 5m [default: 25s on a GPU, 60s on a CPU, for each trial]
     #[arg(long, value_parser = parse_duration, value_name = "TIME", env = "LLMROOF_BUDGET")]
     pub budget: Option<Duration>,
@@ -298,6 +295,9 @@ pub struct PredictArgs {
     #[command(flatten)]
     #[allow(missing_docs)]
     pub work: WorkArgs,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub precision: PrecisionArgs,
     /// Show the arithmetic: bytes, FLOPs, intensity, ridge, ceiling in tokens per second
     #[arg(long)]
     pub explain: bool,
@@ -398,9 +398,9 @@ pub struct VerifyArgs {
     #[command(flatten)]
     #[allow(missing_docs)]
     pub device: DeviceArgs,
-    /// Only this precision [default: both]
-    #[arg(long, value_enum)]
-    pub activations: Option<ActivationsArg>,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub precision: PrecisionArgs,
     /// Seed of the random shapes, weights and tokens
     #[arg(long, default_value_t = 1)]
     pub seed: u64,

@@ -2,7 +2,7 @@
 //! and the request's times, put together from the points of those passes.
 
 use crate::error::{Failure, Result};
-use crate::model::ModelSpec;
+use crate::model::{ModelSpec, Precision};
 use crate::run::{Plan, Point, Request};
 use crate::workload::{Phase, Workload};
 
@@ -19,6 +19,8 @@ pub struct Sweeps {
     pub contexts: Vec<u32>,
     /// Generated tokens of each sequence.
     pub generate: u32,
+    /// Types of weights, activations and cache, each of which runs all of it; the request is that of the first.
+    pub precisions: Vec<Precision>,
 }
 
 impl From<&Plan> for Sweeps {
@@ -29,6 +31,7 @@ impl From<&Plan> for Sweeps {
             prompts: plan.prompts.clone(),
             contexts: plan.contexts.clone(),
             generate: plan.generate,
+            precisions: plan.precisions(),
         }
     }
 }
@@ -54,22 +57,25 @@ impl Sweeps {
     /// The forward passes: the prompts of one sequence, then at each context a decode step for each batch size.
     ///
     /// # Errors
-    /// More positions than the model was made for.
+    /// More positions than the model was made for, or types that do not fit it.
     pub fn workloads(&self, model: &ModelSpec) -> Result<Vec<Workload>> {
         self.check(model)?;
-        let mut works = Vec::new();
+        let mut passes = Vec::new();
         if self.phases.contains(&Phase::Prefill) {
-            works.extend(self.prompts.iter().map(|&prompt| Workload::prefill(model, 1, prompt)));
+            passes.extend(self.prompts.iter().map(|&prompt| Workload::prefill(model, 1, prompt)));
         }
         if self.phases.contains(&Phase::Decode) {
             for context in self.decode_contexts() {
-                works.extend(self.batches.iter().map(|&batch| Workload::decode(model, batch, context)));
+                passes.extend(self.batches.iter().map(|&batch| Workload::decode(model, batch, context)));
             }
         }
-        Ok(works)
+        let in_type =
+            |&precision: &Precision| passes.iter().map(move |work| Workload { precision, ..work.clone() });
+        Ok(self.precisions.iter().flat_map(in_type).collect())
     }
 
     fn check(&self, model: &ModelSpec) -> Result<()> {
+        self.precisions.iter().try_for_each(|precision| precision.check(model))?;
         let most = u64::from(model.max_position);
         let beyond = |what: String, remedy: String| {
             Err(Failure::input(format!(
@@ -100,7 +106,10 @@ impl Sweeps {
     /// where one of the two is missing or invalid.
     pub fn request(&self, points: &[Point]) -> Option<Request> {
         let step = |phase, tokens, context| {
-            let wanted = |p: &&Point| p.phase == phase && p.tokens == tokens && p.context == context;
+            let first = self.precisions.first().copied();
+            let wanted = |p: &&Point| {
+                p.phase == phase && p.tokens == tokens && p.context == context && Some(p.precision()) == first
+            };
             points
                 .iter()
                 .find(|p| p.stage.is_none() && p.batch == 1 && wanted(p))

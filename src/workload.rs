@@ -5,15 +5,15 @@
 //! What is counted
 //! - FLOPs: matrix products and attention, two per multiply-add. Norms, rotary embedding, softmax and
 //!   activation functions are not counted (below 0.1% of a layer).
-//! - weight bytes: each streamed weight once, norms with the stage they are fused into.
-//! - KV bytes: each attended position read once (attention), each new one appended once (qkv).
+//! - weight bytes: each streamed weight once, with its scales; norms with the stage they are fused into.
+//! - KV bytes: each attended position read once (attention), each new one appended once (qkv), with its scales.
 //! - activation bytes: what crosses a stage's border, read by one stage and written by another; the
 //!   residual stream is read and written by out_proj and down. Logits stay on chip (argmax is fused).
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::model::{DType, ModelSpec};
+use crate::model::{ModelSpec, Precision, Tensor};
 use crate::units::{Bytes, Flops, Intensity};
 
 /// The two halves of answering a request.
@@ -86,6 +86,18 @@ impl Stage {
         !matches!(self, Stage::Embed | Stage::LmHead)
     }
 
+    /// The matrices that it multiplies by.
+    pub fn matrices(self) -> &'static [Tensor] {
+        match self {
+            Stage::Embed | Stage::Attention => &[],
+            Stage::Qkv => &[Tensor::Q, Tensor::K, Tensor::V],
+            Stage::OutProj => &[Tensor::O],
+            Stage::GateUp => &[Tensor::Gate, Tensor::Up],
+            Stage::Down => &[Tensor::Down],
+            Stage::LmHead => &[Tensor::Head],
+        }
+    }
+
     /// Position in [`Stage::ALL`].
     pub fn index(self) -> usize {
         self as usize
@@ -154,12 +166,8 @@ pub struct Workload {
     pub tokens: u32,
     /// Positions the last new token attends, its own included; at least `tokens`.
     pub context: u32,
-    /// Type of the weights.
-    pub weights: DType,
-    /// Type of the activations at stage borders.
-    pub activations: DType,
-    /// Type of the key/value cache.
-    pub kv: DType,
+    /// Types of the weights, activations and the cache.
+    pub precision: Precision,
 }
 
 impl Workload {
@@ -174,17 +182,7 @@ impl Workload {
     }
 
     fn bf16(model: &ModelSpec, phase: Phase, batch: u32, tokens: u32, context: u32) -> Self {
-        let bf16 = DType::Bf16;
-        Workload {
-            model: model.clone(),
-            phase,
-            batch,
-            tokens,
-            context,
-            weights: bf16,
-            activations: bf16,
-            kv: bf16,
-        }
+        Workload { model: model.clone(), phase, batch, tokens, context, precision: Precision::BF16 }
     }
 
     /// Tokens that the pass produces: the new tokens of a prefill, one per sequence in decode.
@@ -203,32 +201,37 @@ impl Workload {
         let m = &self.model;
         let rows = self.new_tokens();
         let batch = f64::from(self.batch);
-        let [hidden, ffn, q, kv] = [m.hidden, m.ffn, m.q_width(), m.kv_width()].map(f64::from);
+        let [hidden, ffn, q] = [m.hidden, m.ffn, m.q_width()].map(f64::from);
         let times = if stage.per_layer() { f64::from(m.layers) } else { 1.0 };
-        let position = 2.0 * kv * self.kv.bytes();
+        let position = m.kv_bytes_per_layer(self.precision.kv);
 
-        // (matrix weights, norm weights, rows multiplied, KV bytes, activation elements) of one execution
-        let (matrix, norm, products, kv_bytes, elements) = match stage {
-            Stage::Embed => (0.0, 0.0, 0.0, 0.0, rows * hidden),
-            Stage::Qkv => (hidden * (q + 2.0 * kv), hidden, rows, rows * position, rows * (hidden + q)),
-            Stage::Attention => (0.0, 0.0, 0.0, batch * f64::from(self.context) * position, 2.0 * rows * q),
-            Stage::OutProj => (q * hidden, 0.0, rows, 0.0, rows * (q + 2.0 * hidden)),
-            Stage::GateUp => (2.0 * hidden * ffn, hidden, rows, 0.0, rows * (hidden + ffn)),
-            Stage::Down => (ffn * hidden, 0.0, rows, 0.0, rows * (ffn + 2.0 * hidden)),
+        // (norm weights, rows multiplied, KV bytes, activation elements) of one execution
+        let (norm, products, kv_bytes, elements) = match stage {
+            Stage::Embed => (0.0, 0.0, 0.0, rows * hidden),
+            Stage::Qkv => (hidden, rows, rows * position, rows * (hidden + q)),
+            Stage::Attention => (0.0, 0.0, batch * f64::from(self.context) * position, 2.0 * rows * q),
+            Stage::OutProj => (0.0, rows, 0.0, rows * (q + 2.0 * hidden)),
+            Stage::GateUp => (hidden, rows, 0.0, rows * (hidden + ffn)),
+            Stage::Down => (0.0, rows, 0.0, rows * (ffn + 2.0 * hidden)),
             // Only the last token of a sequence needs logits.
-            Stage::LmHead => (m.head_parameters(), hidden, batch, 0.0, batch * hidden),
+            Stage::LmHead => (hidden, batch, 0.0, batch * hidden),
         };
+        let Precision { weights, head, .. } = self.precision;
+        let dtype = if stage == Stage::LmHead { head } else { weights };
+        let shapes = stage.matrices().iter().map(|tensor| tensor.shape(m));
+        let matrix: f64 = shapes.clone().map(|(rows, columns)| f64::from(rows) * f64::from(columns)).sum();
+        let matrix_bytes: f64 = shapes.map(|(rows, columns)| dtype.matrix_bytes(rows, columns)).sum();
         let attention = match stage {
             Stage::Attention => 4.0 * q * self.attended_pairs(),
             _ => 0.0,
         };
-        // The embedding's rows are read from the table, in the weights' type.
-        let looked_up = if stage == Stage::Embed { rows * hidden * self.weights.bytes() } else { 0.0 };
+        let beside = weights.beside().bytes();
+        let looked_up = if stage == Stage::Embed { rows * hidden * beside } else { 0.0 };
         Cost {
             flops: Flops(times * (2.0 * matrix * products + attention)),
-            weight_bytes: Bytes(times * (matrix + norm) * self.weights.bytes() + looked_up),
+            weight_bytes: Bytes(times * (matrix_bytes + norm * beside) + looked_up),
             kv_bytes: Bytes(times * kv_bytes),
-            activation_bytes: Bytes(times * elements * self.activations.bytes()),
+            activation_bytes: Bytes(times * elements * self.precision.border().bytes()),
         }
     }
 

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use assert_cmd::Command;
 use llmroof::claims::{Claim, Claimed, Figure, Verdict, claims, machines, overall};
 use llmroof::device::DeviceProfile;
-use llmroof::model::DType;
+use llmroof::model::{DType, Precision};
 use llmroof::profiles::Catalog;
 use llmroof::run::{Point, Run, Status};
 use llmroof::workload::Phase;
@@ -149,7 +149,7 @@ fn the_figures_are_those_that_are_right_for_an_a100() {
         (7, "75% of the peak", 0.060_78),
         (7, "60% of the peak", 0.075_97),
         (8, "its share at the datasheet's roofs", 0.941),
-        (11, "4.5 bits, head in bf16, a scale per 32 weights, context 0", 3.016),
+        (11, "the head in bf16, a scale per 32 weights, context 0", 3.016),
     ] {
         let value = figure(&all, number, what).predicted.unwrap();
         assert!((value / wanted - 1.0).abs() < 6e-4, "{what}: {value}, not {wanted}");
@@ -221,9 +221,34 @@ fn the_head_is_told_by_the_bytes() {
     assert!((value - 1.9).abs() < 1e-9, "{value}");
     assert_eq!(found(&held("a100-sxm4-80gb", &[run(), head_kept]), 9, INT8, 0), None);
     let machines = machines(&runs);
-    let any = machines[0].faster_with("int8", |_| None).unwrap();
+    let any = machines[0].faster_with(DType::Int8, |_| None).unwrap();
     assert!((any.value - 1.7).abs() < 1e-9);
     assert_eq!(any.remark.as_deref(), Some("reading 8.17 GB instead of 15.2 GB"));
+}
+
+#[test]
+fn four_times_as_fast_is_judged_by_points_in_int4() {
+    let catalog = Catalog::load(None).unwrap();
+    let model = catalog.model("llama-8b").unwrap();
+    let streamed =
+        |head: DType| model.streamed_bytes(Precision { weights: DType::Int4, head, ..Precision::BF16 }).0;
+    let saved = |head: DType| model.streamed_bytes(Precision::BF16).0 - streamed(head);
+    let runs = [
+        run(),
+        with_weights(&run(), DType::Int4, saved(DType::Bf16), 2.5),
+        with_weights(&run(), DType::Int4, saved(DType::Int4), 3.0),
+    ];
+    let all = held("a100-sxm4-80gb", &runs);
+    for (what, faster) in
+        [("the head in int4 too, context 1050", 3.0), ("the head in bf16, context 1050", 2.5)]
+    {
+        let measured = figure(&all, 11, what).measured[0].clone().unwrap();
+        assert!((measured.value - faster).abs() < 1e-9, "{measured:?}");
+        assert!(matches!(measured.verdict, Some(Verdict::TooHigh(_))), "{measured:?}");
+    }
+    assert_eq!(found(&all, 11, "the head in bf16, a scale per 32 weights, context 1050", 0), None);
+    let verdict = all[10].measured_verdicts[0].clone().unwrap();
+    assert_eq!(verdict, "wrong: 33.3% to 60.0% too high, by 2 of 6 figures");
 }
 
 /// What is claimed of an A100 is judged by what an A100 measured, and by nothing else.

@@ -5,7 +5,7 @@
 use llmroof::backend::cpu::{CpuBackend, InstructionSet};
 use llmroof::backend::weights::{RandomWeights, Tensor, WeightSource, from_bf16};
 use llmroof::backend::{Backend, OpenOptions, Probe, Residency, Session, StageOutput, Work};
-use llmroof::model::{DType, ModelSpec, RopeScaling};
+use llmroof::model::{DType, ModelSpec, Precision, RopeScaling};
 use llmroof::workload::{Phase, Stage};
 
 fn model(hidden: u32, ffn: u32, heads: u32, kv_heads: u32, head_dim: u32, vocab: u32) -> ModelSpec {
@@ -39,7 +39,8 @@ fn session(model: &ModelSpec, isa: InstructionSet, threads: usize, activations: 
         ..OpenOptions::default()
     };
     let mut session = CpuBackend.open(&options).unwrap();
-    let residency = Residency { model: model.clone(), layers: model.layers, activations, copies: 1 };
+    let residency =
+        Residency { model: model.clone(), layers: model.layers, precision: activations.into(), copies: 1 };
     session.load(&residency, &RandomWeights::new(7, model)).unwrap();
     session
 }
@@ -284,7 +285,7 @@ fn timed_passes_and_probes_run_and_add_up() {
             ..OpenOptions::default()
         };
         let mut session = CpuBackend.open(&options).unwrap();
-        let residency = Residency { model: model.clone(), layers: 2, activations: DType::Bf16, copies: 3 };
+        let residency = Residency { model: model.clone(), layers: 2, precision: Precision::BF16, copies: 3 };
         session.load(&residency, &RandomWeights::new(1, &model)).unwrap();
         for (phase, batch, tokens, context) in [
             (Phase::Decode, 1, 1, 130),
@@ -326,7 +327,7 @@ fn what_cannot_be_done_is_said_with_a_hint() {
     let mut model = model(64, 96, 4, 2, 32, 100);
     model.vocab = 1 << 24;
     model.hidden = 1 << 20;
-    let residency = Residency { model: model.clone(), layers: 2, activations: DType::Bf16, copies: 1 };
+    let residency = Residency { model: model.clone(), layers: 2, precision: Precision::BF16, copies: 1 };
     let failure = session.load(&residency, &RandomWeights::new(1, &model)).unwrap_err();
     assert!(failure.what.contains("TB"), "{failure}");
 }

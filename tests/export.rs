@@ -25,6 +25,7 @@ fn sweeps() -> Sweeps {
         prompts: vec![1000],
         contexts: Vec::new(),
         generate: 100,
+        precisions: vec![llmroof::model::Precision::BF16],
     }
 }
 

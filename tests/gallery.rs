@@ -49,6 +49,7 @@ fn predicted(device: &str) -> Run {
         prompts: vec![1000],
         contexts: Vec::new(),
         generate: 100,
+        precisions: vec![llmroof::model::Precision::BF16],
     };
     let origin = Origin {
         argv: ["llmroof", "predict", "--batch", "1-256*2", "--device", device].map(String::from).to_vec(),

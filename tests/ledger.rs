@@ -22,7 +22,7 @@ fn card(name: &str) -> DeviceProfile {
 
 /// Highest tokens per second of one sequence at this bandwidth, KV cache left out.
 fn wall(bandwidth: f64) -> f64 {
-    1.0 / (llama_8b().streamed_bytes(BF16) / BytesPerSec(bandwidth)).0
+    1.0 / (llama_8b().streamed_bytes(BF16.into()) / BytesPerSec(bandwidth)).0
 }
 
 /// Checks `value` to as many decimals as `expected` is written with.
@@ -37,8 +37,8 @@ fn llama_8b_exactly() {
     assert_eq!((m.hidden, m.ffn, m.layers, m.heads, m.kv_heads), (4096, 14_336, 32, 32, 8));
     assert_eq!((m.head_dim, m.vocab, m.tied_embeddings, m.rope_theta), (128, 128_256, false, 500_000.0));
     assert_eq!(m.parameters(), 8_030_261_248.0);
-    assert_eq!(m.resident_bytes(BF16), Bytes(16_060_522_496.0));
-    assert_eq!(m.streamed_bytes(BF16), Bytes(15_009_849_344.0));
+    assert_eq!(m.resident_bytes(BF16.into()), Bytes(16_060_522_496.0));
+    assert_eq!(m.streamed_bytes(BF16.into()), Bytes(15_009_849_344.0));
     assert_eq!(m.streamed_matrix_parameters(), 7_504_658_432.0);
     assert_eq!(m.kv_bytes_per_token(BF16), Bytes(131_072.0));
     close(m.head_parameters() * 2e-9, "1.05");
@@ -68,7 +68,7 @@ fn streamed_weights_are_what_the_stages_read() {
 
 #[test]
 fn a_hundred_tokens_read_1_50_terabytes_of_weights() {
-    close(100.0 * llama_8b().streamed_bytes(BF16).0 * 1e-12, "1.50");
+    close(100.0 * llama_8b().streamed_bytes(BF16.into()).0 * 1e-12, "1.50");
 }
 
 #[test]
@@ -110,7 +110,7 @@ fn sixteen_gflop_are_per_token_not_per_second() {
     let rate = wall(2.0e12) * flops;
     close(rate * 1e-12, "2.0");
     close(100.0 * rate / 312e12, "0.64");
-    let intensity = flops / llama_8b().streamed_bytes(BF16).0;
+    let intensity = flops / llama_8b().streamed_bytes(BF16.into()).0;
     assert!((rate / 312e12 - intensity / 156.0).abs() < 1e-12);
 }
 
@@ -144,5 +144,5 @@ fn four_and_a_half_bits_give_three_times_not_four() {
     let m = llama_8b();
     let layers = f64::from(m.layers) * m.layer_matrix_parameters();
     let quantised = layers * 4.5 / 8.0 + 2.0 * (m.head_parameters() + m.norm_parameters());
-    close(m.streamed_bytes(BF16).0 / quantised, "3.0");
+    close(m.streamed_bytes(BF16.into()).0 / quantised, "3.0");
 }

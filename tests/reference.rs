@@ -4,16 +4,22 @@
 mod support;
 
 use llmroof::checkpoint::Checkpoint;
-use llmroof::measure::verify::{WeightRows, reference_logits};
-use llmroof::model::DType;
-use llmroof::reference::{Reference, Rounding};
+use llmroof::measure::verify::{WeightRows, random_logits};
+use llmroof::model::Precision;
+use llmroof::reference::{Numerics, Reference, Rounding};
 
 /// Largest relative error over prefill and decode.
 fn largest_error(folder: &str, rounding: Rounding) -> f64 {
     let checkpoint = Checkpoint::open(&support::tests(folder)).unwrap();
     let expected = checkpoint.expected().unwrap();
     let rows = WeightRows(&checkpoint);
-    let mut model = Reference::new(checkpoint.spec(), &rows, rounding, checkpoint.spec().layers, 1);
+    let mut model = Reference::new(
+        checkpoint.spec(),
+        &rows,
+        Numerics { rounding, ..Numerics::exact(Precision::BF16) },
+        checkpoint.spec().layers,
+        1,
+    );
     let passes = std::iter::once((expected.prompt.clone(), &expected.prefill_logits))
         .chain(expected.continuation.iter().map(|&t| vec![t]).zip(&expected.decode_logits));
     passes
@@ -57,7 +63,7 @@ fn a_prompt_in_one_pass_or_in_pieces_gives_the_same_logits() {
     let checkpoint = Checkpoint::open(&support::tests(support::GOLDEN[0])).unwrap();
     let rows = WeightRows(&checkpoint);
     let tokens: Vec<u32> = (1..12).map(|i| i * 37 % 512).collect();
-    let new = |batch| Reference::new(checkpoint.spec(), &rows, Rounding::None, 3, batch);
+    let new = |batch| Reference::new(checkpoint.spec(), &rows, Numerics::exact(Precision::BF16), 3, batch);
     let whole = new(1).forward(std::slice::from_ref(&tokens)).pop().unwrap().values;
     let mut pieces = new(2);
     pieces.forward(&[tokens[..5].to_vec(), vec![1; 5]]);
@@ -70,7 +76,7 @@ fn a_prompt_in_one_pass_or_in_pieces_gives_the_same_logits() {
 #[test]
 fn random_tokens_stand_in_for_expected_logits() {
     let checkpoint = Checkpoint::open(&support::tests(support::GOLDEN[0])).unwrap();
-    let expected = reference_logits(&checkpoint, 3, DType::F32);
+    let expected = random_logits(&checkpoint, 3, Numerics::exact(Precision::BF16));
     assert_eq!(expected.prompt.len() + expected.continuation.len(), 80);
     assert_eq!(expected.decode_logits.len(), 12);
     assert!(expected.decode_logits.iter().all(|row| row.len() == 512));

@@ -24,12 +24,13 @@ fn every_instruction_set_passes_both_checks() {
             for activations in [DType::F32, DType::Bf16] {
                 for folder in support::GOLDEN {
                     let checkpoint = Checkpoint::open(&support::tests(folder)).unwrap();
-                    let rows = check_checkpoint(session.as_mut(), &checkpoint, 1, activations).unwrap();
+                    let rows =
+                        check_checkpoint(session.as_mut(), &checkpoint, 1, activations.into()).unwrap();
                     assert_eq!(rows.len(), 13);
                     assert!(rows.iter().all(Row::passed), "{}: {:?}", set.name(), worst(&rows));
                 }
                 if threads == 2 {
-                    let rows = check_kernels(session.as_mut(), 1, activations, Extent::Short).unwrap();
+                    let rows = check_kernels(session.as_mut(), 1, activations.into(), Extent::Short).unwrap();
                     assert!(rows.iter().all(Row::passed), "{}: {:?}", set.name(), worst(&rows));
                 }
             }
@@ -41,7 +42,7 @@ fn every_instruction_set_passes_both_checks() {
 fn the_check_before_a_measurement_is_quick() {
     let mut session = CpuBackend.open(&OpenOptions::default()).unwrap();
     let start = std::time::Instant::now();
-    let verification = quick_check(session.as_mut(), 1, DType::Bf16).unwrap();
+    let verification = quick_check(session.as_mut(), 1, &[DType::Bf16.into()]).unwrap();
     assert!(verification.passed && verification.largest_error < verification.bound);
     // Under a second when optimised; this is a test build on whatever else the machine does.
     assert!(start.elapsed().as_secs() < 20, "{:?}", start.elapsed());

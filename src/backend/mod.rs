@@ -11,7 +11,7 @@ pub mod weights;
 use std::time::{Duration, Instant};
 
 use crate::error::{Failure, Result};
-use crate::model::{DType, ModelSpec};
+use crate::model::{DType, ModelSpec, Precision};
 use crate::units::Bytes;
 use crate::workload::{Phase, Stage};
 use weights::WeightSource;
@@ -117,12 +117,28 @@ pub struct Setup {
     pub pinned_cpus: Vec<u32>,
     /// Share of the weights in huge pages; `None` where the system does not say.
     pub huge_page_share: Option<f64>,
-    /// Data type of the instructions that the matrix products use: its compute peak is the roof.
-    pub product_dtype: DType,
+    /// What the matrix products of the loaded weights are made of: its compute peak is the roof.
+    pub product: Multiplier,
     /// Random weights that are made in a second, about: for planning.
     pub fill_rate: f64,
     /// Share of the available memory that may be planned with.
     pub memory_share: f64,
+}
+
+/// The instructions that matrix products use.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Multiplier {
+    /// Their data type.
+    pub dtype: DType,
+    /// Operations of that type for one of the product: 2 where wider numbers are multiplied in two parts.
+    pub operations: f64,
+}
+
+impl Multiplier {
+    /// Products of one operation each.
+    pub fn of(dtype: DType) -> Multiplier {
+        Multiplier { dtype, operations: 1.0 }
+    }
 }
 
 /// What ran on a GPU and what starting it costs, as far as the session has come.
@@ -160,8 +176,8 @@ pub struct Residency {
     pub model: ModelSpec,
     /// How many of its layers are held; a step runs exactly these.
     pub layers: u32,
-    /// Type that activations are rounded to before matrix products, and that the KV cache is kept in: bf16 or f32.
-    pub activations: DType,
+    /// Types of weights, activations and the cache. The device quantises: a weight source gives bf16.
+    pub precision: Precision,
     /// Copies of the held layers and head that executions rotate through, so that a model smaller than the
     /// caches is still read from memory.
     pub copies: u32,
@@ -264,13 +280,12 @@ pub trait Session {
         Ok(())
     }
 
-    /// Whether the kernels can run this model with these activations.
+    /// Whether the kernels can run this model in these types.
     ///
     /// # Errors
     /// What they cannot do.
-    fn supports(&self, model: &ModelSpec, activations: DType) -> Result<()> {
-        let _ = (model, activations);
-        Ok(())
+    fn supports(&self, model: &ModelSpec, precision: Precision) -> Result<()> {
+        precision.check(model)
     }
 
     /// Memory that can still be taken.

@@ -6,7 +6,7 @@ use super::{
     StageOutput, Work,
 };
 use crate::error::{Failure, Result};
-use crate::model::{DType, ModelSpec};
+use crate::model::{ModelSpec, Precision};
 use crate::units::Bytes;
 
 /// Opens a device.
@@ -65,8 +65,8 @@ impl Session for Reopening {
         Ok(())
     }
 
-    fn supports(&self, model: &ModelSpec, activations: DType) -> Result<()> {
-        self.ask(|session| session.supports(model, activations)).unwrap_or(Ok(()))
+    fn supports(&self, model: &ModelSpec, precision: Precision) -> Result<()> {
+        self.ask(|session| session.supports(model, precision)).unwrap_or(Ok(()))
     }
 
     fn available_memory(&self) -> Bytes {

@@ -2,7 +2,7 @@
 
 use super::machine::found;
 use super::{About, CONTEXT, COURSE_BANDWIDTH, Case, Claim, Claimed, Figure, GENERATE, PROMPT, Quantity};
-use crate::model::DType;
+use crate::model::{DType, Precision};
 use crate::predict::arithmetic;
 use crate::roofline::Bound;
 use crate::units::{Bytes, percent};
@@ -12,7 +12,7 @@ const WEIGHTS: f64 = 16e9;
 
 pub(super) fn weights(case: &Case) -> Claim {
     let (count, prompt) = (f64::from(GENERATE), f64::from(PROMPT));
-    let (resident, streamed) = (case.model.resident_bytes(DType::Bf16), case.streamed());
+    let (resident, streamed) = (case.model.resident_bytes(Precision::BF16), case.streamed());
     let all = streamed * count;
     // Token i after the prompt attends prompt + i positions.
     let positions = count * prompt + count * (count + 1.0) / 2.0;
@@ -56,7 +56,7 @@ pub(super) fn ceiling(case: &Case) -> Claim {
     let claimed = Some(Claimed::is(COURSE_BANDWIDTH / WEIGHTS));
     let streamed = case.streamed();
     let datasheet = case.roof.bandwidth.0;
-    let resident = case.model.resident_bytes(DType::Bf16);
+    let resident = case.model.resident_bytes(Precision::BF16);
     let rate = |bandwidth: f64, context: u32| arithmetic::ceiling(bandwidth, streamed, case.kv(context));
     let at = |what: String, value: f64, claimed| {
         Figure::of(what, Quantity::TokensPerSec).predicted(value, claimed)

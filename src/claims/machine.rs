@@ -83,15 +83,15 @@ impl Machine<'_> {
 
     /// The decode step of this batch with bf16 weights, at the context nearest to the request's.
     pub fn decode(&self, batch: u32) -> Option<&Point> {
-        self.decodes(batch, DType::Bf16.name()).min_by_key(|point| point.context.abs_diff(CONTEXT))
+        self.decodes(batch, DType::Bf16).min_by_key(|point| point.context.abs_diff(CONTEXT))
     }
 
-    fn decodes(&self, batch: u32, weights: &str) -> impl Iterator<Item = &Point> {
+    fn decodes(&self, batch: u32, weights: DType) -> impl Iterator<Item = &Point> {
         self.steps().filter(move |point| {
             point.phase == Phase::Decode
                 && point.tokens == 1
                 && point.batch == batch
-                && point.weights.name() == weights
+                && point.weights == weights
         })
     }
 
@@ -117,7 +117,7 @@ impl Machine<'_> {
     /// Time of a decode step of this batch over that of batch 1, at the same context.
     pub fn over_batch_1(&self, batch: u32) -> Option<Found> {
         let many = self.decode(batch)?;
-        let one = self.decodes(1, DType::Bf16.name()).find(|one| one.context == many.context)?;
+        let one = self.decodes(1, DType::Bf16).find(|one| one.context == many.context)?;
         Some(Found {
             spread: spread(one, many),
             ..found(many, many.seconds.median / one.seconds.median, None)
@@ -128,10 +128,10 @@ impl Machine<'_> {
     /// with the same cache, of several contexts the one nearest to the request's. Where `bytes` says of the bf16 step
     /// how many the other should read, only one that reads about as many counts: types of the same name differ in how
     /// the head is kept.
-    pub fn faster_with(&self, weights: &str, bytes: impl Fn(&Point) -> Option<f64>) -> Option<Found> {
+    pub fn faster_with(&self, weights: DType, bytes: impl Fn(&Point) -> Option<f64>) -> Option<Found> {
         /// Heads of two types differ by at least twice as much, scales by less.
         const NEAR: f64 = 0.03;
-        let pairs = self.decodes(1, DType::Bf16.name()).filter_map(|base| {
+        let pairs = self.decodes(1, DType::Bf16).filter_map(|base| {
             let other = self.decodes(1, weights).find(|other| {
                 (other.context, other.kv) == (base.context, base.kv)
                     && bytes(base).is_none_or(|bytes| (other.bytes / bytes - 1.0).abs() <= NEAR)

@@ -22,7 +22,7 @@ use serde::Serialize;
 
 use crate::device::DeviceProfile;
 use crate::error::{Failure, Result};
-use crate::model::{DType, ModelSpec};
+use crate::model::{DType, ModelSpec, Precision};
 use crate::roofline::Roofline;
 use crate::units::Bytes;
 
@@ -187,7 +187,7 @@ impl Case<'_> {
 
     /// The weights of a step, and the cache at a context.
     fn streamed(&self) -> Bytes {
-        self.model.streamed_bytes(DType::Bf16)
+        self.model.streamed_bytes(Precision::BF16)
     }
 
     fn kv(&self, context: u32) -> Bytes {

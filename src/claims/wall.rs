@@ -1,7 +1,8 @@
 //! The four ways past the wall of one sequence's decode, each as the factor that it gains.
 
-use super::quantised::{INT4_ALL, INT8_ALL, measured_gain};
+use super::quantised::{measured_gain, streamed};
 use super::{About, CONTEXT, Case, Claim, Claimed, Figure, Found, Machine, Quantity};
+use crate::model::DType;
 use crate::predict::arithmetic::shortest;
 use crate::roofline::Roofline;
 use crate::units::Seconds;
@@ -27,8 +28,9 @@ pub(super) fn passed(case: &Case) -> Claim {
                 }),
         );
     }
-    for (name, format) in [("int8", INT8_ALL), ("int4", INT4_ALL)] {
-        figures.push(measured_gain(case, format!("quantization: {name}, the head too"), name, format, more));
+    for dtype in [DType::Int8, DType::Int4] {
+        let what = format!("quantization: {dtype}, the head too");
+        figures.push(measured_gain(case, what, dtype, streamed(case, dtype, dtype), more));
     }
     let bandwidth = case.roof.bandwidth.0;
     for (card, roof) in CARDS.iter().filter_map(|name| case.other(name)) {

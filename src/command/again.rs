@@ -63,7 +63,6 @@ impl Again {
             weights_from: self.conditions.weights_from.clone(),
             sweeps: Sweeps::from(&self.plan),
             layers: Layers::Count(self.plan.layers),
-            activations: self.plan.activations,
             seed: self.conditions.seed,
             repeat: self.plan.repeat,
             gemm: self.plan.gemm.clone(),

@@ -9,10 +9,10 @@ use crate::device::DeviceProfile;
 use crate::error::{Failure, Result};
 use crate::input;
 use crate::measure::{Layers, Options};
-use crate::model::{DType, ModelSpec};
+use crate::model::{ModelSpec, Precision};
 use crate::profiles::Catalog;
 use crate::request::Sweeps;
-use crate::run::Run;
+use crate::run::{Point, Run};
 use crate::workload::Phase;
 
 /// The model of checks against profiles. What is published of whole models, and so the profiles' floors, is of its size:
@@ -109,13 +109,13 @@ impl Against {
     /// # Errors
     /// The model is not known.
     pub fn options(&self, catalog: &Catalog) -> Result<Options> {
-        let (model, context, activations): (ModelSpec, u32, DType) = match self {
+        let (model, context, precision): (ModelSpec, u32, Precision) = match self {
             Against::Run(run, _) => {
                 let decode = check::decode(run);
                 let context = decode.map_or(CONTEXT.min(run.model.max_position), |point| point.context);
-                (run.model.clone(), context, decode.map_or(DType::Bf16, |point| point.activations))
+                (run.model.clone(), context, decode.map_or(Precision::BF16, Point::precision))
             }
-            Against::Matching | Against::Profile(_) => (catalog.model(MODEL)?, CONTEXT, DType::Bf16),
+            Against::Matching | Against::Profile(_) => (catalog.model(MODEL)?, CONTEXT, Precision::BF16),
         };
         Ok(Options {
             model,
@@ -126,9 +126,9 @@ impl Against {
                 prompts: vec![context],
                 contexts: vec![context],
                 generate: 1,
+                precisions: vec![precision],
             },
             layers: Layers::Auto,
-            activations,
             budget: std::time::Duration::ZERO,
             spent: std::time::Duration::ZERO,
             soak: None,

@@ -11,7 +11,7 @@ use crate::cli::ClaimsArgs;
 use crate::device::DeviceProfile;
 use crate::error::{Failure, Result};
 use crate::export::{self, Cell, Column, Format, Listing};
-use crate::model::{DType, ModelSpec};
+use crate::model::{ModelSpec, Precision};
 use crate::profiles::Catalog;
 use crate::run::{Run, RunStatus};
 use crate::units::Bytes;
@@ -117,7 +117,7 @@ impl Page<'_> {
                     .into(),
             );
         }
-        let resident = self.model.resident_bytes(DType::Bf16);
+        let resident = self.model.resident_bytes(Precision::BF16);
         if resident.0 > self.card.memory.value {
             let has = Bytes(self.card.memory.value).human();
             notes.push(format!(

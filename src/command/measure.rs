@@ -11,11 +11,11 @@ use super::progress::Progress;
 use super::{host, work};
 use crate::backend::weights::{RandomWeights, WeightSource};
 use crate::checkpoint::Checkpoint;
-use crate::cli::{ActivationsArg, GemmArg, LayersArg, MeasureArgs, OutputArgs};
+use crate::cli::{GemmArg, LayersArg, MeasureArgs, OutputArgs};
 use crate::error::{Failure, Result};
 use crate::export::{self, Format};
 use crate::measure::{self, Ended, Instruments, Layers, Observer, Options, RealTime};
-use crate::model::{DType, ModelSpec};
+use crate::model::ModelSpec;
 use crate::profiles::Catalog;
 use crate::run::{Origin, Run, Status};
 use crate::telemetry::{self, ForeignLoad};
@@ -183,15 +183,11 @@ fn options(args: &MeasureArgs, model: ModelSpec) -> Options {
     Options {
         model,
         weights_from: args.checkpoint.as_ref().map_or("random".into(), |dir| dir.display().to_string()),
-        sweeps: work::sweeps(&args.work),
+        sweeps: work::sweeps(&args.work, &args.precision),
         layers: match args.layers {
             LayersArg::Auto => Layers::Auto,
             LayersArg::All => Layers::All,
             LayersArg::Count(n) => Layers::Count(n),
-        },
-        activations: match args.activations {
-            ActivationsArg::Bf16 => DType::Bf16,
-            ActivationsArg::F32 => DType::F32,
         },
         budget: args.budget.unwrap_or(CPU_BUDGET),
         spent: Duration::ZERO,

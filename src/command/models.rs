@@ -4,7 +4,7 @@ use super::output::Destination;
 use crate::cli::CatalogArgs;
 use crate::error::{Failure, Result};
 use crate::export::{self, Cell, Column, Listing};
-use crate::model::{DType, ModelSpec};
+use crate::model::{DType, ModelSpec, Precision};
 use crate::profiles::Catalog;
 use crate::units::{Bytes, Flops, figures};
 use crate::workload::Workload;
@@ -67,8 +67,8 @@ fn all(models: &[&ModelSpec]) -> Listing {
                     count(m.heads),
                     count(m.kv_heads),
                     count(m.vocab),
-                    bytes(m.resident_bytes(DType::Bf16)),
-                    bytes(m.streamed_bytes(DType::Bf16)),
+                    bytes(m.resident_bytes(Precision::BF16)),
+                    bytes(m.streamed_bytes(Precision::BF16)),
                     bytes(m.kv_bytes_per_token(DType::Bf16)),
                     count(m.max_position),
                 ]
@@ -103,8 +103,8 @@ fn one(model: &ModelSpec) -> Result<Listing> {
     }
     facts.extend([
         ("parameters", Cell::count(model.parameters() as u64, model.parameters().to_string())),
-        ("resident_bytes", bytes(model.resident_bytes(DType::Bf16))),
-        ("streamed_bytes", bytes(model.streamed_bytes(DType::Bf16))),
+        ("resident_bytes", bytes(model.resident_bytes(Precision::BF16))),
+        ("streamed_bytes", bytes(model.streamed_bytes(Precision::BF16))),
         ("kv_bytes_per_token", bytes(model.kv_bytes_per_token(DType::Bf16))),
         ("flops_per_token", flops(token.total().flops)),
     ]);

@@ -20,7 +20,7 @@ pub fn run(args: &PredictArgs) -> Result<()> {
     let catalog = Catalog::load(args.profiles.as_deref())?;
     let model = catalog.model(&args.model)?;
     let device = catalog.device(&args.device)?;
-    let sweeps = work::sweeps(&args.work);
+    let sweeps = work::sweeps(&args.work, &args.precision);
     let destination = Destination::of(&args.output)?;
 
     let origin = Origin { argv: host::argv(), created: host::now(), host: host::describe() };

@@ -6,13 +6,14 @@ use serde::Serialize;
 use super::device::{self, Chosen};
 use super::machine::Machine;
 use super::output::{print, say};
+use super::work;
 use crate::backend::Session;
 use crate::checkpoint::Checkpoint;
-use crate::cli::{ActivationsArg, Format, VerifyArgs};
+use crate::cli::{Format, VerifyArgs};
 use crate::error::{Failure, Result};
 use crate::export::write_csv;
 use crate::measure::verify::{self, Extent, Row};
-use crate::model::DType;
+use crate::model::{DType, Precision};
 
 /// What `-o json` prints; of several GPUs an array of these.
 #[derive(Serialize)]
@@ -110,25 +111,28 @@ fn check(
     checkpoint: Option<&Checkpoint>,
     args: &VerifyArgs,
 ) -> Result<(Vec<Row>, Vec<String>)> {
-    let precisions: &[DType] = match args.activations {
-        None => &[DType::F32, DType::Bf16],
-        Some(ActivationsArg::F32) => &[DType::F32],
-        Some(ActivationsArg::Bf16) => &[DType::Bf16],
+    let asked = |activations: DType| work::precisions(&args.precision, activations);
+    let precisions: Vec<Precision> = match args.precision.activations {
+        // f32 finds what bf16 hides, but quantised weights and caches have no such kernels.
+        None => {
+            asked(DType::F32).into_iter().filter(|p| !p.is_quantised()).chain(asked(DType::Bf16)).collect()
+        }
+        named => asked(work::activations(named)),
     };
     let (mut rows, mut left_out, mut refusal) = (Vec::new(), Vec::new(), None);
-    for &activations in precisions {
+    for precision in precisions {
         let supported = match checkpoint {
-            Some(checkpoint) => session.supports(checkpoint.spec(), activations),
-            None => verify::check_support(session, activations, Extent::Full),
+            Some(checkpoint) => session.supports(checkpoint.spec(), precision),
+            None => verify::check_support(session, precision, Extent::Full),
         };
         if let Err(failure) = supported {
-            left_out.push(format!("{activations}: left out: {}", failure.what));
+            left_out.push(format!("{}: left out: {}", verify::types(precision), failure.what));
             refusal = Some(failure);
             continue;
         }
         rows.extend(match checkpoint {
-            Some(checkpoint) => verify::check_checkpoint(session, checkpoint, args.seed, activations)?,
-            None => verify::check_kernels(session, args.seed, activations, Extent::Full)?,
+            Some(checkpoint) => verify::check_checkpoint(session, checkpoint, args.seed, precision)?,
+            None => verify::check_kernels(session, args.seed, precision, Extent::Full)?,
         });
     }
     match refusal {
@@ -139,13 +143,13 @@ fn check(
 
 /// One line for each precision: `PASS: f32: 13 rows, largest error 3.1e-6, bound 1e-4 (decode 3)`.
 fn verdicts(rows: &[Row]) -> Vec<String> {
-    rows.chunk_by(|a, b| a.activations == b.activations)
+    rows.chunk_by(|a, b| a.precision == b.precision)
         .filter_map(|rows| {
             let worst = verify::worst(rows)?;
             Some(format!(
                 "{}: {}: {} rows, largest error {:.1e}, bound {:.0e} ({})",
                 if worst.passed() { "PASS" } else { "FAIL" },
-                worst.activations,
+                verify::types(worst.precision),
                 rows.len(),
                 worst.error,
                 worst.bound,
@@ -161,7 +165,7 @@ const HEADER: [&str; 8] =
 fn cells(row: &Row) -> [String; 8] {
     let optional = |x: Option<f64>, text: fn(f64) -> String| x.map_or_else(String::new, text);
     [
-        row.activations.to_string(),
+        verify::types(row.precision),
         row.check.clone(),
         row.rows.to_string(),
         format!("{:.1e}", row.error),

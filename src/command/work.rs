@@ -1,11 +1,12 @@
 //! What the arguments of `measure` and `predict` ask for.
 
-use crate::cli::{PhaseArg, WorkArgs};
+use crate::cli::{ActivationsArg, HeadArg, KvArg, PhaseArg, PrecisionArgs, WeightsArg, WorkArgs};
+use crate::model::{DType, Precision};
 use crate::request::Sweeps;
 use crate::workload::Phase;
 
 /// The work that these arguments name.
-pub fn sweeps(args: &WorkArgs) -> Sweeps {
+pub fn sweeps(args: &WorkArgs, precision: &PrecisionArgs) -> Sweeps {
     Sweeps {
         phases: match args.phase {
             PhaseArg::Prefill => vec![Phase::Prefill],
@@ -16,5 +17,48 @@ pub fn sweeps(args: &WorkArgs) -> Sweeps {
         prompts: args.prompt.0.clone(),
         contexts: args.context.as_ref().map_or_else(Vec::new, |sweep| sweep.0.clone()),
         generate: args.generate,
+        precisions: precisions(precision, activations(precision.activations)),
     }
+}
+
+/// The type that an argument names; bf16 where there is none.
+pub fn activations(named: Option<ActivationsArg>) -> DType {
+    match named {
+        None | Some(ActivationsArg::Bf16) => DType::Bf16,
+        Some(ActivationsArg::F32) => DType::F32,
+        Some(ActivationsArg::Int8) => DType::Int8,
+    }
+}
+
+/// The types that these arguments name, with these activations; each once, in the order given.
+pub fn precisions(args: &PrecisionArgs, activations: DType) -> Vec<Precision> {
+    let mut precisions = Vec::new();
+    for weights in &args.weights {
+        let weights = match weights {
+            WeightsArg::Bf16 => DType::Bf16,
+            WeightsArg::Int8 => DType::Int8,
+            WeightsArg::Int4 => DType::Int4,
+            WeightsArg::Fp8 => DType::Fp8,
+        };
+        let head = match args.head {
+            HeadArg::Same => weights,
+            HeadArg::Bf16 => DType::Bf16,
+        };
+        // bf16 weights have no use for narrower inputs: in a list with others they run with bf16.
+        let activations = match (activations, weights) {
+            (DType::Int8, DType::Bf16) if args.weights.len() > 1 => DType::Bf16,
+            _ => activations,
+        };
+        let kv = match args.kv {
+            None => Precision { activations, ..Precision::BF16 }.border(),
+            Some(KvArg::Bf16) => DType::Bf16,
+            Some(KvArg::Int8) => DType::Int8,
+            Some(KvArg::Fp8) => DType::Fp8,
+        };
+        let precision = Precision { weights, head, activations, kv };
+        if !precisions.contains(&precision) {
+            precisions.push(precision);
+        }
+    }
+    precisions
 }

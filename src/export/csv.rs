@@ -12,8 +12,8 @@ use crate::run::Run;
 pub(super) struct Csv;
 
 /// The columns that say what a point is of.
-pub(super) const KEY: [&str; 9] =
-    ["model", "phase", "stage", "batch", "tokens", "context", "weights", "activations", "kv"];
+pub(super) const KEY: [&str; 10] =
+    ["model", "phase", "stage", "batch", "tokens", "context", "weights", "head", "activations", "kv"];
 
 /// The columns after those: the other fields of a point in the run file's order, nested ones joined by `_`. Samples stay
 /// in the run file.

@@ -2,7 +2,7 @@
 
 use super::gpu;
 use super::grid::Grid;
-use crate::model::DType;
+use crate::model::Precision;
 use crate::roofline::{Ceiling, CeilingKind, CeilingSource};
 use crate::run::{Point, Run, RunStatus, Status};
 use crate::units::{Seconds, figures, percent, si};
@@ -42,13 +42,14 @@ fn above(run: &Run) -> Vec<String> {
     if let (RunStatus::Predicted, Some(profile)) = (run.status, &run.device.profile) {
         lines.push(format!("predicted from the device profile {profile}: nothing was measured"));
     }
-    let weights = run.points.first().map_or(DType::Bf16, |point| point.weights);
+    let precision = run.points.first().map_or(Precision::BF16, Point::precision);
     lines.push(format!(
-        "model: {} billion parameters, {weights}: {} resident, {} streamed per decode step, {} of KV cache per position",
+        "model: {} billion parameters, {}: {} resident, {} streamed per decode step, {} of KV cache per position",
         figures(run.model.parameters() * 1e-9),
-        run.model.resident_bytes(weights).human(),
-        run.model.streamed_bytes(weights).human(),
-        run.model.kv_bytes_per_token(run.points.first().map_or(DType::Bf16, |point| point.kv)).human(),
+        precision.weights,
+        run.model.resident_bytes(precision).human(),
+        run.model.streamed_bytes(precision).human(),
+        run.model.kv_bytes_per_token(precision.kv).human(),
     ));
     if let Some(point) = run.points.iter().find(|point| point.layers_measured < point.layers_total) {
         lines.push(format!(

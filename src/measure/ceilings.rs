@@ -4,9 +4,8 @@
 //! meaningful against a roof measured in the same second.
 
 use super::plausible;
-use crate::backend::{Probe, Session};
+use crate::backend::{Multiplier, Probe, Session};
 use crate::error::{Failure, Result};
-use crate::model::DType;
 use crate::roofline::{BEST, Ceiling, CeilingKind, Roofline};
 use crate::stats;
 use crate::units::{BytesPerSec, FlopsPerSec};
@@ -26,7 +25,7 @@ pub(super) struct Ceilings {
     probes: Vec<(Probe, Vec<f64>)>,
     /// How each is measured.
     described: Vec<String>,
-    product: DType,
+    product: Multiplier,
     /// The peak after a soak.
     pub sustained: Option<Ceiling>,
 }
@@ -38,7 +37,7 @@ impl Ceilings {
         Ceilings {
             described: probes.iter().map(|&probe| session.describe_probe(probe)).collect(),
             probes: probes.into_iter().map(|probe| (probe, Vec::new())).collect(),
-            product: session.setup().product_dtype,
+            product: session.setup().product,
             sustained: None,
         }
     }
@@ -68,8 +67,9 @@ impl Ceilings {
         Ok(())
     }
 
-    /// Measures the read bandwidth over what is loaded now.
+    /// Measures the read bandwidth over what is loaded now; the peak is that of its products from now on.
     pub fn survey_memory(&mut self, session: &mut dyn Session, seconds: f64) -> Result<()> {
+        self.product = session.setup().product;
         for _ in 0..WINDOWS {
             self.take(session, Probe::MemoryRead, seconds / WINDOWS as f64)?;
         }
@@ -78,11 +78,11 @@ impl Ceilings {
 
     /// The roofs at this moment.
     pub fn beside(&mut self, session: &mut dyn Session) -> Result<Roofline> {
-        let compute = Probe::Compute(self.product);
+        let compute = Probe::Compute(self.product.dtype);
         let (mut bandwidths, mut peaks) = ([0.0; BESIDE_WINDOWS], [0.0; BESIDE_WINDOWS]);
         for (bandwidth, peak) in bandwidths.iter_mut().zip(&mut peaks) {
             *bandwidth = self.take(session, Probe::MemoryRead, BESIDE_MEMORY)?;
-            *peak = self.take(session, compute, BESIDE_COMPUTE)?;
+            *peak = self.take(session, compute, BESIDE_COMPUTE)? / self.product.operations;
         }
         let median = |rates: &[f64]| stats::median(rates).unwrap_or(f64::NAN);
         Ok(Roofline { bandwidth: BytesPerSec(median(&bandwidths)), peak: FlopsPerSec(median(&peaks)) })
@@ -96,17 +96,22 @@ impl Ceilings {
         Ok(rate)
     }
 
-    /// The best roofs seen so far: read bandwidth, and the peak of the products' type.
-    pub fn roofline(&self) -> Result<Roofline> {
-        self.best(Probe::MemoryRead)
+    /// What products are made of now.
+    pub fn product(&self) -> Multiplier {
+        self.product
+    }
+
+    /// The best roofs seen so far: read bandwidth, and the peak of such products.
+    pub fn roofline(&self, product: Multiplier) -> Result<Roofline> {
+        self.best(Probe::MemoryRead, product)
     }
 
     /// Roofs to plan with before the weights are there: copying stands in for reading.
     pub fn estimate(&self) -> Result<Roofline> {
-        self.best(Probe::MemoryCopy)
+        self.best(Probe::MemoryCopy, self.product)
     }
 
-    fn best(&self, memory: Probe) -> Result<Roofline> {
+    fn best(&self, memory: Probe, product: Multiplier) -> Result<Roofline> {
         let best = |probe| {
             let (_, rates) = self.probes.iter().find(|(known, _)| *known == probe)?;
             stats::quantile(rates, BEST)
@@ -114,7 +119,7 @@ impl Ceilings {
         let missing = || Failure::invalid("the ceilings have not been measured");
         Ok(Roofline {
             bandwidth: BytesPerSec(best(memory).ok_or_else(missing)?),
-            peak: FlopsPerSec(best(Probe::Compute(self.product)).ok_or_else(missing)?),
+            peak: FlopsPerSec(best(Probe::Compute(product.dtype)).ok_or_else(missing)? / product.operations),
         })
     }
 

@@ -35,7 +35,7 @@ use std::time::Duration;
 use crate::backend::weights::WeightSource;
 use crate::backend::{DeviceInfo, Session, Work};
 use crate::error::{Code, Failure, Result};
-use crate::model::{DType, ModelSpec};
+use crate::model::ModelSpec;
 use crate::request::Sweeps;
 use crate::run::{Difference, Origin, Point, Run, differences};
 use crate::telemetry::{Load, Sensors};
@@ -62,8 +62,6 @@ pub struct Options {
     pub sweeps: Sweeps,
     /// How many layers to run.
     pub layers: Layers,
-    /// Precision of what goes into matrix products.
-    pub activations: DType,
     /// Time to spend.
     pub budget: Duration,
     /// How much of it is gone already: finding and opening the device takes a GPU's driver seconds.
@@ -157,11 +155,6 @@ pub fn measure(
     let clock = Clock { start, budget: options.budget.mul_f64(0.97), time };
     options.check()?;
     let works = options.sweeps.workloads(&options.model)?;
-    let works: Vec<Workload> = works
-        .into_iter()
-        // The cache holds what attention multiplies with: it has the activations' precision.
-        .map(|work| Workload { activations: options.activations, kv: options.activations, ..work })
-        .collect();
 
     let (watched, meter) = watch(session.device(), sensors, &clock);
     let mut record = Record::new(session, options, origin, watched, &meter, load);
@@ -171,7 +164,7 @@ pub fn measure(
     plan::check_memory(session, options, &works)?;
 
     observer.doing("checking the kernels", clock.left());
-    record.run.verification = Some(verify::quick_check(session, options.seed, options.activations)?);
+    record.run.verification = Some(verify::quick_check(session, options.seed, &options.sweeps.precisions)?);
 
     let mut ceilings = Ceilings::of(session);
     observer.doing("ceilings: compute, cache and copy", clock.left());
@@ -230,6 +223,7 @@ fn trials_of(run: &Run, work: &Workload) -> u32 {
         point.stage.is_none()
             && (point.phase, point.batch, point.tokens, point.context)
                 == (work.phase, work.batch, work.tokens, work.context)
+            && point.precision() == work.precision
     };
     run.points.iter().find(same).map_or(0, |point| point.trials.len() as u32)
 }
@@ -269,16 +263,22 @@ impl Trials<'_> {
                 self.session.reopen()?;
             }
             record.begin_trial();
-            observer.doing(&format!("loading {}", self.plan.describe()), self.clock.left());
-            self.session.load(&self.plan.residency, weights)?;
-            observer.doing("ceilings: memory", self.clock.left());
-            self.ceilings.survey_memory(self.session, self.each)?;
+            let mut loaded = None;
             for at in 0..measured.len() {
                 if let Some(code) = observer.interrupted() {
                     return Ok(Some(code));
                 }
                 if trial >= measured[at].wanted {
                     continue;
+                }
+                let precision = measured[at].work.precision;
+                if loaded != Some(precision) {
+                    let residency = self.plan.residency(precision);
+                    observer.doing(&format!("loading {}", self.plan.describe(residency)), self.clock.left());
+                    self.session.load(residency, weights)?;
+                    observer.doing("ceilings: memory", self.clock.left());
+                    self.ceilings.survey_memory(self.session, self.each)?;
+                    loaded = Some(precision);
                 }
                 let before = measured[at].samples();
                 let sampled = self.point(measured, at, trial, observer);
@@ -310,7 +310,8 @@ impl Trials<'_> {
         let window = self.meter.window_seconds(self.options.budget).filter(|_| first_ever);
         let trials_left = f64::from(self.trials(measured) - trial);
         // The first pass of each phase has a window in any case: its time is not the samples'.
-        let is_first = |at: usize| !measured[..at].iter().any(|m| m.work.phase == measured[at].work.phase);
+        let kind = |m: &Measured| (m.work.phase, m.work.precision);
+        let is_first = |at: usize| !measured[..at].iter().any(|m| kind(m) == kind(&measured[at]));
         let reserved = |from: usize| {
             window.unwrap_or(0.0) * (from..measured.len()).filter(|&at| is_first(at)).count() as f64
         };
@@ -340,12 +341,13 @@ impl Trials<'_> {
     }
 }
 
-/// `prefill of 1000 tokens`, `decode batch 8`.
+/// `prefill of 1000 tokens`, `decode batch 8, int4 weights`.
 fn name(work: &Workload) -> String {
-    match work.phase {
+    let pass = match work.phase {
         Phase::Prefill => format!("prefill of {} tokens", work.tokens),
         Phase::Decode => format!("decode batch {}", work.batch),
-    }
+    };
+    if work.precision.is_quantised() { format!("{pass}, {}", work.precision.name()) } else { pass }
 }
 
 /// The pass of this workload, for a session.

@@ -6,7 +6,7 @@ use super::points::Layout;
 use super::{Options, name, pass};
 use crate::backend::{Residency, Session, Setup, Work};
 use crate::error::{Failure, Result};
-use crate::model::{DType, ModelSpec};
+use crate::model::{ModelSpec, Precision};
 use crate::roofline::Roofline;
 use crate::units::Bytes;
 use crate::workload::{Phase, Stage, Workload};
@@ -55,8 +55,9 @@ const ASSUMED_CACHE: Bytes = Bytes(64e6);
 /// What is held in memory and what time the passes need.
 #[derive(Debug)]
 pub(super) struct Plan {
-    /// What is held.
-    pub residency: Residency,
+    /// What is held, one after the other: the same layers in each of the types.
+    residencies: Vec<Residency>,
+    layers: u32,
     roof: Roofline,
     threads: Option<u32>,
     fill_rate: f64,
@@ -78,7 +79,10 @@ pub(super) fn check_memory(session: &dyn Session, options: &Options, works: &[Wo
         Layers::Count(n) => n,
     };
     let passes: Vec<Work> = works.iter().map(pass).collect();
-    let needed = session.needed_memory(&residency(session, options, layers), &passes);
+    let precisions = options.sweeps.precisions.iter();
+    let each = precisions
+        .map(|&precision| session.needed_memory(&residency(session, options, precision, layers), &passes));
+    let needed = each.fold(Bytes(0.0), |most, needed| if needed > most { needed } else { most });
     let available = session.available_memory();
     if needed.0 <= available.0 {
         return Ok(());
@@ -93,16 +97,16 @@ pub(super) fn check_memory(session: &dyn Session, options: &Options, works: &[Wo
 }
 
 /// What holding `layers` layers means: as many copies as it takes to be larger than the caches.
-fn residency(session: &dyn Session, options: &Options, layers: u32) -> Residency {
+fn residency(session: &dyn Session, options: &Options, precision: Precision, layers: u32) -> Residency {
     let most = if is_gpu(session) { MOST_COPIES_GPU } else { MOST_COPIES };
-    let copies = cold_copies(session, &options.model, layers).clamp(1.0, most) as u32;
-    Residency { model: options.model.clone(), layers, activations: options.activations, copies }
+    let copies = cold_copies(session, &options.model, precision, layers).clamp(1.0, most) as u32;
+    Residency { model: options.model.clone(), layers, precision, copies }
 }
 
 /// Copies that are larger than the caches.
-fn cold_copies(session: &dyn Session, model: &ModelSpec, layers: u32) -> f64 {
+fn cold_copies(session: &dyn Session, model: &ModelSpec, precision: Precision, layers: u32) -> f64 {
     let cache = session.device().cache.unwrap_or(ASSUMED_CACHE);
-    let held = sampled(model, layers).streamed_bytes(DType::Bf16);
+    let held = sampled(model, layers).streamed_bytes(precision);
     (TIMES_CACHE * cache.0 / held.0).ceil()
 }
 
@@ -128,10 +132,13 @@ impl Plan {
         let Setup { threads, fill_rate, memory_share, .. } = session.setup();
         let gpu = is_gpu(session);
         let plan = |layers| {
-            let residency = residency(session, options, layers);
-            let warm = f64::from(residency.copies) < cold_copies(session, &options.model, layers);
+            let precisions = options.sweeps.precisions.iter();
+            let residencies: Vec<Residency> =
+                precisions.map(|&precision| residency(session, options, precision, layers)).collect();
+            let cold = |r: &Residency| cold_copies(session, &options.model, r.precision, layers);
+            let warm = residencies.iter().any(|r| f64::from(r.copies) < cold(r));
             let executions = if gpu { EXECUTIONS_GPU } else { 1.0 };
-            Plan { residency, roof, threads, fill_rate, warm, executions }
+            Plan { residencies, layers, roof, threads, fill_rate, warm, executions }
         };
         let total = options.model.layers;
         let layers = match options.layers {
@@ -145,7 +152,7 @@ impl Plan {
                     .take_while(|&n| {
                         let candidate = plan(n);
                         let runs: f64 = works.iter().map(|work| candidate.effort(work)).sum();
-                        let fits = session.needed_memory(&candidate.residency, &passes).0 <= available.0;
+                        let fits = candidate.needed_memory(session, &passes) <= available;
                         n == 1 || (fits && (gpu || candidate.loading() + runs <= time))
                     })
                     .last()
@@ -155,23 +162,38 @@ impl Plan {
         Ok(plan(layers))
     }
 
-    /// The order of measuring: what the request needs first, then the sweep from its small end, so that a budget
+    /// What the largest of the residencies needs with these passes.
+    fn needed_memory(&self, session: &dyn Session, passes: &[Work]) -> Bytes {
+        let each = self.residencies.iter().map(|residency| session.needed_memory(residency, passes).0);
+        Bytes(each.fold(0.0, f64::max))
+    }
+
+    /// The residency of these types.
+    pub fn residency(&self, precision: Precision) -> &Residency {
+        let of = |residency: &&Residency| residency.precision == precision;
+        self.residencies.iter().find(of).unwrap_or(&self.residencies[0])
+    }
+
+    /// The order of measuring: type by type, since only one of them is held at a time; of each what the request needs first, then the sweep from its small end, so that a budget
     /// that ends early costs the large batches.
     pub fn order(&self, works: &[Workload]) -> Vec<Workload> {
         let mut order = works.to_vec();
-        order.sort_by_key(|work| (work.batch, work.phase == Phase::Prefill));
+        let place = |work: &Workload| self.residencies.iter().position(|r| r.precision == work.precision);
+        order.sort_by_key(|work| (place(work), work.batch, work.phase == Phase::Prefill));
         order
     }
 
     /// How the points were run.
     pub fn layout(&self) -> Layout {
-        Layout { layers: self.residency.layers, threads: self.threads, warm: self.warm }
+        Layout { layers: self.layers, threads: self.threads, warm: self.warm }
     }
 
     /// What a reader must know of it.
     pub fn note(&self) -> Option<String> {
-        let Residency { model, layers, copies, .. } = &self.residency;
-        let held = sampled(model, *layers).streamed_bytes(DType::Bf16) * f64::from(*copies);
+        let held =
+            |r: &Residency| sampled(&r.model, r.layers).streamed_bytes(r.precision) * f64::from(r.copies);
+        let smallest = self.residencies.iter().min_by(|a, b| held(a).0.total_cmp(&held(b).0))?;
+        let (held, copies) = (held(smallest), smallest.copies);
         self.warm.then(|| {
             format!(
                 "{copies} copies of the weights are {}, too little to be cold: decode reads some of them from the cache \
@@ -182,9 +204,10 @@ impl Plan {
     }
 
     /// `3 of 32 layers of llama-8b`.
-    pub fn describe(&self) -> String {
-        let Residency { model, layers, .. } = &self.residency;
-        format!("{layers} of {} layers of {}", model.layers, model.name)
+    pub fn describe(&self, residency: &Residency) -> String {
+        let Residency { model, layers, precision, .. } = residency;
+        let types = if precision.is_quantised() { format!(", {}", precision.name()) } else { String::new() };
+        format!("{layers} of {} layers of {}{types}", model.layers, model.name)
     }
 
     /// The time for the first of the waiting passes, of `left` seconds; `None` if even the fewest do not fit. `insist`
@@ -206,7 +229,7 @@ impl Plan {
 
     /// Expected seconds of one run of the resident layers.
     fn expected(&self, work: &Workload) -> f64 {
-        let held = Workload { model: sampled(&work.model, self.residency.layers), ..work.clone() };
+        let held = Workload { model: sampled(&work.model, self.layers), ..work.clone() };
         let parts = Stage::ALL.map(|stage| held.cost(stage)).map(|cost| (cost.flops, cost.bytes()));
         self.roof.shortest_of_parts(parts).0.0 / EXPECTED
     }
@@ -221,15 +244,16 @@ impl Plan {
         let kv = work.cost(Stage::Attention).kv_bytes.0 / f64::from(work.model.layers);
         let filled = match work.phase {
             Phase::Prefill => 0.0,
-            Phase::Decode => kv * f64::from(self.residency.layers) / 2.0 / self.fill_rate,
+            Phase::Decode => kv * f64::from(self.layers) / 2.0 / self.fill_rate,
         };
         self.expected(work) * RUNS * self.executions + filled
     }
 
     /// Seconds to put the weights in place.
     fn loading(&self) -> f64 {
-        let Residency { model, layers, copies, .. } = &self.residency;
-        let held = sampled(model, *layers);
-        f64::from(*copies) * held.streamed_matrix_parameters() / self.fill_rate
+        let each = self.residencies.iter().map(|Residency { model, layers, copies, .. }| {
+            f64::from(*copies) * sampled(model, *layers).streamed_matrix_parameters() / self.fill_rate
+        });
+        each.sum()
     }
 }

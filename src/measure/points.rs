@@ -3,7 +3,7 @@
 use super::drift::drift;
 use super::energy::Window;
 use super::readings::{Readings, Round, distinct};
-use crate::backend::Execution;
+use crate::backend::{Execution, Multiplier};
 use crate::roofline::Roofline;
 use crate::run::{Placement, Point, PointTrial, Status, StoppedBy, Timing};
 use crate::stats;
@@ -62,6 +62,8 @@ pub(super) struct Measured {
     stopped_by: Option<StoppedBy>,
     /// What runs its products of many rows on a GPU.
     pub gemm: Option<String>,
+    /// What its products are made of.
+    pub product: Option<Multiplier>,
     /// What the GPU's counters found.
     pub window: Option<Window>,
     joules: f64,
@@ -77,6 +79,7 @@ impl Measured {
             trials: Vec::new(),
             stopped_by: None,
             gemm: None,
+            product: None,
             window: None,
             joules: 0.0,
             metered_seconds: 0.0,

@@ -11,9 +11,11 @@ use super::watched::Watched;
 use super::{Clock, Options, name};
 use crate::backend::Session;
 use crate::error::{Code, Failure};
+use crate::model::DType;
 use crate::request::Sweeps;
 use crate::run::{
-    self, Conditions, Device, Origin, Process, Run, RunStatus, SCHEMA_VERSION, Status, Tool, Trial, merge,
+    self, Conditions, Device, Origin, Point, Process, Run, RunStatus, SCHEMA_VERSION, Status, Tool, Trial,
+    merge,
 };
 use crate::telemetry::Load;
 
@@ -92,6 +94,7 @@ impl Record {
     /// Keeps what is to be measured, for whoever goes on with this run.
     pub fn plan(&mut self, options: &Options, plan: &Plan) {
         let sweeps = options.sweeps.clone();
+        let first = options.sweeps.precisions.first().copied();
         self.run.plan = Some(run::Plan {
             phases: sweeps.phases,
             batches: sweeps.batches,
@@ -99,7 +102,10 @@ impl Record {
             contexts: sweeps.contexts,
             generate: sweeps.generate,
             layers: plan.layout().layers,
-            activations: options.activations,
+            weights: sweeps.precisions.iter().map(|precision| precision.weights).collect(),
+            head: first.filter(|p| p.head != p.weights).map(|p| p.head),
+            activations: first.map_or(DType::Bf16, |p| p.activations),
+            kv: first.filter(|p| p.kv != p.border()).map(|p| p.kv),
             repeat: options.repeat,
             gemm: options.gemm.clone(),
         });
@@ -134,10 +140,12 @@ impl Record {
         let run = &mut self.run;
         run.ceilings = ceilings.list();
         let layout = Layout { threads: session.setup().threads, ..plan.layout() };
-        let best = ceilings.roofline().ok();
-        run.points = measured.iter().flat_map(|m| m.points(&layout, best, &readings)).collect();
-        // In the order people read: prefill, then decode by batch.
-        run.points.sort_by_key(|p| (p.phase, p.batch));
+        let best = |m: &Measured| ceilings.roofline(m.product?).ok();
+        run.points = measured.iter().flat_map(|m| m.points(&layout, best(m), &readings)).collect();
+        // In the order people read: type by type, prefill, then decode by batch.
+        let types = options.sweeps.precisions.clone();
+        let place = |p: &Point| types.iter().position(|of| *of == p.precision());
+        run.points.sort_by_key(|p| (place(p), p.phase, p.batch));
         run.request = options.sweeps.request(&run.points);
         if let Some(watched) = &mut self.watched {
             if let Some(reason) = &self.no_energy {

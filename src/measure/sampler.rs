@@ -79,6 +79,7 @@ impl Sampler<'_> {
         let deadline = self.clock.now() + Duration::from_secs_f64(allotment.seconds.min(86_400.0));
         observer.doing(&allotment.label, self.clock.left());
         self.session.prepare(&pass(&measured.work))?;
+        measured.product = Some(self.ceilings.product());
         measured.gemm = self.session.software().and_then(|software| software.gemm);
         // The first execution faults pages in and fills the instruction caches.
         let (warm_up, round) = self.run(&allotment.label, 1)?;

@@ -24,7 +24,7 @@ pub(super) fn soak(
     clock: &Clock,
     observer: &mut dyn Observer,
 ) -> Result<Option<Ceiling>> {
-    let dtype = session.setup().product_dtype;
+    let dtype = session.setup().product.dtype;
     let probe = Probe::Compute(dtype);
     let seconds = soak.as_secs_f64();
     let window = WINDOW.min(seconds / WINDOWS);

@@ -1,8 +1,10 @@
 //! The shape of a Llama: what presets and Hugging Face `config.json` files say, and what follows from it.
 
 mod config;
+pub mod precision;
 mod tensor;
 
+pub use precision::Precision;
 pub use tensor::Tensor;
 
 use schemars::JsonSchema;
@@ -25,6 +27,8 @@ pub enum DType {
     Fp8,
     /// 8-bit integer.
     Int8,
+    /// 4-bit integer, two to a byte.
+    Int4,
 }
 
 impl DType {
@@ -34,6 +38,7 @@ impl DType {
             DType::F32 => 4.0,
             DType::F16 | DType::Bf16 => 2.0,
             DType::Fp8 | DType::Int8 => 1.0,
+            DType::Int4 => 0.5,
         }
     }
 
@@ -45,6 +50,7 @@ impl DType {
             DType::Bf16 => "bf16",
             DType::Fp8 => "fp8",
             DType::Int8 => "int8",
+            DType::Int4 => "int4",
         }
     }
 }
@@ -222,17 +228,33 @@ impl ModelSpec {
     }
 
     /// What the model occupies in memory.
-    pub fn resident_bytes(&self, weights: DType) -> Bytes {
-        Bytes(self.parameters() * weights.bytes())
+    pub fn resident_bytes(&self, precision: Precision) -> Bytes {
+        // A head of the embedding's type shares its memory where the model ties them.
+        let shared = self.tied_embeddings && precision.head == precision.head.beside();
+        let tables = if shared { 0.0 } else { self.head_parameters() * precision.head.beside().bytes() };
+        self.streamed_bytes(precision) + Bytes(tables)
     }
 
-    /// Weights read from memory in one decode step.
-    pub fn streamed_bytes(&self, weights: DType) -> Bytes {
-        Bytes((self.streamed_matrix_parameters() + self.norm_parameters()) * weights.bytes())
+    /// Weights read from memory in one decode step, with their scales.
+    pub fn streamed_bytes(&self, precision: Precision) -> Bytes {
+        let bytes = |tensor: &Tensor, dtype: DType| {
+            let (rows, columns) = tensor.shape(self);
+            dtype.matrix_bytes(rows, columns)
+        };
+        let layer: f64 = Tensor::OF_LAYER.iter().map(|tensor| bytes(tensor, precision.weights)).sum();
+        let norms = self.norm_parameters() * precision.weights.beside().bytes();
+        Bytes(f64::from(self.layers) * layer + bytes(&Tensor::Head, precision.head) + norms)
     }
 
-    /// Key/value cache of one position, all layers.
+    /// Key/value cache of one position, all layers, with its scales.
     pub fn kv_bytes_per_token(&self, kv: DType) -> Bytes {
-        Bytes(2.0 * f64::from(self.layers) * f64::from(self.kv_width()) * kv.bytes())
+        Bytes(f64::from(self.layers) * self.kv_bytes_per_layer(kv))
+    }
+
+    /// Key/value cache of one position in one layer, with its scales.
+    pub fn kv_bytes_per_layer(&self, kv: DType) -> f64 {
+        let scales =
+            if kv.is_quantised() { f64::from(self.kv_heads) * precision::ROW_SCALE_BYTES } else { 0.0 };
+        2.0 * (f64::from(self.kv_width()) * kv.bytes() + scales)
     }
 }

@@ -48,6 +48,10 @@ impl Tensor {
         Tensor::Head,
     ];
 
+    /// The matrices of a layer.
+    pub const OF_LAYER: [Tensor; 7] =
+        [Tensor::Q, Tensor::K, Tensor::V, Tensor::O, Tensor::Gate, Tensor::Up, Tensor::Down];
+
     /// Whether every layer has one.
     pub fn per_layer(self) -> bool {
         !matches!(self, Tensor::Embedding | Tensor::FinalNorm | Tensor::Head)

@@ -8,7 +8,7 @@ pub use explain::explain;
 
 use crate::device::DeviceProfile;
 use crate::error::{Failure, Result};
-use crate::model::{DType, ModelSpec};
+use crate::model::{DType, ModelSpec, Precision};
 use crate::request::Sweeps;
 use crate::roofline::Roofline;
 use crate::run::{Device, Origin, Placement, Point, Run, RunStatus, SCHEMA_VERSION, Status, Timing, Tool};
@@ -27,7 +27,7 @@ pub fn predict(model: &ModelSpec, device: &DeviceProfile, sweeps: &Sweeps, origi
         "every time is the shortest that the datasheet's roofs of {} allow; no kernel reaches all of them",
         device.title
     )];
-    let resident = model.resident_bytes(DType::Bf16);
+    let resident = model.resident_bytes(Precision::BF16);
     if resident.0 > device.memory.value {
         notes.push(format!(
             "{} does not fit: it occupies {}, the device has {}",
@@ -86,7 +86,7 @@ fn pass(work: &Workload, roof: Roofline, device: &DeviceProfile) -> Vec<Point> {
         status: Status::Predicted,
     };
     let mut whole = Point::new(work, None, Timing::computed(step), place);
-    let resident = work.model.resident_bytes(work.weights);
+    let resident = work.model.resident_bytes(work.precision);
     let needed = resident + kv_cache(work);
     if resident.0 <= device.memory.value && needed.0 > device.memory.value {
         whole.notes.push(format!(
@@ -102,5 +102,5 @@ fn pass(work: &Workload, roof: Roofline, device: &DeviceProfile) -> Vec<Point> {
 
 /// What the keys and values of all sequences occupy.
 fn kv_cache(work: &Workload) -> Bytes {
-    work.model.kv_bytes_per_token(work.kv) * (f64::from(work.batch) * f64::from(work.context))
+    work.model.kv_bytes_per_token(work.precision.kv) * (f64::from(work.batch) * f64::from(work.context))
 }

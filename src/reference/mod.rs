@@ -11,7 +11,7 @@ mod stages;
 pub use attention::{Cache, Qkv};
 pub use stages::Stages;
 
-use crate::model::{ModelSpec, Tensor};
+use crate::model::{DType, ModelSpec, Precision, Tensor, precision};
 use crate::workload::Stage;
 
 /// Gives the weights row by row, as exact values.
@@ -49,6 +49,43 @@ impl Rounding {
     }
 }
 
+/// How a device in these types computes, as far as the reference follows it. Quantised weights are the business of
+/// [`Rows`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Numerics {
+    /// Where values are rounded.
+    pub rounding: Rounding,
+    /// Type that a token's input of a product with weights is quantised to.
+    pub inputs: Option<DType>,
+    /// Type that each head's key and value is quantised to.
+    pub kv: Option<DType>,
+}
+
+impl Numerics {
+    /// Float64 throughout, but for what is quantised.
+    pub fn exact(precision: Precision) -> Numerics {
+        let quantised = |dtype: DType| dtype.is_quantised().then_some(dtype);
+        let Precision { activations, kv, .. } = precision;
+        Numerics { rounding: Rounding::None, inputs: quantised(activations), kv: quantised(kv) }
+    }
+
+    /// Rounded where a device in these types rounds.
+    pub fn of(precision: Precision) -> Numerics {
+        let rounding = if precision.border() == DType::F32 { Rounding::None } else { Rounding::Bf16 };
+        Numerics { rounding, ..Numerics::exact(precision) }
+    }
+}
+
+/// Replaces values that share a scale by those that their codes stand for.
+pub fn quantise(dtype: DType, values: &mut [f64]) {
+    let narrow: Vec<f32> = values.iter().map(|&value| value as f32).collect();
+    let mut codes = vec![0; values.len()];
+    let scale = precision::quantise(dtype, &narrow, &mut codes);
+    for (value, code) in values.iter_mut().zip(codes) {
+        *value = f64::from(precision::value(dtype, code)) * f64::from(scale);
+    }
+}
+
 /// What one stage puts out: `[sequence][token][element]`, of lm_head `[sequence][vocab]`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Output {
@@ -73,12 +110,12 @@ impl<'a> Reference<'a> {
     pub fn new(
         spec: &'a ModelSpec,
         rows: &'a dyn Rows,
-        rounding: Rounding,
+        numerics: Numerics,
         layers: u32,
         batch: usize,
     ) -> Self {
         let caches = vec![vec![Cache::default(); layers as usize]; batch];
-        Reference { stages: Stages::new(spec, rows, rounding), layers, caches }
+        Reference { stages: Stages::new(spec, rows, numerics), layers, caches }
     }
 
     /// Feeds `tokens[sequence]` after what the caches hold. Returns every stage's output in order, the last

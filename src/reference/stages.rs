@@ -1,22 +1,22 @@
 //! Each stage as a function of the vectors that go in.
 
 use super::attention::{self, Cache, Qkv};
-use super::{Rounding, Rows, rope};
+use super::{Numerics, Rows, quantise, rope};
 use crate::model::{ModelSpec, Tensor};
 
 /// The stages of one model.
 pub struct Stages<'a> {
     spec: &'a ModelSpec,
     rows: &'a dyn Rows,
-    rounding: Rounding,
+    numerics: Numerics,
     /// Radians per position of each pair of a head.
     frequencies: Vec<f64>,
 }
 
 impl<'a> Stages<'a> {
     /// The stages of a model with these weights.
-    pub fn new(spec: &'a ModelSpec, rows: &'a dyn Rows, rounding: Rounding) -> Self {
-        Stages { spec, rows, rounding, frequencies: rope::frequencies(spec) }
+    pub fn new(spec: &'a ModelSpec, rows: &'a dyn Rows, numerics: Numerics) -> Self {
+        Stages { spec, rows, numerics, frequencies: rope::frequencies(spec) }
     }
 
     /// The model's shape.
@@ -50,13 +50,19 @@ impl<'a> Stages<'a> {
                 rope::rotate(head, &self.frequencies, position);
             }
         }
+        if let Some(dtype) = self.numerics.kv {
+            for row in out.chunks_exact_mut(layout.width()) {
+                let cached = &mut row[layout.q..];
+                cached.chunks_exact_mut(self.spec.head_dim as usize).for_each(|head| quantise(dtype, head));
+            }
+        }
         self.round(&mut out);
         out
     }
 
     /// Attention of one sequence: `[token][q + 2 kv]` to `[token][heads x head_dim]`; the cache grows.
     pub fn attention(&self, qkv: &[f64], cache: &mut Cache) -> Vec<f64> {
-        attention::attend(self.spec, self.rounding, qkv, cache)
+        attention::attend(self.spec, self.numerics.rounding, qkv, cache)
     }
 
     /// Output projection added to the residual: `[token][hidden]`.
@@ -69,7 +75,7 @@ impl<'a> Stages<'a> {
         let x = self.norm(Tensor::FfnNorm, layer, residual);
         let mut out = self.product(Tensor::Gate, layer, &x);
         for (gate, up) in out.iter_mut().zip(self.product(Tensor::Up, layer, &x)) {
-            *gate = self.rounding.apply(*gate / (1.0 + (-*gate).exp()) * up);
+            *gate = self.numerics.rounding.apply(*gate / (1.0 + (-*gate).exp()) * up);
         }
         out
     }
@@ -87,7 +93,7 @@ impl<'a> Stages<'a> {
 
     fn round(&self, values: &mut [f64]) {
         for x in values {
-            *x = self.rounding.apply(*x);
+            *x = self.numerics.rounding.apply(*x);
         }
     }
 
@@ -99,7 +105,7 @@ impl<'a> Stages<'a> {
         for row in residual.chunks_exact(weight.len()) {
             let mean_square = row.iter().map(|x| x * x).sum::<f64>() / row.len() as f64;
             let scale = 1.0 / (mean_square + self.spec.norm_eps).sqrt();
-            out.extend(row.iter().zip(&weight).map(|(x, w)| self.rounding.apply(x * scale * w)));
+            out.extend(row.iter().zip(&weight).map(|(x, w)| self.numerics.rounding.apply(x * scale * w)));
         }
         out
     }
@@ -108,6 +114,10 @@ impl<'a> Stages<'a> {
     fn product(&self, tensor: Tensor, layer: u32, x: &[f64]) -> Vec<f64> {
         let (rows, columns) = tensor.shape(self.spec);
         let (rows, columns) = (rows as usize, columns as usize);
+        let mut x = x.to_vec();
+        if let Some(dtype) = self.numerics.inputs {
+            x.chunks_exact_mut(columns).for_each(|token| quantise(dtype, token));
+        }
         let mut weights = vec![0.0; columns];
         let mut out = vec![0.0; x.len() / columns * rows];
         for row in 0..rows {

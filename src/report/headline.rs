@@ -2,7 +2,7 @@
 
 use super::html::Html;
 use super::names;
-use crate::model::DType;
+use crate::model::{DType, Precision};
 use crate::plot::caption;
 use crate::plot::theme::{self, Colour, Hue};
 use crate::roofline::{CeilingKind, CeilingSource};
@@ -51,10 +51,10 @@ pub(super) fn write(html: &mut Html, runs: &[Run]) {
 
 fn lead(run: &Run) -> String {
     let types = run.points.first().map(|p| format!(" in {}", names::types_in_words(p))).unwrap_or_default();
-    let weights = run.points.first().map_or(DType::Bf16, |point| point.weights);
+    let precision = run.points.first().map_or(Precision::BF16, Point::precision);
     let mut parts = vec![
         format!("{} billion parameters{types}", figures(run.model.parameters() * 1e-9)),
-        format!("{} streamed in each decode step", run.model.streamed_bytes(weights).human()),
+        format!("{} streamed in each decode step", run.model.streamed_bytes(precision).human()),
     ];
     if let Some(point) = run.points.iter().find(|p| p.layers_measured < p.layers_total) {
         parts.push(format!(

@@ -47,8 +47,9 @@ fn points(before: &[Point], now: Vec<Point>) -> Vec<Point> {
             None => merged.push(new),
         }
     }
-    // In the order people read: prefill, then decode by batch.
-    merged.sort_by_key(|p| (p.phase, p.batch));
+    // In the order people read: type by type as they came, prefill, then decode by batch.
+    let types: Vec<_> = merged.iter().map(Point::precision).collect();
+    merged.sort_by_key(|p| (types.iter().position(|of| *of == p.precision()), p.phase, p.batch));
     share_out(&mut merged);
     merged
 }

@@ -23,7 +23,7 @@ use crate::roofline::{Ceiling, CeilingKind, CeilingSource, Roofline};
 use crate::units::{BytesPerSec, FlopsPerSec};
 
 /// Version of the file format that this program writes.
-pub const SCHEMA_VERSION: u32 = 4;
+pub const SCHEMA_VERSION: u32 = 5;
 /// Files before this version list the samples of trials, not what each trial found.
 const FIRST_WITH_TRIALS: u32 = 3;
 

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{PointTrial, impossible};
 use crate::error::Result;
-use crate::model::DType;
+use crate::model::{DType, Precision};
 use crate::roofline::{self, Bound, Roofline};
 use crate::stats;
 use crate::units::{Bytes, Flops, Seconds};
@@ -26,6 +26,11 @@ pub enum Status {
     Partial,
     /// Computed from a profile, not measured.
     Predicted,
+}
+
+/// What weights were before files said what they are.
+fn bf16() -> DType {
+    DType::Bf16
 }
 
 /// Seconds of one execution: the median of the samples and how sure it is.
@@ -82,8 +87,11 @@ pub struct Point {
     pub tokens: u32,
     /// Positions attended by the last new token, its own included.
     pub context: u32,
-    /// Type of the weights.
+    /// Type of the layers' weights.
     pub weights: DType,
+    /// Type of the head's weights; bf16 in files before version 5, which do not say.
+    #[serde(default = "bf16")]
+    pub head: DType,
     /// Type of the activations.
     pub activations: DType,
     /// Type of the key/value cache.
@@ -232,8 +240,11 @@ pub struct Key {
     pub tokens: u32,
     /// Positions attended by the last new token.
     pub context: u32,
-    /// Type of the weights.
+    /// Type of the layers' weights.
     pub weights: DType,
+    /// Type of the head's weights; bf16 in files before version 5, which do not say.
+    #[serde(default = "bf16")]
+    pub head: DType,
     /// Type of the activations.
     pub activations: DType,
     /// Type of the key/value cache.
@@ -258,9 +269,16 @@ impl Point {
             tokens: self.tokens,
             context: self.context,
             weights: self.weights,
+            head: self.head,
             activations: self.activations,
             kv: self.kv,
         }
+    }
+
+    /// The types that it ran with.
+    pub fn precision(&self) -> Precision {
+        let Point { weights, head, activations, kv, .. } = *self;
+        Precision { weights, head, activations, kv }
     }
 
     /// The point of a whole step (`stage` `None`) or of one stage: ledger over time, under the roofs.
@@ -281,15 +299,16 @@ impl Point {
             batch: work.batch,
             tokens: work.tokens,
             context: work.context,
-            weights: work.weights,
-            activations: work.activations,
-            kv: work.kv,
+            weights: work.precision.weights,
+            head: work.precision.head,
+            activations: work.precision.activations,
+            kv: work.precision.kv,
             threads: place.threads,
             layers_measured: place.layers_measured,
             layers_total: work.model.layers,
             flops: flops.0,
             bytes: bytes.0,
-            resident_bytes: work.model.resident_bytes(work.weights).0,
+            resident_bytes: work.model.resident_bytes(work.precision).0,
             witnessed_bytes: None,
             bubble_seconds: None,
             share_of_step: time.0 / place.step_seconds,
@@ -340,7 +359,7 @@ impl Point {
 
     /// Whether the two are parts of one pass, or a part and the whole.
     pub fn shares_pass_with(&self, other: &Point) -> bool {
-        let pass = |p: &Point| (p.phase, p.batch, p.tokens, p.context);
+        let pass = |p: &Point| (p.phase, p.batch, p.tokens, p.context, p.precision());
         pass(self) == pass(other)
     }
 

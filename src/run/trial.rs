@@ -5,6 +5,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use super::impossible;
 use crate::error::Result;
+use crate::model::{DType, Precision};
 use crate::stats;
 use crate::workload::Phase;
 
@@ -76,12 +77,26 @@ pub struct Plan {
     pub generate: u32,
     /// Layers that run.
     pub layers: u32,
+    /// Types of the layers' weights, each of which runs all of it; bf16 in files before version 5.
+    #[serde(default = "bf16_alone")]
+    pub weights: Vec<DType>,
+    /// Type of the head's weights; null is that of the layers.
+    #[serde(default)]
+    pub head: Option<DType>,
     /// Precision of what goes into matrix products.
-    pub activations: crate::model::DType,
+    pub activations: DType,
+    /// Type of the key/value cache; null is that of the activations.
+    #[serde(default)]
+    pub kv: Option<DType>,
     /// Trials in all.
     pub repeat: u32,
     /// What was asked to run a GPU's products of many rows: `auto`, `own`, `cublaslt`; null on a CPU.
     pub gemm: Option<String>,
+}
+
+/// The weights of files that do not say.
+fn bf16_alone() -> Vec<DType> {
+    vec![DType::Bf16]
 }
 
 /// A list, or what stood in its place in files of version 3: a number, or null for none.
@@ -101,12 +116,27 @@ fn one_or_several<'de, D: Deserializer<'de>>(deserializer: D) -> std::result::Re
 }
 
 impl Plan {
+    /// Types of weights, activations and cache, in the order asked for.
+    pub fn precisions(&self) -> Vec<Precision> {
+        let activations = self.activations;
+        let of = |&weights: &DType| Precision {
+            weights,
+            head: self.head.unwrap_or(weights),
+            activations,
+            kv: self.kv.unwrap_or(Precision { activations, ..Precision::BF16 }.border()),
+        };
+        self.weights.iter().map(of).collect()
+    }
+
     /// Checks that there is something to go on with.
     pub(super) fn validate(&self) -> Result<()> {
         let sweeps = [&self.batches, &self.prompts, &self.contexts];
         let counts = [self.generate, self.layers, self.repeat];
-        if self.prompts.is_empty() || !sweeps.into_iter().flatten().chain(&counts).all(|count| *count > 0) {
-            return Err(impossible("plan has no prompt or a count of 0".into()));
+        if self.prompts.is_empty()
+            || self.weights.is_empty()
+            || !sweeps.into_iter().flatten().chain(&counts).all(|count| *count > 0)
+        {
+            return Err(impossible("plan has no prompt, no weights or a count of 0".into()));
         }
         Ok(())
     }

@@ -7,7 +7,7 @@ use crate::fake::FakeDriver;
 use llmroof::backend::cuda::CudaBackend;
 use llmroof::backend::weights::RandomWeights;
 use llmroof::backend::{Backend, OpenOptions, Probe, Residency, Session, Work};
-use llmroof::model::{DType, ModelSpec};
+use llmroof::model::{DType, ModelSpec, Precision};
 use llmroof::workload::Phase;
 
 /// Runs the rest of this test in a process that finds the fake driver with a small GPU. True there.
@@ -49,7 +49,7 @@ fn model() -> ModelSpec {
 }
 
 fn residency(copies: u32) -> Residency {
-    Residency { model: model(), layers: 2, activations: DType::Bf16, copies }
+    Residency { model: model(), layers: 2, precision: Precision::BF16, copies }
 }
 
 fn open() -> Box<dyn Session> {
@@ -100,7 +100,7 @@ fn every_ceiling_has_a_rate() {
     let mut session = open();
     session.load(&residency(1), &RandomWeights::new(1, &model())).unwrap();
     let probes = session.probes();
-    assert!(probes.contains(&Probe::Compute(session.setup().product_dtype)));
+    assert!(probes.contains(&Probe::Compute(session.setup().product.dtype)));
     let rates: Vec<f64> = probes
         .iter()
         .map(|&probe| {

@@ -97,7 +97,7 @@ fn values(dtype: DType, bytes: &[u8]) -> Vec<f64> {
     match dtype {
         DType::F32 => read_as::<f32>(bytes).into_iter().map(f64::from).collect(),
         DType::Bf16 => wide(&read_as(bytes)),
-        DType::Int8 => bytes.iter().map(|byte| f64::from(*byte as i8)).collect(),
+        DType::Int8 | DType::Int4 => bytes.iter().map(|byte| f64::from(*byte as i8)).collect(),
         DType::F16 => read_as::<u16>(bytes).into_iter().map(|x| float(x, 10)).collect(),
         DType::Fp8 => bytes.iter().map(|x| float(u16::from(*x), 3)).collect(),
     }

@@ -7,7 +7,7 @@ use llmroof::backend::cuda::driver::{Driver, Gpu};
 use llmroof::backend::cuda::step::Pass;
 use llmroof::backend::cuda::suite::Suite;
 use llmroof::backend::weights::RandomWeights;
-use llmroof::model::{DType, ModelSpec};
+use llmroof::model::{ModelSpec, Precision};
 use llmroof::workload::{Cost, Phase, Stage, Workload};
 use ptx_interpreter::Profile;
 
@@ -69,7 +69,7 @@ impl Counted {
 pub fn count(gpu: Gpu, model: &ModelSpec, pass: Pass) -> BTreeMap<Stage, Counted> {
     let mut suite = Suite::new(InterpretedGpu::new(gpu));
     let residency =
-        Residency { model: model.clone(), layers: model.layers, activations: DType::Bf16, copies: 1 };
+        Residency { model: model.clone(), layers: model.layers, precision: Precision::BF16, copies: 1 };
     suite.load(&residency, &RandomWeights::new(11, model)).unwrap();
     suite.begin(pass.batch, pass.context).unwrap();
     // Distinct tokens, so that every row of the embedding is another one.

@@ -5,8 +5,8 @@ use llmroof::backend::cuda::launch::Launch;
 use llmroof::backend::cuda::launch::args::LinearArgs;
 use llmroof::backend::cuda::launch::gemv::LinearStage;
 use llmroof::backend::cuda::launch::workspace::Workspace;
-use llmroof::model::{ModelSpec, Tensor};
-use llmroof::reference::{Qkv, Rounding, Rows, Stages};
+use llmroof::model::{ModelSpec, Precision, Tensor};
+use llmroof::reference::{Numerics, Qkv, Rows, Stages};
 use llmroof::workload::{Stage, Workload};
 use ptx_interpreter::Profile;
 
@@ -336,7 +336,7 @@ impl<'a> Run<'a> {
     /// What `values` should be.
     fn expected(&self) -> Vec<Vec<f64>> {
         let (case, model) = (self.case, &self.case.model);
-        let stages = Stages::new(model, &self.weights, Rounding::None);
+        let stages = Stages::new(model, &self.weights, Numerics::exact(Precision::BF16));
         let (x, residual) = (wide(&self.x), wide(&self.residual));
         let rows =
             |values: Vec<f64>, width: u32| values.chunks_exact(width as usize).map(<[f64]>::to_vec).collect();

@@ -5,7 +5,7 @@ use llmroof::backend::Residency;
 use llmroof::backend::cuda::driver::Driver;
 use llmroof::backend::cuda::suite::Suite;
 use llmroof::backend::weights::RandomWeights;
-use llmroof::model::DType;
+use llmroof::model::Precision;
 
 use crate::device;
 use crate::forward::{golden, odd_models};
@@ -31,7 +31,7 @@ fn gpu_and_interpreter_agree() {
     let interpreted = InterpretedGpu::new(device.gpu().clone());
     let (mut device, mut interpreted) = (Suite::new(device), Suite::new(interpreted));
     let model = odd_model(128, 6, 2);
-    let residency = Residency { model: model.clone(), layers: 2, activations: DType::Bf16, copies: 1 };
+    let residency = Residency { model: model.clone(), layers: 2, precision: Precision::BF16, copies: 1 };
     let weights = RandomWeights::new(3, &model);
     device.load(&residency, &weights).unwrap();
     interpreted.load(&residency, &weights).unwrap();

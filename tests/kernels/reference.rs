@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use llmroof::backend::cuda::driver::{Address, Driver};
 use llmroof::backend::cuda::launch::args::{AttentionArgs, LinearArgs};
 use llmroof::backend::cuda::launch::reference;
-use llmroof::model::{ModelSpec, Tensor};
-use llmroof::reference::{Cache, Qkv, Rounding, Rows, Stages};
+use llmroof::model::{ModelSpec, Precision, Tensor};
+use llmroof::reference::{Cache, Numerics, Qkv, Rounding, Rows, Stages};
 
 use crate::gpu::{InterpretedGpu, a100, h100};
 use crate::numbers::{normals, relative_error, wide};
@@ -97,7 +97,7 @@ fn qkv_fills_queries_and_caches() {
     let (model, weights) = (model(), Weights::of(&model()));
     let layout = Qkv::of(&model);
     let x = normals(50, 6 * 72, 1.0);
-    let stages = Stages::new(&model, &weights, Rounding::Bf16);
+    let stages = Stages::new(&model, &weights, Numerics::of(Precision::BF16));
     let expected = stages.qkv(0, &wide(&x), &POSITIONS);
     let turns: Vec<u64> = (0..model.head_dim / 2)
         .map(|i| {
@@ -156,7 +156,7 @@ fn qkv_fills_queries_and_caches() {
 #[test]
 fn projections_are_added_to_the_residual() {
     let (model, weights) = (model(), Weights::of(&model()));
-    let stages = Stages::new(&model, &weights, Rounding::Bf16);
+    let stages = Stages::new(&model, &weights, Numerics::of(Precision::BF16));
     let residual = normals(60, 6 * 72, 1.0);
     for (tensor, k) in [(Tensor::O, 96), (Tensor::Down, 40)] {
         let mut gpu = InterpretedGpu::new(a100());
@@ -190,7 +190,7 @@ fn gate_and_up_meet() {
         ..args(&mut gpu, &model, &x, model.hidden)
     };
     gpu.launch(&reference::gate_up(&args)).unwrap();
-    agrees(&gpu, y, &Stages::new(&model, &weights, Rounding::Bf16).gate_up(0, &wide(&x)));
+    agrees(&gpu, y, &Stages::new(&model, &weights, Numerics::of(Precision::BF16)).gate_up(0, &wide(&x)));
 }
 
 #[test]
@@ -214,7 +214,7 @@ fn logits_of_every_third_row_and_the_first_of_the_largest() {
     };
     gpu.launch(&reference::lm_head(&args)).unwrap();
     gpu.launch(&reference::argmax(&args)).unwrap();
-    let expected = Stages::new(&model, &weights, Rounding::Bf16).lm_head(&wide(&last));
+    let expected = Stages::new(&model, &weights, Numerics::of(Precision::BF16)).lm_head(&wide(&last));
     let mut logits: Vec<f32> = gpu.download(args.logits, 2 * 101);
     let out: Vec<f64> = logits.iter().copied().map(f64::from).collect();
     let error = relative_error(&out, &expected);
@@ -239,7 +239,7 @@ fn logits_of_every_third_row_and_the_first_of_the_largest() {
 fn attention_attends_the_cache_up_to_its_own_position() {
     let model = model();
     let weights = Weights::of(&model);
-    let stages = Stages::new(&model, &weights, Rounding::Bf16);
+    let stages = Stages::new(&model, &weights, Numerics::of(Precision::BF16));
     let layout = Qkv::of(&model);
     let width = model.head_dim as usize;
     let mut gpu = InterpretedGpu::new(a100());

@@ -4,9 +4,11 @@ use llmroof::backend::cuda::driver::Driver;
 use llmroof::backend::cuda::step::Products;
 use llmroof::backend::cuda::suite::Suite;
 use llmroof::backend::weights::WeightSource;
-use llmroof::backend::{DeviceInfo, Execution, Probe, Probed, Residency, Session, Setup, StageOutput, Work};
+use llmroof::backend::{
+    DeviceInfo, Execution, Multiplier, Probe, Probed, Residency, Session, Setup, StageOutput, Work,
+};
 use llmroof::error::{Failure, Result};
-use llmroof::model::{DType, ModelSpec};
+use llmroof::model::{DType, ModelSpec, Precision};
 use llmroof::units::Bytes;
 
 /// A session that computes, but has no clock.
@@ -57,14 +59,14 @@ impl<D: Driver> Session for SuiteSession<D> {
             threads: None,
             pinned_cpus: Vec::new(),
             huge_page_share: None,
-            product_dtype: DType::Bf16,
+            product: Multiplier::of(DType::Bf16),
             fill_rate: 1e9,
             memory_share: 1.0,
         }
     }
 
-    fn supports(&self, model: &ModelSpec, activations: DType) -> Result<()> {
-        Suite::<D>::supports(model, activations)
+    fn supports(&self, model: &ModelSpec, precision: Precision) -> Result<()> {
+        Suite::<D>::supports(model, precision)
     }
 
     fn available_memory(&self) -> Bytes {

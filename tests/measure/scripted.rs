@@ -153,7 +153,7 @@ impl Session for Scripted {
 
     fn setup(&self) -> Setup {
         let threads = self.inner.setup().threads.filter(|_| self.device.gpu.is_none());
-        Setup { product_dtype: DType::Bf16, threads, ..self.inner.setup() }
+        Setup { product: Multiplier::of(DType::Bf16), threads, ..self.inner.setup() }
     }
 
     fn available_memory(&self) -> Bytes {
@@ -303,9 +303,9 @@ pub fn options(layers: Layers) -> Options {
             prompts: vec![40],
             contexts: Vec::new(),
             generate: 20,
+            precisions: vec![llmroof::model::Precision::BF16],
         },
         layers,
-        activations: DType::Bf16,
         budget: Duration::from_secs(5),
         spent: Duration::ZERO,
         soak: None,

@@ -37,6 +37,7 @@ fn predicted(model: &ModelSpec, device: &DeviceProfile, show: bool) -> Result<()
         prompts: vec![16.min(model.max_position)],
         contexts: vec![model.max_position],
         generate: 1,
+        precisions: vec![llmroof::model::Precision::BF16],
     };
     let host = Host {
         os: "test".into(),

@@ -3,8 +3,8 @@
 use llmroof::backend::weights::{Tensor, WeightSource, from_bf16};
 use llmroof::backend::*;
 use llmroof::error::{Failure, Result};
-use llmroof::model::{DType, ModelSpec};
-use llmroof::reference::{Reference, Rounding, Rows};
+use llmroof::model::{DType, ModelSpec, Precision};
+use llmroof::reference::{Numerics, Reference, Rows, quantise};
 use llmroof::units::Bytes;
 use std::collections::HashMap;
 
@@ -47,7 +47,7 @@ impl Rows for Weights {
 /// Leaked, so that a `Reference`, which borrows, can be kept beside it.
 struct Loaded {
     weights: &'static Weights,
-    rounding: Rounding,
+    numerics: Numerics,
     spec: &'static ModelSpec,
 }
 
@@ -89,18 +89,18 @@ impl Session for ReferenceSession {
             threads: Some(1),
             pinned_cpus: Vec::new(),
             huge_page_share: None,
-            product_dtype: DType::F32,
+            product: Multiplier::of(DType::F32),
             fill_rate: self.fill_rate,
             memory_share: 1.0,
         }
     }
 
-    fn supports(&self, _: &ModelSpec, activations: DType) -> Result<()> {
+    fn supports(&self, model: &ModelSpec, precision: Precision) -> Result<()> {
         match self.fault {
-            Fault::Without(missing) if missing == activations => {
+            Fault::Without(missing) if missing == precision.activations => {
                 Err(Failure::input(format!("no {missing} activations")))
             }
-            _ => Ok(()),
+            _ => precision.check(model),
         }
     }
 
@@ -109,7 +109,7 @@ impl Session for ReferenceSession {
     }
 
     fn needed_memory(&self, residency: &Residency, _works: &[Work]) -> Bytes {
-        residency.model.resident_bytes(DType::Bf16)
+        residency.model.resident_bytes(residency.precision)
     }
 
     fn load(&mut self, residency: &Residency, source: &dyn WeightSource) -> Result<()> {
@@ -122,7 +122,17 @@ impl Session for ReferenceSession {
                 let all: &mut Vec<f64> = rows.entry((tensor, layer)).or_default();
                 for row in 0..count {
                     source.row(tensor, layer, row, &mut bits);
-                    all.extend(bits.iter().map(|&b| f64::from(from_bf16(b))));
+                    let mut values: Vec<f64> = bits.iter().map(|&b| f64::from(from_bf16(b))).collect();
+                    let dtype = match tensor {
+                        Tensor::Head => residency.precision.head,
+                        _ if Tensor::OF_LAYER.contains(&tensor) => residency.precision.weights,
+                        _ => DType::Bf16,
+                    };
+                    if dtype.is_quantised() {
+                        let group = dtype.group(values.len());
+                        values.chunks_mut(group).for_each(|group| quantise(dtype, group));
+                    }
+                    all.extend(values);
                 }
             }
         }
@@ -132,9 +142,9 @@ impl Session for ReferenceSession {
             change(&mut spec);
         }
         spec.layers = residency.layers;
-        let rounding = if residency.activations == DType::F32 { Rounding::None } else { Rounding::Bf16 };
+        let numerics = Numerics::of(residency.precision);
         self.loaded =
-            Some(Loaded { weights: Box::leak(Box::new(weights)), rounding, spec: Box::leak(Box::new(spec)) });
+            Some(Loaded { weights: Box::leak(Box::new(weights)), numerics, spec: Box::leak(Box::new(spec)) });
         Ok(())
     }
 
@@ -151,9 +161,9 @@ impl Session for ReferenceSession {
     }
 
     fn begin(&mut self, batch: u32, capacity: u32) -> Result<()> {
-        let Loaded { weights, rounding, spec } =
+        let Loaded { weights, numerics, spec } =
             self.loaded.as_ref().ok_or_else(|| Failure::device("nothing is loaded"))?;
-        self.model = Some(Reference::new(spec, *weights, *rounding, spec.layers, batch as usize));
+        self.model = Some(Reference::new(spec, *weights, *numerics, spec.layers, batch as usize));
         // A device that feeds itself other tokens has room for them: the numbers must give it away.
         self.room = capacity as usize + if let Fault::Tokens(_) = self.fault { 8 } else { 0 };
         self.passes = 0;

@@ -2,13 +2,15 @@
 
 use super::activation::panel_index;
 use super::buffer::Buffer;
-use super::dot::PANEL;
+use super::dot::{GROUP_STEPS, PANEL, STEP_BYTES};
+use super::panels::Panels;
 use super::pool::{Pool, Worker};
 use super::shape::{Matrix, Shape, split};
 use crate::backend::Residency;
-use crate::backend::weights::{Tensor, WeightSource, from_bf16};
+use crate::backend::weights::{Tensor, WeightSource, from_bf16, to_bf16};
 use crate::error::Result;
-use crate::model::ModelSpec;
+use crate::model::precision::quantise;
+use crate::model::{DType, ModelSpec};
 
 /// Packed weights.
 ///
@@ -41,7 +43,7 @@ impl Loaded {
     /// # Errors
     /// Out of memory.
     pub fn new(pool: &mut Pool, residency: &Residency, source: &dyn WeightSource) -> Result<Loaded> {
-        let shape = Shape::new(&residency.model, pool.threads());
+        let shape = Shape::new(&residency.model, residency.precision, pool.threads());
         let layers = residency.layers as usize;
         let copies = residency.copies.max(1) as usize;
         let arenas = (0..shape.threads)
@@ -58,7 +60,7 @@ impl Loaded {
                     for &matrix in matrices {
                         let at = shape.offset(layers, copy, layer, matrix, thread);
                         let of = if matrix == Matrix::Head { 0 } else { copy * layers + layer };
-                        let to = arenas[thread].ptr::<u8>().wrapping_add(at).cast::<u16>();
+                        let to = arenas[thread].ptr::<u8>().wrapping_add(at);
                         // SAFETY: the thread's share of the matrix starts there in its own arena.
                         unsafe { pack(&shape, matrix, thread, of as u32, source, &mut rows, to) };
                     }
@@ -148,9 +150,10 @@ unsafe fn pack(
     layer: u32,
     source: &dyn WeightSource,
     rows: &mut Vec<u16>,
-    to: *mut u16,
+    to: *mut u8,
 ) {
-    let columns = shape.columns(matrix);
+    let panels = shape.panels(matrix, 2);
+    let columns = panels.columns;
     let unit = shape.units(matrix).0;
     let owned = shape.owned(matrix, thread);
     let stride = columns + PANEL;
@@ -165,7 +168,12 @@ unsafe fn pack(
         }
         // SAFETY: the caller vouches for the room.
         unsafe {
-            let to = to.add(i * PANEL * columns);
+            let to = to.add(i * panels.bytes());
+            if panels.is_quantised() {
+                pack_quantised(panels, rows, stride, to);
+                continue;
+            }
+            let to = to.cast::<u16>();
             // A cache line of each row at a time; rows of a power of two would all meet in one set of the cache.
             for first in (0..columns).step_by(PANEL) {
                 for (r, row) in rows.chunks_exact(stride).enumerate() {
@@ -174,6 +182,43 @@ unsafe fn pack(
                         let at = to.add(panel_index(r, first + 2 * i));
                         at.cast::<[u16; 2]>().write([pair[0], pair[1]]);
                     }
+                }
+            }
+        }
+    }
+}
+
+/// Quantises 32 rows, `stride` apart, and packs them into a panel.
+///
+/// # Safety
+/// `to` has room for the panel, and it is this thread's alone.
+unsafe fn pack_quantised(panels: Panels, rows: &[u16], stride: usize, to: *mut u8) {
+    let (dtype, columns) = (panels.dtype, panels.columns);
+    let group = dtype.group(columns);
+    let (mut values, mut codes) = (vec![0f32; group], vec![0u8; group]);
+    for (r, row) in rows.chunks_exact(stride).enumerate() {
+        for (g, row) in row[..columns].chunks_exact(group).enumerate() {
+            for (value, &bits) in values.iter_mut().zip(row) {
+                *value = from_bf16(bits);
+            }
+            let scale = quantise(dtype, &values, &mut codes);
+            // SAFETY: row and columns lie in the panel.
+            unsafe {
+                if dtype == DType::Int8 {
+                    for (four, codes) in codes.chunks_exact(4).enumerate() {
+                        let at = to.add(panels.offset(four) + r * 4).cast::<[u8; 4]>();
+                        at.write(std::array::from_fn(|i| codes[i].wrapping_add(128)));
+                    }
+                    to.add(panels.offset(panels.steps()) + r * 4).cast::<f32>().write(scale);
+                } else {
+                    let start = to.add(panels.offset(g * GROUP_STEPS));
+                    for (eight, codes) in codes.chunks_exact(8).enumerate() {
+                        let byte = |i: usize| codes[i].wrapping_add(8) | codes[4 + i].wrapping_add(8) << 4;
+                        let at = start.add(eight * STEP_BYTES + r * 4).cast::<[u8; 4]>();
+                        at.write(std::array::from_fn(byte));
+                    }
+                    let scales = start.add(GROUP_STEPS * STEP_BYTES).cast::<u16>();
+                    scales.add(r).write(to_bf16(scale));
                 }
             }
         }

@@ -3,6 +3,7 @@
 //! From the weights in memory to one step:
 //! - `shape`: the model cut into panels of 32 rows; `loaded`: the panels in one arena per thread, in the
 //!   order a step reads them; `claims`: who computes which; `kv`: the cache in the same layout.
+//! - `panels`: how bf16, int8 and int4 lie in a panel; `quantised`: activations as integers for the last two.
 //! - `dot`: the microkernel, a panel times up to 12 tokens; `product`: matrices made of it;
 //!   `attention`: attention made of it; `elementwise`: what lies between.
 //! - `step`: the stages in order on `pool`'s threads; `pass`: their activations and clocks.
@@ -17,11 +18,13 @@ mod elementwise;
 mod isa;
 mod kv;
 mod loaded;
+mod panels;
 mod pass;
 mod peak;
 mod pool;
 mod probe;
 mod product;
+mod quantised;
 mod session;
 mod shape;
 #[cfg(target_arch = "x86_64")]

@@ -6,6 +6,7 @@ use super::attention;
 use super::buffer::Buffer;
 use super::claims::Claims;
 use super::product;
+use super::quantised::Inputs;
 use super::shape::{Groups, Matrix, Shape};
 use crate::backend::Execution;
 use crate::error::Result;
@@ -39,13 +40,15 @@ pub struct Pass {
     pub attended: Buffer,
     /// SwiGLU's output, packed like `normed` with the ffn width.
     pub activated: Buffer,
+    /// The input of the product that runs, as integers for quantised weights.
+    integers: Buffer,
     /// `[sequence][vocab]` f32, where they are wanted.
     pub logits: Option<Buffer>,
     threads: usize,
-    /// Per thread: a normed token of its own, the product's tile, attention's scratch, two cut units.
+    /// Per thread: a normed token of its own, the product's tile, attention's scratch, two cut units, a token of integers.
     private: Buffer,
     private_len: usize,
-    parts: [usize; 3],
+    parts: [usize; 4],
     /// Per thread and sequence the best logit and its row.
     best: Buffer,
     clocks: Buffer,
@@ -70,9 +73,9 @@ pub struct Extent {
     pub logits: bool,
 }
 
-/// Sizes of the buffers in bytes, in the order x, normed, q, attended, activated, logits; and the three parts
+/// Sizes of the buffers in bytes, in the order x, normed, q, attended, activated, logits, integers; and the four parts
 /// of a thread's own scratch in f32.
-fn sizes(shape: &Shape, extent: Extent) -> ([f64; 6], [usize; 3]) {
+fn sizes(shape: &Shape, extent: Extent) -> ([f64; 7], [usize; 4]) {
     let Extent { batch, tokens, element, logits, .. } = extent;
     let rows = batch as f64 * tokens as f64;
     let packed = |width: usize| rows * width as f64 * element as f64;
@@ -83,16 +86,28 @@ fn sizes(shape: &Shape, extent: Extent) -> ([f64; 6], [usize; 3]) {
         packed(shape.q_width()),
         packed(shape.ffn),
         if logits { batch as f64 * shape.vocab as f64 * 4.0 } else { 0.0 },
+        quantised_bytes(shape, batch * tokens) as f64,
     ];
     let columns = if tokens == 1 { shape.group } else { super::dot::MAX_TOKENS };
     let total = Groups::new((batch * tokens).max(1));
+    let outputs = if shape.is_quantised() { shape.limbs() } else { 1 };
     let parts = [
         shape.hidden.next_multiple_of(16)
-            + product::tile_len(total).max(product::tile_len(Groups::new(batch))),
+            + product::tile_len(total, outputs).max(product::tile_len(Groups::new(batch), outputs)),
         attention::scratch_len(columns, shape.head_width()),
         2 * attention::state_len(shape.group, shape.head_width()),
+        quantised_bytes(shape, 1).div_ceil(4).next_multiple_of(16),
     ];
     (shared, parts)
+}
+
+/// Bytes of so many tokens as integers, for the widest matrix; none where no weights are quantised.
+fn quantised_bytes(shape: &Shape, tokens: usize) -> usize {
+    if !shape.is_quantised() {
+        return 0;
+    }
+    let widest = shape.hidden.max(shape.q_width()).max(shape.ffn);
+    Inputs::bytes(widest, tokens, shape.limbs())
 }
 
 /// Bytes of the buffers of such a pass.
@@ -108,7 +123,7 @@ impl Pass {
     /// Out of memory.
     pub fn new(shape: &Shape, extent: Extent, start: usize) -> Result<Pass> {
         let (shared, parts) = sizes(shape, extent);
-        let [x, normed, q, attended, activated, logits] = shared;
+        let [x, normed, q, attended, activated, logits, integers] = shared;
         let buffer = |bytes: f64| Buffer::new(bytes as usize);
         let private_len = (parts.iter().sum::<usize>() * 4).next_multiple_of(APART) + APART;
         let clocks_len = (5 * extent.layers + 2) * 16 + APART;
@@ -116,14 +131,15 @@ impl Pass {
             batch: extent.batch,
             tokens: extent.tokens,
             start,
-            groups: Groups::new(extent.batch * extent.tokens),
-            last: Groups::new(extent.batch),
+            groups: Groups::of_at_most(extent.batch * extent.tokens, shape.most_tokens()),
+            last: Groups::of_at_most(extent.batch, shape.most_tokens()),
             columns: Groups::new(extent.tokens * shape.group),
             x: buffer(x)?,
             normed: buffer(normed)?,
             q: buffer(q)?,
             attended: buffer(attended)?,
             activated: buffer(activated)?,
+            integers: buffer(integers)?,
             logits: if extent.logits { Some(buffer(logits)?) } else { None },
             threads: shape.threads,
             private: Buffer::new(private_len * shape.threads)?,
@@ -160,6 +176,12 @@ impl Pass {
     /// State of a cut unit: slot 0 or 1 of a thread, of `len` values.
     pub fn partial(&self, thread: usize, slot: usize, len: usize) -> *mut f32 {
         self.private(thread, 2).wrapping_add(slot * len)
+    }
+
+    /// Where a product's input goes as integers: of one token into memory of the thread's own.
+    pub fn integers(&self, thread: usize, tokens: usize, limbs: usize) -> Inputs {
+        let start = if tokens == 1 { self.private(thread, 3).cast() } else { self.integers.ptr::<u8>() };
+        Inputs::at(start, tokens, limbs)
     }
 
     /// A thread's best logit of a sequence and its row.

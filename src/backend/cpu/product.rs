@@ -3,27 +3,30 @@
 
 use std::ops::Range;
 
-use super::dot::{DotTable, PAIR_BYTES, PANEL};
+use super::dot::{DotTable, PANEL, STEP_BYTES};
+use super::isa::InstructionSet;
+use super::panels::Panels;
+use super::quantised::{Inputs, settle};
 use super::shape::Groups;
 
-/// Pairs of columns multiplied before the next tokens take their turn: 16 KiB of a panel, half an L1.
-const BLOCK_PAIRS: usize = 128;
+/// Steps multiplied before the next tokens take their turn: 16 KiB of a panel, half an L1. Whole groups of int4.
+const BLOCK_STEPS: usize = 128;
 /// Groups of tokens that go through a block of panels together: their tile and activations stay in L2.
 const CHUNK_GROUPS: usize = 43;
 /// Panels of a block: the activations of a block of columns are read once for all of them.
 const BLOCK_PANELS: usize = 4;
 /// Up to this many groups each panel is read to its end before the next, as one stream from memory.
 const STREAMED_GROUPS: usize = 6;
-/// From this many tokens in a single group on, arithmetic keeps the CPU from looking far enough ahead by itself, and
+/// From this many columns in a single group on, arithmetic keeps the CPU from looking far enough ahead by itself, and
 /// the stream is fetched by hand. Below, doing so only costs.
-const AHEAD_TOKENS: usize = 6;
+const AHEAD_COLUMNS: usize = 6;
 /// How far ahead that is: two pages. Half as far gains nothing, a quarter loses a third.
 const AHEAD: usize = 8 << 10;
 
-/// f32 values of scratch that [`Product::run`] needs for `groups`.
-pub fn tile_len(groups: Groups) -> usize {
-    let tokens = groups.count.min((CHUNK_GROUPS + 1) * super::dot::MAX_TOKENS);
-    BLOCK_PANELS.max(2) * tokens * PANEL
+/// f32 values of scratch that [`Product::run`] needs for `groups` of so many outputs a token.
+pub fn tile_len(groups: Groups, outputs: usize) -> usize {
+    let columns = (groups.count * outputs).min((CHUNK_GROUPS + 1) * super::dot::MAX_TOKENS);
+    BLOCK_PANELS.max(2) * columns * PANEL
 }
 
 /// Panels of a thread's share of a matrix times all tokens.
@@ -35,12 +38,14 @@ pub struct Product<'a> {
     pub weights: *const u8,
     /// Panels that are finished together (1 or 2).
     pub unit: usize,
-    /// Columns of the matrix.
-    pub columns: usize,
-    /// Packed activations of all groups.
+    /// How the panels and their input lie.
+    pub panels: Panels,
+    /// Packed activations of all groups; integers for quantised weights.
     pub x: *const u8,
-    /// Bytes of one activation.
-    pub element: usize,
+    /// What belongs to the integers.
+    pub inputs: Option<Inputs>,
+    /// For what follows the products of integers.
+    pub isa: InstructionSet,
     /// The tokens.
     pub groups: Groups,
     /// Scratch of [`tile_len`] values.
@@ -86,18 +91,21 @@ impl Product<'_> {
     /// # Safety
     /// As for [`Product::run`].
     unsafe fn stream(&self, units: Range<usize>, finish: &mut impl FnMut(usize, usize, *mut f32, usize)) {
-        let (pairs, tokens) = (self.columns / 2, self.groups.count);
-        let dot = if tokens < AHEAD_TOKENS { self.dots.plain(tokens) } else { self.dots.ahead(tokens) };
+        let (steps, bytes, tokens) = (self.panels.steps(), self.panels.bytes(), self.groups.count);
+        let far = tokens * self.panels.limbs >= AHEAD_COLUMNS;
+        let dot = if far { self.dots.ahead(tokens) } else { self.dots.plain(tokens) };
+        let apart = tokens * self.panels.outputs() * PANEL;
         // SAFETY: each panel lies in the share, the outputs in the tile.
         unsafe {
-            let mut panel = self.weights.add(units.start * self.unit * pairs * PAIR_BYTES);
+            let mut panel = self.weights.add(units.start * self.unit * bytes);
             for unit in units {
                 for p in 0..self.unit {
-                    let out = self.tile.add(p * tokens * PANEL);
-                    dot(panel, pairs, self.x, out, false, panel.wrapping_add(AHEAD), PAIR_BYTES);
-                    panel = panel.add(pairs * PAIR_BYTES);
+                    let out = self.tile.add(p * apart);
+                    dot(panel, steps, self.x, out, false, panel.wrapping_add(AHEAD), STEP_BYTES);
+                    self.settle(panel, 0, out);
+                    panel = panel.add(bytes);
                 }
-                finish(unit, 0, self.tile, tokens * PANEL);
+                finish(unit, 0, self.tile, apart);
             }
         }
     }
@@ -107,7 +115,7 @@ impl Product<'_> {
     /// # Safety
     /// As for [`Product::run`].
     unsafe fn blocks(&self, units: Range<usize>, finish: &mut impl FnMut(usize, usize, *mut f32, usize)) {
-        let pairs = self.columns / 2;
+        let (steps, outputs) = (self.panels.steps(), self.panels.outputs());
         let groups = self.groups;
         let units_at_once = self.units_at_once();
         let mut first_group = 0;
@@ -122,14 +130,14 @@ impl Product<'_> {
                 unsafe {
                     if groups.groups <= STREAMED_GROUPS {
                         for p in 0..panels {
-                            for k in (0..pairs).step_by(BLOCK_PAIRS) {
-                                self.block(first_panel, p, k, (p, k + BLOCK_PAIRS), chunk);
+                            for k in (0..steps).step_by(BLOCK_STEPS) {
+                                self.block(first_panel, p, k, (p, k + BLOCK_STEPS), chunk);
                             }
                         }
                     } else {
-                        for k in (0..pairs).step_by(BLOCK_PAIRS) {
+                        for k in (0..steps).step_by(BLOCK_STEPS) {
                             for p in 0..panels {
-                                let next = if p + 1 < panels { (p + 1, k) } else { (0, k + BLOCK_PAIRS) };
+                                let next = if p + 1 < panels { (p + 1, k) } else { (0, k + BLOCK_STEPS) };
                                 self.block(first_panel, p, k, next, chunk);
                             }
                         }
@@ -137,8 +145,12 @@ impl Product<'_> {
                     for unit in 0..count {
                         for group in first_group..last_group {
                             let at = groups.start(group) - groups.start(first_group);
-                            let tile = self.tile.add((unit * self.unit * tokens + at) * PANEL);
-                            finish(first_unit + unit, group, tile, tokens * PANEL);
+                            for p in unit * self.unit..(unit + 1) * self.unit {
+                                let panel = self.weights.add((first_panel + p) * self.panels.bytes());
+                                self.settle(panel, group, self.tile.add((p * tokens + at) * outputs * PANEL));
+                            }
+                            let tile = self.tile.add((unit * self.unit * tokens + at) * outputs * PANEL);
+                            finish(first_unit + unit, group, tile, tokens * outputs * PANEL);
                         }
                     }
                 }
@@ -147,8 +159,20 @@ impl Product<'_> {
         }
     }
 
-    /// A block of columns (from pair `k`) of panel `p` of a block of panels, times a chunk of tokens. Meanwhile the block
-    /// `next` (panel, pair) comes into L2.
+    /// Makes values of what a panel's kernel put out for a group.
+    ///
+    /// # Safety
+    /// As for [`Product::run`].
+    #[inline]
+    unsafe fn settle(&self, panel: *const u8, group: usize, out: *mut f32) {
+        let Some(inputs) = self.inputs else { return };
+        let (first, tokens) = (self.groups.start(group), self.groups.size(group));
+        // SAFETY: the caller vouches for the extents.
+        unsafe { settle(self.isa, self.panels, panel, inputs, first, tokens, out) };
+    }
+
+    /// A block of columns (from step `k`) of panel `p` of a block of panels, times a chunk of tokens. Meanwhile the block
+    /// `next` (panel, step) comes into L2.
     ///
     /// # Safety
     /// As for [`Product::run`].
@@ -161,19 +185,21 @@ impl Product<'_> {
         next: (usize, usize),
         (first_group, last_group, tokens): (usize, usize, usize),
     ) {
-        let pairs = self.columns / 2;
-        let count = BLOCK_PAIRS.min(pairs - k);
+        let steps = self.panels.steps();
+        let count = BLOCK_STEPS.min(steps - k);
         let groups = self.groups;
-        let panel_bytes = pairs * PAIR_BYTES;
-        let step = PAIR_BYTES / (last_group - first_group);
+        let panel_bytes = self.panels.bytes();
+        let step = STEP_BYTES / (last_group - first_group);
         // SAFETY: the caller vouches for the extents; `ahead` is only prefetched and may lie beyond the end.
         unsafe {
-            let panel = self.weights.add((first_panel + p) * panel_bytes + k * PAIR_BYTES);
-            let ahead = self.weights.wrapping_add((first_panel + next.0) * panel_bytes + next.1 * PAIR_BYTES);
+            let panel = self.weights.add((first_panel + p) * panel_bytes + self.panels.offset(k));
+            let ahead = self.weights.wrapping_add((first_panel + next.0) * panel_bytes + next.1 * STEP_BYTES);
             for group in first_group..last_group {
                 let (start, size) = (groups.start(group), groups.size(group));
-                let x = self.x.add((start * self.columns + k * 2 * size) * self.element);
-                let out = self.tile.add((p * tokens + start - groups.start(first_group)) * PANEL);
+                let x = self.panels.input_offset(steps, start) + self.panels.input_offset(k, size);
+                let x = self.x.add(x);
+                let at = p * tokens + start - groups.start(first_group);
+                let out = self.tile.add(at * self.panels.outputs() * PANEL);
                 let ahead = ahead.wrapping_add((group - first_group) * step * count);
                 self.dots.ahead(size)(panel, count, x, out, k > 0, ahead, step);
             }

@@ -18,9 +18,11 @@ use super::shape::{Shape, split};
 use super::step::Step;
 use super::topology::{ASSUMED_CACHE, Caches};
 use crate::backend::weights::{RandomWeights, WeightSource};
-use crate::backend::{DeviceInfo, Execution, Probe, Probed, Residency, Session, Setup, StageOutput, Work};
+use crate::backend::{
+    DeviceInfo, Execution, Multiplier, Probe, Probed, Residency, Session, Setup, StageOutput, Work,
+};
 use crate::error::{Failure, Result};
-use crate::model::DType;
+use crate::model::{DType, ModelSpec, Precision};
 use crate::units::Bytes;
 use crate::workload::Stage;
 
@@ -69,7 +71,19 @@ impl CpuSession {
     }
 
     fn format_loaded(&self) -> Format {
-        self.format(self.loaded.as_ref().map_or(DType::Bf16, |loaded| loaded.residency.activations))
+        self.format(self.loaded.as_ref().map_or(DType::Bf16, |loaded| loaded.residency.precision.activations))
+    }
+
+    /// What the products of the loaded weights are made of: quantised ones of 8-bit integers, as often as a token has columns
+    /// of them.
+    fn product(&self) -> Multiplier {
+        match (&self.loaded, self.format_loaded()) {
+            (Some(loaded), _) if loaded.shape.precision.weights.is_quantised() => {
+                Multiplier { dtype: DType::Int8, operations: loaded.shape.limbs() as f64 }
+            }
+            (_, Format::Bf16) => Multiplier::of(DType::Bf16),
+            _ => Multiplier::of(DType::F32),
+        }
     }
 
     /// Copies of the cache: as many as of the weights, but no more than it takes to leave the CPU's caches.
@@ -80,7 +94,7 @@ impl CpuSession {
 
     /// Bytes of cache, activations and rotary tables of a pass.
     fn pass_bytes(&self, residency: &Residency, shape: &Shape, extent: Extent, positions: usize) -> f64 {
-        let (_, kv_element) = elements(self.format(residency.activations));
+        let (_, kv_element) = elements(self.format(residency.precision.activations));
         let one = KvCache::bytes(
             extent.layers * extent.batch * shape.kv_heads,
             positions,
@@ -156,7 +170,7 @@ impl CpuSession {
     ) -> Result<Execution> {
         let format = self.format_loaded();
         let Some(loaded) = &self.loaded else { return Err(nothing_loaded()) };
-        let dots = Dots::new(self.isa, format);
+        let dots = Dots::new(self.isa, format, loaded.shape.limbs());
         ready.pass.reset(&loaded.shape);
         let origin = Instant::now();
         let step = Step {
@@ -228,11 +242,20 @@ impl Session for CpuSession {
             threads: Some(self.pool.threads() as u32),
             pinned_cpus: self.pool.pinned().iter().map(|&cpu| cpu as u32).collect(),
             huge_page_share: self.loaded.as_ref().and_then(|loaded| huge_page_share(&loaded.arenas)),
-            product_dtype: if self.format_loaded() == Format::Bf16 { DType::Bf16 } else { DType::F32 },
+            product: self.product(),
             fill_rate: FILL_RATE * self.pool.threads() as f64,
             // The rest is for the page cache and for others.
             memory_share: 0.6,
         }
+    }
+
+    fn supports(&self, model: &ModelSpec, precision: Precision) -> Result<()> {
+        precision.check(model)?;
+        if [precision.weights, precision.head, precision.kv].contains(&DType::Fp8) {
+            return Err(Failure::input("a CPU has no arithmetic for fp8")
+                .hint("give int8, which is as small, or a GPU that has fp8"));
+        }
+        Ok(())
     }
 
     fn available_memory(&self) -> Bytes {
@@ -242,8 +265,8 @@ impl Session for CpuSession {
     }
 
     fn needed_memory(&self, residency: &Residency, works: &[Work]) -> Bytes {
-        let shape = Shape::new(&residency.model, self.pool.threads());
-        let (element, _) = elements(self.format(residency.activations));
+        let shape = Shape::new(&residency.model, residency.precision, self.pool.threads());
+        let (element, _) = elements(self.format(residency.precision.activations));
         let largest = works
             .iter()
             .map(|work| {
@@ -265,7 +288,7 @@ impl Session for CpuSession {
         self.ready = None;
         self.loaded = None;
         self.probes.drop_memory();
-        let shape = Shape::new(&residency.model, self.pool.threads());
+        let shape = Shape::new(&residency.model, residency.precision, self.pool.threads());
         self.check_memory(loaded::needed(residency, &shape), "these weights")?;
         self.loaded = Some(Loaded::new(&mut self.pool, residency, weights)?);
         Ok(())

@@ -2,9 +2,10 @@
 
 use std::ops::Range;
 
-use super::dot::{MAX_TOKENS, PAIR_BYTES, PANEL};
+use super::dot::{MAX_TOKENS, PANEL};
+use super::panels::Panels;
 use crate::backend::weights::Tensor;
-use crate::model::ModelSpec;
+use crate::model::{DType, ModelSpec, Precision};
 
 /// A product of a layer, or the head.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,11 +62,13 @@ pub struct Shape {
     pub vocab: usize,
     /// Threads that share the panels.
     pub threads: usize,
+    /// Types of the weights and of what they are multiplied with.
+    pub precision: Precision,
 }
 
 impl Shape {
-    /// The shape of `model` on this many threads.
-    pub fn new(model: &ModelSpec, threads: usize) -> Shape {
+    /// The shape of `model` in these types on this many threads.
+    pub fn new(model: &ModelSpec, precision: Precision, threads: usize) -> Shape {
         let head_dim = model.head_dim as usize;
         Shape {
             hidden: model.hidden as usize,
@@ -77,6 +80,7 @@ impl Shape {
             head_panels: head_dim.div_ceil(PANEL),
             vocab: model.vocab as usize,
             threads,
+            precision,
         }
     }
 
@@ -114,9 +118,32 @@ impl Shape {
         split(self.units(matrix).1, self.threads, thread)
     }
 
+    /// A matrix as panels; `element` is the size of an activation.
+    pub fn panels(&self, matrix: Matrix, element: usize) -> Panels {
+        let Precision { weights, head, .. } = self.precision;
+        let dtype = if matrix == Matrix::Head { head } else { weights };
+        let limbs = if dtype.is_quantised() { self.limbs() } else { 1 };
+        Panels { dtype, columns: self.columns(matrix), limbs, element }
+    }
+
+    /// Columns of integers that a token becomes where it meets quantised weights.
+    pub fn limbs(&self) -> usize {
+        if self.precision.activations == DType::Int8 { 1 } else { 2 }
+    }
+
+    /// Whether any matrix is quantised.
+    pub fn is_quantised(&self) -> bool {
+        self.precision.weights.is_quantised() || self.precision.head.is_quantised()
+    }
+
+    /// Most tokens that go together: as many as the kernels take columns.
+    pub fn most_tokens(&self) -> usize {
+        if self.is_quantised() { MAX_TOKENS / self.limbs() } else { MAX_TOKENS }
+    }
+
     /// Bytes of one panel.
     pub fn panel_bytes(&self, matrix: Matrix) -> usize {
-        self.columns(matrix) / 2 * PAIR_BYTES
+        self.panels(matrix, 2).bytes()
     }
 
     /// Bytes of a matrix in a thread's arena.
@@ -177,7 +204,7 @@ impl Shape {
     }
 }
 
-/// `count` tokens in groups of nearly equal size, at most 12 each: the larger groups come first.
+/// `count` tokens in groups of nearly equal size, at most 12 each or fewer: the larger groups come first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Groups {
     /// Tokens.
@@ -189,7 +216,12 @@ pub struct Groups {
 impl Groups {
     /// Groups of `count` tokens.
     pub fn new(count: usize) -> Groups {
-        Groups { count, groups: count.div_ceil(MAX_TOKENS).max(1) }
+        Groups::of_at_most(count, MAX_TOKENS)
+    }
+
+    /// Groups of at most `most` tokens each.
+    pub fn of_at_most(count: usize, most: usize) -> Groups {
+        Groups { count, groups: count.div_ceil(most).max(1) }
     }
 
     /// First token of a group; for the number of groups, the number of tokens.
@@ -257,7 +289,7 @@ mod tests {
             max_position: 64,
             source: String::new(),
         };
-        let shape = Shape::new(&model, 1);
+        let shape = Shape::new(&model, Precision::BF16, 1);
         let mut seen = std::collections::HashSet::new();
         for matrix in [Matrix::Qkv, Matrix::O, Matrix::GateUp, Matrix::Down, Matrix::Head] {
             let (unit, units) = shape.units(matrix);

@@ -9,12 +9,15 @@ use super::elementwise as el;
 use super::isa::InstructionSet;
 use super::kv::{KvCache, Rope};
 use super::loaded::Loaded;
+use super::panels::Panels;
 use super::pass::Pass;
 use super::pool::Worker;
 use super::product::Product;
+use super::quantised::{self, Inputs};
 use super::shape::{Groups, Matrix, Shape, split};
 use crate::backend::StageOutput;
 use crate::backend::weights::from_bf16;
+use crate::model::DType;
 use crate::workload::Stage;
 
 /// Everything a step needs; the same for all threads.
@@ -177,17 +180,26 @@ impl Step<'_> {
         groups: Groups,
         mut finish: impl FnMut(usize, usize, *mut f32, usize),
     ) {
+        let panels = self.shape.panels(matrix, size_of::<A>());
+        // SAFETY: the input is whole, and the integers that another product had are not used any more.
+        let inputs = unsafe { self.integers(worker, panels, x, groups) };
+        let dots = match panels.dtype {
+            DType::Int8 => &self.dots.int8,
+            DType::Int4 => &self.dots.int4,
+            _ => &self.dots.weights,
+        };
         for turn in 0..worker.threads {
             let owner = (worker.index + turn) % worker.threads;
             let first = self.shape.owned(matrix, owner).start;
             let claims = self.pass.claims(layer, matrix, owner);
             let product = Product {
-                dots: &self.dots.weights,
+                dots,
                 weights: self.loaded.panels(self.copy, layer, matrix, owner),
                 unit: self.shape.units(matrix).0,
-                columns: self.shape.columns(matrix),
-                x: x.cast(),
-                element: size_of::<A>(),
+                panels,
+                x: inputs.map_or(x.cast(), |inputs| inputs.codes.cast_const()),
+                inputs,
+                isa: self.isa,
                 groups,
                 tile: self.pass.tile(worker.index, self.shape.hidden),
             };
@@ -199,6 +211,32 @@ impl Step<'_> {
                 );
             }
         }
+    }
+
+    /// A product's input as integers, if its weights are quantised. Several tokens are shared out over the threads, a single
+    /// one is every thread's own.
+    ///
+    /// # Safety
+    /// Called by all threads with the same input, which is whole; no thread still uses the integers of another product.
+    unsafe fn integers<A: Activation>(
+        &self,
+        worker: Worker<'_>,
+        panels: Panels,
+        x: *const A,
+        groups: Groups,
+    ) -> Option<Inputs> {
+        if !panels.is_quantised() {
+            return None;
+        }
+        let inputs = self.pass.integers(worker.index, groups.count, panels.limbs);
+        let alone = groups.count == 1;
+        let share = if alone { 0..1 } else { split(groups.count, worker.threads, worker.index) };
+        // SAFETY: passed on to the caller; the shares are disjoint.
+        unsafe { quantised::inputs(self.isa, panels, groups, x, share, inputs) };
+        if !alone {
+            worker.barrier.wait();
+        }
+        Some(inputs)
     }
 
     unsafe fn qkv<A: Activation>(&self, worker: Worker<'_>, layer: usize) {

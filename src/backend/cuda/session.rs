@@ -11,11 +11,11 @@ use super::step::{Pass, Products};
 use super::suite::{Suite, pass_bytes};
 use crate::backend::weights::WeightSource;
 use crate::backend::{
-    DeviceInfo, Execution, Gemm, GpuSoftware, Probe, Probed, Repeated, Residency, Session, Setup,
+    DeviceInfo, Execution, Gemm, GpuSoftware, Multiplier, Probe, Probed, Repeated, Residency, Session, Setup,
     StageOutput, Work,
 };
 use crate::error::{Failure, Result};
-use crate::model::{DType, ModelSpec};
+use crate::model::{DType, ModelSpec, Precision};
 use crate::units::Bytes;
 
 /// Seed of caches and token ids of timed passes.
@@ -193,14 +193,14 @@ impl Session for CudaSession {
             threads: None,
             pinned_cpus: Vec::new(),
             huge_page_share: None,
-            product_dtype: DType::Bf16,
+            product: Multiplier::of(DType::Bf16),
             fill_rate: FILL_RATE,
             memory_share: MEMORY_SHARE,
         }
     }
 
-    fn supports(&self, model: &ModelSpec, activations: DType) -> Result<()> {
-        Suite::<CudaGpu>::supports(model, activations)
+    fn supports(&self, model: &ModelSpec, precision: Precision) -> Result<()> {
+        Suite::<CudaGpu>::supports(model, precision)
     }
 
     fn available_memory(&self) -> Bytes {

@@ -11,7 +11,7 @@ use crate::backend::rope;
 use crate::backend::weights::{WeightSource, from_bf16};
 use crate::backend::{Residency, StageOutput};
 use crate::error::{Failure, Result};
-use crate::model::{DType, ModelSpec};
+use crate::model::{DType, ModelSpec, Precision};
 use crate::workload::Stage;
 
 /// A model on a GPU.
@@ -71,8 +71,13 @@ impl<D: Driver> Suite<D> {
     /// Whether the kernels can run this model.
     ///
     /// # Errors
-    /// A head dimension that attention was not written for, or activations that are not bf16.
-    pub fn supports(model: &ModelSpec, activations: DType) -> Result<()> {
+    /// A head dimension that attention was not written for, or types that are not bf16.
+    pub fn supports(model: &ModelSpec, precision: Precision) -> Result<()> {
+        let activations = precision.activations;
+        if precision.is_quantised() {
+            return Err(Failure::input(format!("the GPU kernels have no {}", precision.name()))
+                .hint("use bf16 weights and cache"));
+        }
         if activations != DType::Bf16 {
             return Err(Failure::input(format!("the GPU kernels have no {activations} activations"))
                 .hint("use bf16 activations"));
@@ -93,7 +98,7 @@ impl<D: Driver> Suite<D> {
     /// A model that the kernels cannot run, or out of memory.
     pub fn load(&mut self, residency: &Residency, source: &dyn WeightSource) -> Result<()> {
         residency.model.validate()?;
-        Self::supports(&residency.model, residency.activations)?;
+        Self::supports(&residency.model, residency.precision)?;
         self.unload()?;
         let mut held = Allocations::default();
         match memory::load(&mut self.driver, &mut held, residency, source) {

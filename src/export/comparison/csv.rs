@@ -65,6 +65,7 @@ fn row(comparison: &Comparison, pair: &Pair) -> Vec<String> {
         key.tokens.to_string(),
         key.context.to_string(),
         key.weights.to_string(),
+        key.head.to_string(),
         key.activations.to_string(),
         key.kv.to_string(),
         pair.verdict.name().into(),

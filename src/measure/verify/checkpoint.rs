@@ -2,18 +2,19 @@
 
 use std::borrow::Cow;
 
-use super::source::{Random, WeightRows};
-use super::{Bounds, CUBLASLT, Row, each_gemm, error, rounding};
+use super::source::{QuantisedRows, Random, WeightRows};
+use super::{Bounds, CUBLASLT, Row, each_gemm, error};
 use crate::backend::{Gemm, Residency, Session, Work};
 use crate::checkpoint::{Checkpoint, Expected};
 use crate::error::{Failure, Result};
-use crate::model::DType;
-use crate::reference::Reference;
+use crate::model::{ModelSpec, Precision};
+use crate::reference::{Numerics, Reference, Rows};
 use crate::workload::Phase;
 
 /// Feeds the prompt in one pass, then the continuation token by token whatever the logits say, and compares
 /// the logits of each pass with `expected.json`, or with the reference's for random tokens of
-/// this seed where there is none. One row
+/// this seed where there is none. Quantised, they are compared with those of a reference of the same quantised weights,
+/// and with the others beside it. One row
 /// for the prefill and one for each decode step; once more if cuBLASLt may multiply in a prefill of this length.
 ///
 /// # Errors
@@ -22,13 +23,23 @@ pub fn check_checkpoint(
     session: &mut dyn Session,
     checkpoint: &Checkpoint,
     seed: u64,
-    activations: DType,
+    precision: Precision,
 ) -> Result<Vec<Row>> {
-    let expected = match checkpoint.expected() {
+    let unquantised = match checkpoint.expected() {
         Some(expected) => Cow::Borrowed(expected),
-        None => Cow::Owned(reference_logits(checkpoint, seed, activations)),
+        None => Cow::Owned(random_logits(checkpoint, seed, Numerics::of(precision))),
     };
-    check_logits(session, checkpoint, &expected, activations)
+    if !precision.is_quantised() {
+        return check_logits(session, checkpoint, &unquantised, precision);
+    }
+    let quantised = QuantisedRows { rows: &WeightRows(checkpoint), precision };
+    let Expected { prompt, continuation, .. } = &*unquantised;
+    let numerics = Numerics::exact(precision);
+    let expected = logits(checkpoint.spec(), &quantised, numerics, prompt, continuation);
+    let rows = check_logits(session, checkpoint, &expected, precision)?;
+    let before = check_logits(session, checkpoint, &unquantised, precision)?;
+    let beside = |(row, before): (Row, Row)| Row { unquantised_error: Some(before.error), ..row };
+    Ok(rows.into_iter().zip(before).map(beside).collect())
 }
 
 /// [`check_checkpoint`] against logits that are at hand.
@@ -39,11 +50,11 @@ pub fn check_logits(
     session: &mut dyn Session,
     checkpoint: &Checkpoint,
     expected: &Expected,
-    activations: DType,
+    precision: Precision,
 ) -> Result<Vec<Row>> {
     let model = checkpoint.spec();
     let (prompt, steps) = (expected.prompt.len() as u32, expected.continuation.len() as u32);
-    let residency = Residency { model: model.clone(), layers: model.layers, activations, copies: 1 };
+    let residency = Residency { model: model.clone(), layers: model.layers, precision, copies: 1 };
     let work = Work { phase: Phase::Prefill, batch: 1, tokens: prompt, context: prompt + steps };
     let (needed, free) = (session.needed_memory(&residency, &[work]), session.available_memory());
     if needed > free {
@@ -62,7 +73,7 @@ pub fn check_logits(
             session.use_gemm(gemm)?;
         }
         let by = if gemm == Some(Gemm::CublasLt) { CUBLASLT } else { "" };
-        rows.extend(check_passes(session, expected, activations, by)?);
+        rows.extend(check_passes(session, expected, precision, by)?);
     }
     Ok(rows)
 }
@@ -71,13 +82,13 @@ pub fn check_logits(
 fn check_passes(
     session: &mut dyn Session,
     expected: &Expected,
-    activations: DType,
+    precision: Precision,
     by: &str,
 ) -> Result<Vec<Row>> {
     session.begin(1, (expected.prompt.len() + expected.continuation.len()) as u32)?;
     let passes = std::iter::once((expected.prompt.clone(), &expected.prefill_logits))
         .chain(expected.continuation.iter().map(|&token| vec![token]).zip(&expected.decode_logits));
-    let bound = Bounds::of(activations).logits;
+    let bound = Bounds::of(precision.activations).logits;
     let mut position = 0;
     let mut rows = Vec::new();
     for (i, (tokens, logits)) in passes.enumerate() {
@@ -85,7 +96,8 @@ fn check_passes(
         let outputs = session.forward(&[tokens], false)?;
         let out = outputs.last().map_or(&[][..], |output| &output.values);
         rows.push(Row {
-            activations,
+            precision,
+            unquantised_error: None,
             check: if i == 0 { format!("prefill{by}") } else { format!("decode {i}{by}") },
             error: error::of_row(out, logits),
             bound,
@@ -98,9 +110,8 @@ fn check_passes(
     Ok(rows)
 }
 
-/// The logits of random tokens by the reference in float64, rounded where a device with these activations
-/// rounds. Slow: the larger the model, the fewer tokens.
-pub fn reference_logits(checkpoint: &Checkpoint, seed: u64, activations: DType) -> Expected {
+/// The logits of random tokens by the reference in float64. Slow: the larger the model, the fewer tokens.
+pub fn random_logits(checkpoint: &Checkpoint, seed: u64, numerics: Numerics) -> Expected {
     let spec = checkpoint.spec();
     // About five billion weights to multiply: some seconds. A model of 8B gets two tokens and one step.
     let affordable = (5e9 / spec.streamed_matrix_parameters()) as u32;
@@ -109,16 +120,26 @@ pub fn reference_logits(checkpoint: &Checkpoint, seed: u64, activations: DType) 
     let mut random = Random::new(seed);
     let prompt = random.tokens(total - steps, spec.vocab);
     let continuation = random.tokens(steps, spec.vocab);
-    let rows = WeightRows(checkpoint);
-    let mut reference = Reference::new(spec, &rows, rounding(activations), spec.layers, 1);
+    logits(spec, &WeightRows(checkpoint), numerics, &prompt, &continuation)
+}
+
+/// The logits of a prompt and of each token that follows.
+fn logits(
+    spec: &ModelSpec,
+    rows: &dyn Rows,
+    numerics: Numerics,
+    prompt: &[u32],
+    continuation: &[u32],
+) -> Expected {
+    let mut reference = Reference::new(spec, rows, numerics, spec.layers, 1);
     let mut logits = |tokens: Vec<u32>| {
         let outputs = reference.forward(&[tokens]);
         outputs.into_iter().next_back().map_or_else(Vec::new, |output| output.values)
     };
     Expected {
-        prefill_logits: logits(prompt.clone()),
+        prefill_logits: logits(prompt.to_vec()),
         decode_logits: continuation.iter().map(|&token| logits(vec![token])).collect(),
-        prompt,
-        continuation,
+        prompt: prompt.to_vec(),
+        continuation: continuation.to_vec(),
     }
 }

@@ -1,7 +1,7 @@
 //! Relative errors of rows, and the largest of them.
 
 use super::Row;
-use crate::model::DType;
+use crate::model::Precision;
 
 /// ||out - ref|| / ||ref||; infinite for lengths that differ and for what is no number.
 pub(super) fn of_row(out: &[f32], reference: &[f64]) -> f64 {
@@ -67,9 +67,10 @@ impl Largest {
     }
 
     /// The row of this check.
-    pub fn row(self, activations: DType, check: &str, bound: f64, element_bound: f64) -> Row {
+    pub fn row(self, precision: Precision, check: &str, bound: f64, element_bound: f64) -> Row {
         Row {
-            activations,
+            precision,
+            unquantised_error: None,
             check: check.into(),
             error: self.error,
             bound,

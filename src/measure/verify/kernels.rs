@@ -2,12 +2,12 @@
 
 use super::error::Largest;
 use super::shapes::{LAYERS, Shape, shapes};
-use super::source::{HeldRows, NormalWeights, Random};
-use super::{Bounds, CUBLASLT, Row, each_gemm, rounding};
+use super::source::{HeldRows, NormalWeights, QuantisedRows, Random};
+use super::{Bounds, CUBLASLT, Row, each_gemm};
 use crate::backend::{Gemm, Residency, Session, StageOutput};
 use crate::error::{Failure, Result};
-use crate::model::{DType, ModelSpec};
-use crate::reference::{Cache, Qkv, Reference, Stages};
+use crate::model::{ModelSpec, Precision};
+use crate::reference::{Cache, Numerics, Qkv, Reference, Stages};
 use crate::workload::Stage;
 
 /// How much to check.
@@ -19,14 +19,14 @@ pub enum Extent {
     Full,
 }
 
-/// Whether the device can run one of the random models with these activations.
+/// Whether the device can run one of the random models in these types.
 ///
 /// # Errors
 /// Why it cannot run the first of them.
-pub fn check_support(session: &dyn Session, activations: DType, extent: Extent) -> Result<()> {
+pub fn check_support(session: &dyn Session, precision: Precision, extent: Extent) -> Result<()> {
     let mut refusal = Ok(());
-    for shape in shapes(extent == Extent::Full) {
-        let answer = session.supports(&shape.spec(), activations);
+    for shape in shapes(extent == Extent::Full, precision) {
+        let answer = session.supports(&shape.spec(), precision);
         if answer.is_ok() {
             return answer;
         }
@@ -45,14 +45,14 @@ pub fn check_support(session: &dyn Session, activations: DType, extent: Extent) 
 pub fn check_kernels(
     session: &mut dyn Session,
     seed: u64,
-    activations: DType,
+    precision: Precision,
     extent: Extent,
 ) -> Result<Vec<Row>> {
     // Nothing compared would be nothing wrong.
-    check_support(session, activations, extent)?;
+    check_support(session, precision, extent)?;
     let (mut own, mut cublaslt) = (None, None);
-    for (i, shape) in shapes(extent == Extent::Full).iter().enumerate() {
-        if session.supports(&shape.spec(), activations).is_err() {
+    for (i, shape) in shapes(extent == Extent::Full, precision).iter().enumerate() {
+        if session.supports(&shape.spec(), precision).is_err() {
             continue;
         }
         let seed = seed.wrapping_mul(1000).wrapping_add(i as u64);
@@ -61,10 +61,10 @@ pub fn check_kernels(
                 session.use_gemm(gemm)?;
             }
             let errors = if gemm == Some(Gemm::CublasLt) { &mut cublaslt } else { &mut own };
-            check_model(session, shape, seed, activations, errors.get_or_insert_default())?;
+            check_model(session, shape, seed, precision, errors.get_or_insert_default())?;
         }
     }
-    let rows = |(errors, by): (Option<Errors>, &str)| errors.map(|errors| errors.rows(activations, by));
+    let rows = |(errors, by): (Option<Errors>, &str)| errors.map(|errors| errors.rows(precision, by));
     Ok([(own, ""), (cublaslt, CUBLASLT)].into_iter().filter_map(rows).flatten().collect())
 }
 
@@ -77,17 +77,17 @@ struct Errors {
 
 impl Errors {
     /// Their rows; `by` is put behind the names.
-    fn rows(self, activations: DType, by: &str) -> Vec<Row> {
-        let bounds = Bounds::of(activations);
+    fn rows(self, precision: Precision, by: &str) -> Vec<Row> {
+        let bounds = Bounds::of(precision.activations);
         let mut rows: Vec<Row> = Stage::ALL
             .into_iter()
             .zip(self.stages)
             .map(|(stage, largest)| {
-                largest.row(activations, &format!("{stage}{by}"), bounds.stage, bounds.element)
+                largest.row(precision, &format!("{stage}{by}"), bounds.stage, bounds.element)
             })
             .collect();
         // After all layers errors have spread over the elements: rows are compared as wholes.
-        let mut whole = self.logits.row(activations, &format!("logits{by}"), bounds.logits, f64::INFINITY);
+        let mut whole = self.logits.row(precision, &format!("logits{by}"), bounds.logits, f64::INFINITY);
         (whole.element_error, whole.element_bound) = (None, None);
         rows.push(whole);
         rows
@@ -98,22 +98,23 @@ fn check_model(
     session: &mut dyn Session,
     shape: &Shape,
     seed: u64,
-    activations: DType,
+    precision: Precision,
     errors: &mut Errors,
 ) -> Result<()> {
     let spec = shape.spec();
     let weights = NormalWeights::new(&spec, seed);
     let rows = HeldRows::new(&spec, &weights);
-    let rounding = rounding(activations);
+    let numerics = Numerics::of(precision);
+    let rows = QuantisedRows { rows: &rows, precision };
     let mut random = Random::new(seed);
-    let mut whole = Reference::new(&spec, &rows, rounding, LAYERS, shape.batch as usize);
+    let mut whole = Reference::new(&spec, &rows, numerics, LAYERS, shape.batch as usize);
     let mut check = PassCheck {
-        stages: Stages::new(&spec, &rows, rounding),
+        stages: Stages::new(&spec, &rows, numerics),
         caches: vec![vec![Cache::default(); shape.batch as usize]; LAYERS as usize],
         held: 0,
         name: String::new(),
     };
-    session.load(&Residency { model: spec.clone(), layers: LAYERS, activations, copies: 1 }, &weights)?;
+    session.load(&Residency { model: spec.clone(), layers: LAYERS, precision, copies: 1 }, &weights)?;
     session.begin(shape.batch, shape.positions())?;
     for &count in shape.passes {
         let tokens: Vec<Vec<u32>> = (0..shape.batch).map(|_| random.tokens(count, spec.vocab)).collect();

@@ -11,7 +11,7 @@ mod kernels;
 mod shapes;
 mod source;
 
-pub use checkpoint::{check_checkpoint, check_logits, reference_logits};
+pub use checkpoint::{check_checkpoint, check_logits, random_logits};
 pub use kernels::{Extent, check_kernels, check_support};
 pub use source::{NormalWeights, WeightRows};
 
@@ -19,21 +19,24 @@ use serde::Serialize;
 
 use crate::backend::{Gemm, Session};
 use crate::error::{Failure, Result};
-use crate::model::DType;
-use crate::reference::Rounding;
+use crate::model::{DType, Precision};
 use crate::run::Verification;
 
 /// One comparison: the largest relative errors and what they were held against.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Row {
-    /// Type that activations are rounded to.
-    pub activations: DType,
+    /// Types of weights, activations and cache.
+    #[serde(flatten)]
+    pub precision: Precision,
     /// What was compared: `prefill`, `decode 3`, a stage, or `logits` of a whole random model.
     pub check: String,
     /// Largest ||out - ref|| / ||ref|| over all token rows. Infinite for outputs that are no numbers.
     pub error: f64,
     /// What `error` must be under.
     pub bound: f64,
+    /// The same error against logits of the checkpoint's own weights, where `error` is against quantised ones: what
+    /// quantising costs. Null where nothing is quantised, and for stages.
+    pub unquantised_error: Option<f64>,
     /// Largest |out - ref| of one element, relative to the larger of |ref| and the row's root mean square, so
     /// that one wrong element among hundreds is seen. Null for a checkpoint's logits.
     pub element_error: Option<f64>,
@@ -99,23 +102,21 @@ fn each_gemm(session: &dyn Session, rows: u32) -> Vec<Option<Gemm>> {
     if all.is_empty() { vec![None] } else { all }
 }
 
-/// Where a reference for these activations rounds.
-fn rounding(activations: DType) -> Rounding {
-    if activations == DType::F32 { Rounding::None } else { Rounding::Bf16 }
-}
-
 /// The row that is nearest to its bound, or furthest above it.
 pub fn worst(rows: &[Row]) -> Option<&Row> {
     rows.iter().max_by(|a, b| a.severity().total_cmp(&b.severity()))
 }
 
-/// Checks the kernels on two small random models before anything is timed; replaces what is loaded. Takes a
-/// fraction of a second.
+/// Checks the kernels on small random models in each of the types before anything is timed; replaces what is loaded.
+/// Takes a fraction of a second.
 ///
 /// # Errors
 /// The device failed, or an error is above its bound ([`crate::error::Code::Invalid`]).
-pub fn quick_check(session: &mut dyn Session, seed: u64, activations: DType) -> Result<Verification> {
-    let rows = check_kernels(session, seed, activations, Extent::Short)?;
+pub fn quick_check(session: &mut dyn Session, seed: u64, precisions: &[Precision]) -> Result<Verification> {
+    let mut rows = Vec::new();
+    for &precision in precisions {
+        rows.extend(check_kernels(session, seed, precision, Extent::Short)?);
+    }
     let worst = worst(&rows).ok_or_else(|| Failure::invalid("the check of the kernels compared nothing"))?;
     if !worst.passed() {
         return Err(failed(worst));
@@ -125,10 +126,22 @@ pub fn quick_check(session: &mut dyn Session, seed: u64, activations: DType) -> 
         largest_error: worst.error,
         bound: worst.bound,
         description: format!(
-            "every stage of random models against float64, {activations} activations; largest in {}",
-            worst.check
+            "every stage of random models against float64, {}; largest in {}, {}",
+            names(precisions),
+            worst.check,
+            types(worst.precision)
         ),
     })
+}
+
+/// `bf16`, the activations where weights and cache are as usual, and otherwise all that is not.
+pub fn types(precision: Precision) -> String {
+    if precision.is_quantised() { precision.name() } else { precision.activations.to_string() }
+}
+
+fn names(precisions: &[Precision]) -> String {
+    let names: Vec<String> = precisions.iter().map(|&precision| types(precision)).collect();
+    names.join("; ")
 }
 
 /// The failure of a row that is above its bound.
@@ -138,8 +151,10 @@ pub fn failed(row: &Row) -> Failure {
         _ => (row.error, row.bound, ""),
     };
     Failure::invalid(format!(
-        "verification failed: {} with {} activations has a relative error{what} of {error:.1e}, bound {bound:.0e} ({})",
-        row.check, row.activations, row.at
+        "verification failed: {} in {} has a relative error{what} of {error:.1e}, bound {bound:.0e} ({})",
+        row.check,
+        types(row.precision),
+        row.at
     ))
     .hint("the kernels do not compute a Llama on this device: report it; on a CPU another --isa may do")
 }

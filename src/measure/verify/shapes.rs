@@ -1,6 +1,6 @@
 //! The small models of the check: odd sizes, every head width and grouping, contexts across block borders.
 
-use crate::model::{ModelSpec, RopeScaling};
+use crate::model::{DType, ModelSpec, Precision, RopeScaling};
 
 /// A model and what is fed to it.
 pub(super) struct Shape {
@@ -60,9 +60,24 @@ const fn shape(
     Shape { hidden, ffn, heads, kv_heads, head_dim, vocab, tied, stretched, batch, passes }
 }
 
-/// The shapes of the short or the full check.
-pub(super) fn shapes(full: bool) -> &'static [Shape] {
-    if full { &SHAPES } else { &SHAPES[..2] }
+/// The same for int4, whose widths are whole groups.
+#[rustfmt::skip]
+const GROUPED: [Shape; 6] = [
+    shape(128,  256,  2, 1,  64, 333, false, true,   1, &[62, 1, 1, 1]),
+    shape(256,  384,  2, 1, 128, 331, true,  false,  5, &[14, 1, 1]),
+    shape(384,  512,  6, 2,  64, 641, false, true,  13, &[2, 1, 1]),
+    shape(256,  640,  4, 4,  64,  97, false, false,  2, &[65, 1]),
+    shape(512, 1152,  4, 1, 128, 333, false, true,   1, &[100, 1]),
+    shape(256,  384,  4, 2,  64, 333, false, true,   2, &[40, 30, 1, 7]),
+];
+
+/// The shapes of the short or the full check in these types.
+pub(super) fn shapes(full: bool, precision: Precision) -> &'static [Shape] {
+    let all = match [precision.weights, precision.head].contains(&DType::Int4) {
+        true => &GROUPED[..],
+        false => &SHAPES[..],
+    };
+    if full { all } else { &all[..2] }
 }
 
 impl Shape {
@@ -111,8 +126,18 @@ mod tests {
     use super::*;
 
     #[test]
+    fn some_shapes_fit_every_type() {
+        for dtype in [DType::Bf16, DType::Int8, DType::Int4, DType::Fp8] {
+            let precision = Precision { weights: dtype, head: dtype, ..Precision::BF16 };
+            for full in [false, true] {
+                assert!(shapes(full, precision).iter().all(|shape| precision.check(&shape.spec()).is_ok()));
+            }
+        }
+    }
+
+    #[test]
     fn every_shape_is_a_model() {
-        for shape in &SHAPES {
+        for shape in SHAPES.iter().chain(&GROUPED) {
             shape.spec().validate().unwrap();
         }
     }

@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 
 use crate::backend::weights::{Tensor, WeightSource, from_bf16, to_bf16};
-use crate::model::ModelSpec;
-use crate::reference::Rows;
+use crate::model::{ModelSpec, Precision};
+use crate::reference::{Rows, quantise};
 
 /// A backend's weights as the exact values of their bf16 bits.
 pub struct WeightRows<'a>(pub &'a dyn WeightSource);
@@ -47,6 +47,29 @@ impl Rows for HeldRows {
     fn row(&self, tensor: Tensor, layer: u32, row: u32, out: &mut [f64]) {
         let columns = tensor.shape(&self.spec).1 as usize;
         out.copy_from_slice(&self.tensors[&(tensor, layer)][row as usize * columns..][..columns]);
+    }
+}
+
+/// Weights as quantising leaves them: codes times scales.
+pub(super) struct QuantisedRows<'a> {
+    /// The weights before.
+    pub rows: &'a dyn Rows,
+    /// The types.
+    pub precision: Precision,
+}
+
+impl Rows for QuantisedRows<'_> {
+    fn row(&self, tensor: Tensor, layer: u32, row: u32, out: &mut [f64]) {
+        self.rows.row(tensor, layer, row, out);
+        let dtype = match tensor {
+            Tensor::Head => self.precision.head,
+            _ if Tensor::OF_LAYER.contains(&tensor) => self.precision.weights,
+            _ => return,
+        };
+        if dtype.is_quantised() {
+            let group = dtype.group(out.len());
+            out.chunks_mut(group).for_each(|group| quantise(dtype, group));
+        }
     }
 }
 

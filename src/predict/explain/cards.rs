@@ -2,14 +2,14 @@
 
 use super::{Case, Section};
 use crate::device::DeviceProfile;
-use crate::model::DType;
+use crate::model::{DType, Precision};
 use crate::predict::arithmetic::ceiling;
 use crate::predict::figure::{four, tokens};
 use crate::units::{Bytes, figures};
 
 pub(super) fn cards(case: &Case, cards: &[&DeviceProfile]) -> Section {
     let m = case.model;
-    let (streamed, resident) = (m.streamed_bytes(DType::Bf16), m.resident_bytes(DType::Bf16));
+    let (streamed, resident) = (m.streamed_bytes(Precision::BF16), m.resident_bytes(Precision::BF16));
     let mut section = Section::new("Ridge and wall (batch 1, context 0) by card, from their datasheets");
     for card in cards {
         let Some(roof) = card.roofline(DType::Bf16) else { continue };

@@ -1,7 +1,7 @@
 //! One token: the bytes it reads, the operations it takes, and the wall that they make.
 
 use super::{Case, Section};
-use crate::model::DType;
+use crate::model::{DType, Precision};
 use crate::predict::arithmetic::{ceiling, weight_flops};
 use crate::predict::figure::{four, percent2, rounded, tokens, whole};
 use crate::units::{Bytes, Flops, figures};
@@ -16,8 +16,8 @@ fn flops_per_position(case: &Case) -> f64 {
 pub(super) fn bytes(case: &Case) -> Section {
     let (m, generate, prompt) = (case.model, case.sweeps.generate, case.sweeps.prompt());
     let kv = m.kv_bytes_per_token(BF16);
-    let streamed = m.streamed_bytes(BF16);
-    let resident = m.resident_bytes(BF16);
+    let streamed = m.streamed_bytes(Precision::BF16);
+    let resident = m.resident_bytes(Precision::BF16);
     let mut section = Section::new("Bytes");
     section
         .line("resident", format!("{} parameters x 2 B = {}", whole(m.parameters()), four(resident.0, "B")));
@@ -99,7 +99,7 @@ pub(super) fn operations(case: &Case) -> Section {
 pub(super) fn wall(case: &Case) -> Section {
     let m = case.model;
     let bandwidth = case.roof.bandwidth.0;
-    let (streamed, kv) = (m.streamed_bytes(BF16), m.kv_bytes_per_token(BF16));
+    let (streamed, kv) = (m.streamed_bytes(Precision::BF16), m.kv_bytes_per_token(BF16));
     let mut section = Section::new(
         "The wall: bandwidth / (streamed + KV) is the most tokens per second that one sequence can get",
     );
@@ -131,7 +131,7 @@ pub(super) fn wall(case: &Case) -> Section {
             ),
         );
     }
-    let resident = m.resident_bytes(BF16);
+    let resident = m.resident_bytes(Precision::BF16);
     if !m.tied_embeddings {
         section.line(
             "not so",
@@ -151,7 +151,7 @@ fn two(tera: f64) -> String {
 }
 
 pub(super) fn rate(case: &Case) -> Section {
-    let streamed = case.model.streamed_bytes(BF16);
+    let streamed = case.model.streamed_bytes(Precision::BF16);
     let flops = weight_flops(case.model);
     let intensity = (Flops(flops) / streamed).0;
     let peak = case.roof.peak.0;

@@ -26,15 +26,16 @@ pub(super) fn q_projection_line(model: &ModelSpec, tokens: u32) -> String {
 
 /// What weights and caches of this work occupy.
 fn occupied(work: &Workload) -> Bytes {
-    let cached = work.model.kv_bytes_per_token(work.kv) * (f64::from(work.batch) * f64::from(work.context));
-    work.model.resident_bytes(work.weights) + cached
+    let cached =
+        work.model.kv_bytes_per_token(work.precision.kv) * (f64::from(work.batch) * f64::from(work.context));
+    work.model.resident_bytes(work.precision) + cached
 }
 
 /// A remark where a work does not fit the device, but its model does; the run's notes tell of the model.
 fn fits(case: &Case, work: &Workload) -> String {
     let needed = occupied(work);
     let memory = case.device.memory.value;
-    if needed.0 <= memory || work.model.resident_bytes(work.weights).0 > memory {
+    if needed.0 <= memory || work.model.resident_bytes(work.precision).0 > memory {
         return String::new();
     }
     format!(" (needs {}: does not fit {})", needed.human(), Bytes(memory).human())

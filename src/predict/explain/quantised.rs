@@ -1,7 +1,7 @@
 //! What 4-bit weights would save: less than the ratio of the widths.
 
 use super::{Case, Section};
-use crate::model::DType;
+use crate::model::{DType, Precision};
 use crate::predict::arithmetic::Grouped;
 use crate::predict::figure::{four, whole};
 
@@ -16,7 +16,7 @@ const FORMATS: [(Grouped, &str); 2] = [
 
 pub(super) fn int4(case: &Case) -> Section {
     let m = case.model;
-    let streamed = m.streamed_bytes(DType::Bf16).0;
+    let streamed = m.streamed_bytes(Precision::BF16).0;
     let layers = f64::from(m.layers) * m.layer_matrix_parameters();
     let unchanged = (m.head_parameters() + m.norm_parameters()) * DType::Bf16.bytes();
     let mut section = Section::new(

@@ -40,7 +40,7 @@ function nameOf({ run, point }) {
 }
 
 // Whether two points are the same work.
-const WORK = ["model", "phase", "stage", "batch", "tokens", "context", "weights", "activations", "kv"];
+const WORK = ["model", "phase", "stage", "batch", "tokens", "context", "weights", "head", "activations", "kv"];
 const sameWork = (a, b) => WORK.every((field) => a[field] === b[field]);
 
 // An element with a class and contents: text, or other elements. Nothing here ever parses markup.

@@ -3,7 +3,7 @@
 use llmroof::backend::weights::WeightSource;
 use llmroof::backend::{DeviceInfo, Execution, Probe, Probed, Residency, Session, Setup, StageOutput, Work};
 use llmroof::error::Result;
-use llmroof::model::{DType, ModelSpec};
+use llmroof::model::{ModelSpec, Precision};
 use llmroof::units::Bytes;
 
 use crate::crash::{Moment, passed};
@@ -36,8 +36,8 @@ impl Session for IdleSession {
         self.setup.clone()
     }
 
-    fn supports(&self, model: &ModelSpec, activations: DType) -> Result<()> {
-        self.real.supports(model, activations)
+    fn supports(&self, model: &ModelSpec, precision: Precision) -> Result<()> {
+        self.real.supports(model, precision)
     }
 
     fn available_memory(&self) -> Bytes {

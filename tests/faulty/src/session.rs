@@ -6,7 +6,7 @@ use llmroof::backend::{
     StageOutput, Work,
 };
 use llmroof::error::Result;
-use llmroof::model::{DType, ModelSpec};
+use llmroof::model::{ModelSpec, Precision};
 use llmroof::units::Bytes;
 
 use crate::faults::Faults;
@@ -44,8 +44,8 @@ impl Session for FaultySession {
         self.real.reopen()
     }
 
-    fn supports(&self, model: &ModelSpec, activations: DType) -> Result<()> {
-        self.real.supports(model, activations)
+    fn supports(&self, model: &ModelSpec, precision: Precision) -> Result<()> {
+        self.real.supports(model, precision)
     }
 
     fn available_memory(&self) -> Bytes {

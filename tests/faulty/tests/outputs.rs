@@ -10,7 +10,7 @@ use llmroof::backend::cpu::CpuBackend;
 use llmroof::backend::{Backend, OpenOptions};
 use llmroof::error::Code;
 use llmroof::measure::verify;
-use llmroof::model::{DType, Tensor};
+use llmroof::model::{DType, Precision, Tensor};
 use llmroof::workload::Stage;
 
 const PRECISIONS: [DType; 2] = [DType::F32, DType::Bf16];
@@ -20,7 +20,7 @@ fn check(seed: u64, activations: DType, variables: &[(&str, &str)]) -> llmroof::
     let real = CpuBackend.open(&OpenOptions { threads: Some(1), ..OpenOptions::default() }).unwrap();
     let given = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
     let mut session = FaultySession::new(real, Faults::of(given).unwrap());
-    verify::quick_check(&mut session, seed, activations).map(|_| ())
+    verify::quick_check(&mut session, seed, &[Precision::unquantised(activations)]).map(|_| ())
 }
 
 /// Asserts that it is caught, by exit 5.

@@ -39,7 +39,7 @@ pub unsafe fn dot<const C: usize, const ROWS: bool>(
                 let tiles = C.div_ceil(6);
                 for t in 0..tiles {
                     let width = (C - token).div_ceil(tiles - t);
-                    let w = panel.add(first * super::PAIR_BYTES + line * 64);
+                    let w = panel.add(first * super::STEP_BYTES + line * 64);
                     let xs = x.add(first * apart.0 + token * apart.1);
                     let to = out.add(token * super::PANEL + line * 16);
                     match width {
@@ -88,7 +88,7 @@ unsafe fn tile<const L: usize, const N: usize, const C: usize, const ROWS: bool>
     unsafe {
         for i in 0..pairs {
             for line in 0..L {
-                let at = panel.add(i * super::PAIR_BYTES + line * 64);
+                let at = panel.add(i * super::STEP_BYTES + line * 64);
                 let halves: [__m256i; 2] =
                     std::array::from_fn(|half| _mm256_loadu_si256(at.add(half * 32).cast()));
                 for parity in 0..2 {

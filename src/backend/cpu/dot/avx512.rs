@@ -28,7 +28,7 @@ pub unsafe fn dot<const C: usize, const U: usize, const AHEAD: bool, const ROWS:
                 if U > 1 && i + u >= pairs {
                     break;
                 }
-                let w = panel.add((i + u) * super::PAIR_BYTES);
+                let w = panel.add((i + u) * super::STEP_BYTES);
                 let w0 = _mm512_loadu_si512(w.cast());
                 let w1 = _mm512_loadu_si512(w.add(64).cast());
                 if AHEAD {

@@ -23,7 +23,7 @@ pub unsafe fn dot<const C: usize, const U: usize, const AHEAD: bool, const ROWS:
         let mut i = 0;
         while i + U <= pairs {
             for u in 0..U {
-                let w = panel.add((i + u) * super::PAIR_BYTES);
+                let w = panel.add((i + u) * super::STEP_BYTES);
                 let w0: __m512bh = std::mem::transmute(_mm512_loadu_si512(w.cast()));
                 let w1: __m512bh = std::mem::transmute(_mm512_loadu_si512(w.add(64).cast()));
                 if AHEAD {
@@ -42,7 +42,7 @@ pub unsafe fn dot<const C: usize, const U: usize, const AHEAD: bool, const ROWS:
             i += U;
         }
         while i < pairs {
-            let w = panel.add(i * super::PAIR_BYTES);
+            let w = panel.add(i * super::STEP_BYTES);
             let w0: __m512bh = std::mem::transmute(_mm512_loadu_si512(w.cast()));
             let w1: __m512bh = std::mem::transmute(_mm512_loadu_si512(w.add(64).cast()));
             let tokens = x.add(i * if ROWS { 4 } else { C * 4 }).cast::<i32>();

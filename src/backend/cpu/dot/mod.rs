@@ -1,7 +1,8 @@
-//! The one microkernel: a panel of 32 rows times a group of up to 12 tokens.
+//! The one microkernel: a panel of 32 rows times a group of up to 12 tokens, or columns of integers.
 //!
 //! A panel holds 32 rows as `[k/2][2 lines][16 rows][2]` bf16, 128 bytes per pair of columns. A group holds C
-//! tokens as `[k/2][C][2]`. Every product of the suite is made of these: projections, q x k and p x v.
+//! tokens as `[k/2][C][2]`. Every product of the suite is made of these: projections, q x k and p x v. Quantised weights
+//! have kernels of the same shape, a step of 128 bytes at a time, see [`super::panels`].
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
@@ -9,20 +10,25 @@ mod avx2;
 mod avx512;
 #[cfg(target_arch = "x86_64")]
 mod avx512_bf16;
+mod integer;
 mod portable;
+#[cfg(target_arch = "x86_64")]
+mod vnni;
 
 use super::isa::InstructionSet;
 
 /// Rows of a panel.
 pub const PANEL: usize = 32;
-/// Bytes of a bf16 panel per pair of columns.
-pub const PAIR_BYTES: usize = 128;
+/// Bytes of a panel per step: 2 columns of bf16, 4 of int8, 8 of int4.
+pub const STEP_BYTES: usize = 128;
+/// Steps of a group of int4 that shares its scales.
+pub const GROUP_STEPS: usize = 16;
 /// Most tokens in a group: 24 accumulators of 16 rows.
 pub const MAX_TOKENS: usize = 12;
 /// Elements of a token where tokens come as rows: the positions of a block of the KV cache.
 pub const ROW: usize = 64;
 
-/// `out[token][32] (+)= panel x group`, over `pairs` pairs of columns.
+/// `out[token][32] (+)= panel x group`, over so many steps (pairs of columns of bf16).
 ///
 /// While pair `i` is multiplied, `ahead + i * step` and half a step further are prefetched into L2, in the
 /// variants made for it; the others ignore both.
@@ -83,6 +89,10 @@ pub struct Dots {
     pub weights: DotTable,
     /// KV cache times activations.
     pub kv: DotTable,
+    /// int8 weights times integers.
+    pub int8: DotTable,
+    /// int4 weights times integers.
+    pub int4: DotTable,
 }
 
 /// The kernels of one file, for every number of tokens with the pairs that are then in flight.
@@ -140,9 +150,77 @@ macro_rules! plain_table {
     }};
 }
 
+/// Kernels of 1 to 12 tokens of one column each, or of 1 to 6 of two; of more the last stands in and is never called.
+macro_rules! integer_kernels {
+    ($file:ident::$int8:ident, $int4:ident, $limbs:expr $(, $ahead:literal)?) => {
+        match $limbs {
+            1 => (
+                integer_kernels!(@int8 $file::$int8 [1 2 3 4 5 6 7 8 9 10 11 12] $($ahead)?),
+                integer_kernels!(@int4 $file::$int4
+                    [(1 1) (2 2) (3 3) (4 4) (5 5) (6 6) (7 7) (8 8) (9 9) (10 10) (11 11) (12 12)] $($ahead)?),
+            ),
+            _ => (
+                integer_kernels!(@int8 $file::$int8 [2 4 6 8 10 12 12 12 12 12 12 12] $($ahead)?),
+                integer_kernels!(@int4 $file::$int4
+                    [(1 2) (2 4) (3 6) (4 8) (5 10) (6 12) (6 12) (6 12) (6 12) (6 12) (6 12) (6 12)] $($ahead)?),
+            ),
+        }
+    };
+    (@int8 $file:ident::$int8:ident [$($c:literal)*]) => {
+        [$($file::$int8::<$c> as Dot),*]
+    };
+    // As many steps in flight as it takes for eight chains of additions.
+    (@int8 $file:ident::$int8:ident [$($c:literal)*] $ahead:literal) => {
+        [$($file::$int8::<$c, { steps_in_flight($c) }, $ahead> as Dot),*]
+    };
+    (@int4 $file:ident::$int4:ident [$(($t:literal $c:literal))*]) => {
+        [$($file::$int4::<$t, $c> as Dot),*]
+    };
+    (@int4 $file:ident::$int4:ident [$(($t:literal $c:literal))*] $ahead:literal) => {
+        [$($file::$int4::<$t, $c, $ahead> as Dot),*]
+    };
+}
+
+/// Steps that keep the units busy with so many columns: a chain of dot products waits for each.
+const fn steps_in_flight(columns: usize) -> usize {
+    match columns {
+        1 => 4,
+        2..=5 => 2,
+        _ => 1,
+    }
+}
+
+/// The kernels for int8 and int4 weights.
+fn integer_tables(isa: InstructionSet, limbs: usize) -> (DotTable, DotTable) {
+    let plain = |(int8, int4): ([Dot; MAX_TOKENS], [Dot; MAX_TOKENS])| {
+        [int8, int4].map(|plain| DotTable { plain, ahead: plain, rows: plain })
+    };
+    let [int8, int4] = match isa {
+        #[cfg(target_arch = "x86_64")]
+        InstructionSet::Avx512Bf16 | InstructionSet::Avx512 if is_x86_feature_detected!("avx512vnni") => {
+            let near = integer_kernels!(vnni::int8, int4, limbs, false);
+            let ahead = integer_kernels!(vnni::int8, int4, limbs, true);
+            [(near.0, ahead.0), (near.1, ahead.1)].map(|(plain, ahead)| DotTable {
+                plain,
+                ahead,
+                rows: plain,
+            })
+        }
+        #[cfg(target_arch = "x86_64")]
+        InstructionSet::Avx512Bf16 | InstructionSet::Avx512 => {
+            plain(integer_kernels!(integer::int8_avx512, int4_avx512, limbs))
+        }
+        #[cfg(target_arch = "x86_64")]
+        InstructionSet::Avx2 => plain(integer_kernels!(integer::int8_avx2, int4_avx2, limbs)),
+        _ => plain(integer_kernels!(integer::int8, int4, limbs)),
+    };
+    (int8, int4)
+}
+
 impl Dots {
-    /// The kernels for this set and format. `Format::Bf16` needs [`InstructionSet::Avx512Bf16`].
-    pub fn new(isa: InstructionSet, format: Format) -> Dots {
+    /// The kernels for this set and format, with integers of so many columns a token (1 or 2). `Format::Bf16` needs
+    /// [`InstructionSet::Avx512Bf16`].
+    pub fn new(isa: InstructionSet, format: Format, limbs: usize) -> Dots {
         let weights = match (isa, format) {
             #[cfg(target_arch = "x86_64")]
             (InstructionSet::Avx512Bf16, Format::Bf16) => table!(avx512_bf16),
@@ -162,7 +240,8 @@ impl Dots {
             (InstructionSet::Avx2, _) => plain_table!(portable::dot_f32_avx2),
             _ => plain_table!(portable::dot_f32),
         };
-        Dots { weights, kv }
+        let (int8, int4) = integer_tables(isa, limbs);
+        Dots { weights, kv, int8, int4 }
     }
 }
 

@@ -1,6 +1,6 @@
 //! Panel times group in plain Rust, and the f32 panels of the f32 KV cache.
 
-use super::{PAIR_BYTES, PANEL};
+use super::{PANEL, STEP_BYTES};
 
 /// `a * b + c`, fused only where the target's baseline has the instruction.
 #[inline(always)]
@@ -32,7 +32,7 @@ pub unsafe fn dot<const C: usize, const ROWS: bool>(
             let count = BLOCK.min(pairs - first);
             let add = accumulate || first > 0;
             for line in 0..2 {
-                let w = panel.add(first * PAIR_BYTES + line * 64).cast::<u32>();
+                let w = panel.add(first * STEP_BYTES + line * 64).cast::<u32>();
                 let mut c = 0;
                 while c < C {
                     let xs = x.cast::<f32>().add(first * apart.0 + c * apart.1);
@@ -71,7 +71,7 @@ unsafe fn tile<const N: usize>(
     // SAFETY: the caller vouches for the extents.
     unsafe {
         for i in 0..pairs {
-            let w = panel.add(i * PAIR_BYTES / 4);
+            let w = panel.add(i * STEP_BYTES / 4);
             for (n, sums) in sums.iter_mut().enumerate() {
                 let token = x.add(i * apart.0 + n * apart.1);
                 let (x0, x1) = (*token, *token.add(1));

@@ -76,16 +76,16 @@ proptest! {
         for isa in InstructionSet::available() {
             for tokens in 1..=MAX_TOKENS {
                 if isa == InstructionSet::Avx512Bf16 {
-                    let table = Dots::new(isa, Format::Bf16).weights;
+                    let table = Dots::new(isa, Format::Bf16, 2).weights;
                     check::<Bf16, u16>(table.plain(tokens), tokens, pairs, accumulate, false, bf16)?;
                     check::<Bf16, u16>(table.ahead(tokens), tokens, pairs, accumulate, false, bf16)?;
                     check::<Bf16, u16>(table.rows(tokens), tokens, row_pairs, accumulate, true, bf16)?;
                 }
-                let table = Dots::new(isa, Format::Rounded).weights;
+                let table = Dots::new(isa, Format::Rounded, 2).weights;
                 check::<Rounded, u16>(table.plain(tokens), tokens, pairs, accumulate, false, bf16)?;
                 check::<Rounded, u16>(table.ahead(tokens), tokens, pairs, accumulate, false, bf16)?;
                 check::<Rounded, u16>(table.rows(tokens), tokens, row_pairs, accumulate, true, bf16)?;
-                let table = Dots::new(isa, Format::Full).kv;
+                let table = Dots::new(isa, Format::Full, 2).kv;
                 check::<Full, f32>(table.plain(tokens), tokens, pairs, accumulate, false, full)?;
                 check::<Full, f32>(table.rows(tokens), tokens, row_pairs, accumulate, true, full)?;
             }

@@ -88,7 +88,7 @@ pub fn operands(dtype: DType) -> Vec<u8> {
             DType::Bf16 => to_bf16(normal(i)).to_le_bytes().into(),
             DType::F16 => narrow(normal(i), 10).to_le_bytes().into(),
             DType::Fp8 => vec![narrow(normal(i), 3) as u8],
-            DType::Int8 => vec![(normal(i) * 32.0).clamp(-127.0, 127.0).round() as i8 as u8],
+            DType::Int8 | DType::Int4 => vec![(normal(i) * 32.0).clamp(-127.0, 127.0).round() as i8 as u8],
         }
     };
     (0..count).flat_map(each).collect()
@@ -125,7 +125,7 @@ pub fn peak(
         (DType::Bf16, false) => ("ceilings", "peak_bf16", 2, MMA),
         (DType::F16, false) => ("ceilings", "peak_f16", 2, MMA),
         (DType::Int8, false) => ("ceilings", "peak_int8", 2, 2 * MMA),
-        (DType::Fp8, false) => return None,
+        (DType::Fp8, false) | (DType::Int4, _) => return None,
     };
     let rounds = if dtype == DType::F32 { rounds.next_multiple_of(32) } else { rounds };
     let blocks = gpu.multiprocessors * per_multiprocessor;
