@@ -12,6 +12,13 @@ pub use crate::plot::size::Size;
 pub use crate::run::Condition;
 use crate::sweep::Sweep;
 
+mod parse;
+mod precision;
+
+pub use precision::{ActivationsArg, HeadArg, KvArg, PrecisionArgs, WeightsArg};
+
+use parse::{parse_condition, parse_duration, parse_layers, parse_prices, parse_share};
+
 /// Roofline and memory-bandwidth profiler for LLM inference
 #[derive(Debug, Parser)]
 #[command(name = "llmroof", version, about, max_term_width = 110, arg_required_else_help = true)]
@@ -39,6 +46,8 @@ pub enum Command {
     Compare(CompareArgs),
     /// Check that the kernels on this device compute a real Llama
     Verify(VerifyArgs),
+    /// What a course says of decode on an A100, claim by claim: computed, measured, verdict
+    Claims(ClaimsArgs),
     /// Is a device as fast as it must be? One line, exit 0 or 1: for Slurm, Kubernetes, monitoring
     Check(CheckArgs),
     /// The devices of this machine and the known device profiles
@@ -79,74 +88,6 @@ pub enum GemmArg {
     Own,
     /// The machine's cuBLASLt
     Cublaslt,
-}
-
-/// Precision of what goes into matrix products.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum ActivationsArg {
-    /// bfloat16
-    Bf16,
-    /// float32, with bf16 weights and an f32 cache
-    F32,
-    /// Eight-bit integers, quantised per token as they come, in products with quantised weights
-    Int8,
-}
-
-/// Type of the weights.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum WeightsArg {
-    /// bfloat16
-    Bf16,
-    /// Eight-bit integers, one scale for each output channel
-    Int8,
-    /// Four-bit integers, one scale for each 128 weights
-    Int4,
-    /// Eight-bit floats (e4m3), one scale for each output channel: GPUs that have them
-    Fp8,
-}
-
-/// Type of the head's weights.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum HeadArg {
-    /// As the layers
-    Same,
-    /// bfloat16
-    Bf16,
-}
-
-/// Type of the key/value cache.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum KvArg {
-    /// bfloat16
-    Bf16,
-    /// Eight-bit integers, one scale for each head of each position
-    Int8,
-    /// Eight-bit floats (e4m3), one scale for each head of each position: GPUs that have them
-    Fp8,
-}
-
-/// Types of weights, activations and cache.
-#[derive(Debug, Clone, Args)]
-pub struct PrecisionArgs {
-    /// Types of the weights, as bf16,int8,int4: each runs all of the work
-    #[arg(
-        long,
-        value_enum,
-        value_delimiter = ',',
-        default_value = "bf16",
-        value_name = "TYPES",
-        env = "LLMROOF_WEIGHTS"
-    )]
-    pub weights: Vec<WeightsArg>,
-    /// Type of the head's weights
-    #[arg(long, value_enum, default_value_t = HeadArg::Same, value_name = "TYPE", env = "LLMROOF_HEAD")]
-    pub head: HeadArg,
-    /// What goes into products with weights [default: bf16; verify: f32 and bf16]
-    #[arg(long, value_enum, value_name = "TYPE")]
-    pub activations: Option<ActivationsArg>,
-    /// Type of the key/value cache [default: that of the activations, bf16 with int8]
-    #[arg(long, value_enum, value_name = "TYPE", env = "LLMROOF_KV")]
-    pub kv: Option<KvArg>,
 }
 
 /// How many of the identical layers to run.
@@ -371,6 +312,25 @@ pub struct PredictArgs {
     pub output: OutputArgs,
 }
 
+/// Arguments of `claims`.
+#[derive(Debug, Args)]
+pub struct ClaimsArgs {
+    /// Run files that `measure` wrote, of one model; without any only what is computed is shown
+    pub runs: Vec<PathBuf>,
+    /// Device profile that the claims are held against
+    #[arg(short, long, value_name = "NAME", default_value = "a100-sxm4-80gb")]
+    pub device: String,
+    /// Model preset, or path of a config.json [default: that of the runs, or llama-8b]
+    #[arg(short, long, value_name = "NAME|PATH")]
+    pub model: Option<String>,
+    /// More profiles: a folder with devices/ and models/
+    #[arg(long, value_name = "DIR", env = "LLMROOF_PROFILES")]
+    pub profiles: Option<PathBuf>,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub output: OutputArgs,
+}
+
 /// What is compared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum MetricArg {
@@ -486,63 +446,4 @@ pub struct CatalogArgs {
     #[command(flatten)]
     #[allow(missing_docs)]
     pub output: OutputArgs,
-}
-
-fn parse_layers(text: &str) -> Result<LayersArg, String> {
-    match text {
-        "auto" => Ok(LayersArg::Auto),
-        "all" => Ok(LayersArg::All),
-        number => match number.parse() {
-            Ok(n) if n > 0 => Ok(LayersArg::Count(n)),
-            _ => Err("write a number of layers, all, or auto".into()),
-        },
-    }
-}
-
-fn parse_share(text: &str) -> Result<f64, String> {
-    let (number, scale) = match text.strip_suffix('%') {
-        Some(number) => (number, 0.01),
-        None => (text, 1.0),
-    };
-    match number.trim().parse::<f64>() {
-        Ok(value) if (0.0..1.0).contains(&(value * scale)) => Ok(value * scale),
-        _ => Err("write a share as 5% or 0.05, at least 0 and under 100%".into()),
-    }
-}
-
-fn parse_condition(text: &str) -> Result<Condition, String> {
-    Condition::ALL.into_iter().find(|condition| condition.name() == text).ok_or_else(|| {
-        let names = Condition::ALL.map(Condition::name).join(", ");
-        format!("there is no condition {text}; known are {names}")
-    })
-}
-
-fn parse_prices(text: &str) -> Result<Prices, String> {
-    let wrong = || "write dollars per hour as BASE=1.5/h,NEW=3/h".to_string();
-    let mut prices = Prices::default();
-    for one in text.split(',') {
-        let (side, price) = one.split_once('=').ok_or_else(wrong)?;
-        let number = price.trim().trim_start_matches('$').trim_end_matches("/h").trim();
-        let price = number.parse::<f64>().ok().filter(|price| price.is_finite() && *price > 0.0);
-        let place = match side.trim().to_ascii_uppercase().as_str() {
-            "BASE" => &mut prices.base,
-            "NEW" => &mut prices.new,
-            _ => return Err(wrong()),
-        };
-        if place.replace(price.ok_or_else(wrong)?).is_some() {
-            return Err(wrong());
-        }
-    }
-    Ok(prices)
-}
-
-fn parse_duration(text: &str) -> Result<Duration, String> {
-    let (number, scale) = match text.strip_suffix('m') {
-        Some(minutes) => (minutes, 60.0),
-        None => (text.strip_suffix('s').unwrap_or(text), 1.0),
-    };
-    match number.parse::<f64>() {
-        Ok(value) if value > 0.0 && value * scale <= 86_400.0 => Ok(Duration::from_secs_f64(value * scale)),
-        _ => Err("write a time as 60s or 5m, at most a day".into()),
-    }
 }

@@ -12,6 +12,7 @@
 //! - [`predict`], [`plot`], [`export`]: a run from a profile; a run as a picture; a run as a table or file.
 //! - [`report`]: runs as one page with their figures, numbers, conditions and method.
 //! - [`check`]: a run against the floors of a healthy device.
+//! - [`mod@claims`]: what a course says of decode, against the ledger, a datasheet and measured runs.
 //! - [`mod@compare`]: two sets of runs against each other: verdicts, and how sure they are.
 //!
 //! All of these are pure: no device, no clock, no environment. Around them:
@@ -26,6 +27,7 @@
 pub mod backend;
 pub mod check;
 pub mod checkpoint;
+pub mod claims;
 pub mod cli;
 pub mod command;
 pub mod compare;

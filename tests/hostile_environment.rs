@@ -67,7 +67,8 @@ fn every_variable_of_the_help_is_in_the_table() {
         let done = Command::new(env!("CARGO_BIN_EXE_llmroof")).args(["help", command]).output().unwrap();
         String::from_utf8(done.stdout).unwrap()
     };
-    let texts = ["measure", "plot", "predict", "verify", "check", "devices", "models"].map(help).concat();
+    let texts =
+        ["measure", "plot", "predict", "claims", "verify", "check", "devices", "models"].map(help).concat();
     let mut names: Vec<&str> = texts
         .split("[env: ")
         .skip(1)

@@ -88,12 +88,14 @@ const SPECIAL: [(&str, Make); 18] = [
 ];
 
 /// Commands, and the file that each of them reads; the folders around it are there.
-const PLACES: [(&str, &str); 24] = [
+const PLACES: [(&str, &str); 26] = [
     ("plot FILE -o -", "file.json"),
     ("plot ../valid.json FILE -o -", "file.json"),
     ("compare FILE ../valid.json", "file.json"),
     ("compare ../valid.json --new FILE", "file"),
     ("compare --base FILE --new ../valid.json", "file"),
+    ("claims FILE", "file.json"),
+    ("claims --model FILE", "file.json"),
     ("models FILE", "file.json"),
     ("measure --model FILE", "file.json"),
     ("measure --append FILE", "file.json"),

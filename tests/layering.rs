@@ -24,6 +24,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("plot", &["units", "text", "error", "model", "device", "stats", "workload", "roofline", "run"]),
     ("check", &["units", "error", "model", "device", "workload", "roofline", "run"]),
     ("compare", &["units", "error", "model", "stats", "workload", "roofline", "run", "device"]),
+    ("claims", &["units", "error", "model", "device", "workload", "roofline", "run", "predict"]),
     (
         "export",
         &[
@@ -77,6 +78,7 @@ const PURE: &[&str] = &[
     "plot",
     "check",
     "compare",
+    "claims",
     "report",
 ];
 

@@ -9,6 +9,7 @@ use machine::Machine;
 pub mod again;
 pub mod against;
 pub mod check;
+pub mod claims;
 pub mod compare;
 pub mod device;
 pub mod devices;
@@ -43,6 +44,7 @@ pub fn run(command: Command, machine: &Arc<dyn Machine>) -> Result<()> {
         Command::Predict(args) => predict::run(&args),
         Command::Compare(args) => compare::run(&args),
         Command::Verify(args) => verify::run(&args, machine.as_ref()),
+        Command::Claims(args) => claims::run(&args),
         Command::Check(args) => check::run(&args, machine),
         Command::Devices(args) => devices::run(&args),
         Command::Models(args) => models::run(&args),

@@ -1,6 +1,8 @@
 //! A run computed from a model and a datasheet, without the hardware: what the roofs allow at best.
 
+pub mod arithmetic;
 mod explain;
+pub mod figure;
 
 pub use explain::explain;
 

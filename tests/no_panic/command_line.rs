@@ -12,7 +12,7 @@ use super::cases::{Verdict, answered, each};
 use super::random::Random;
 use super::text::{self, NASTY};
 
-const VALID: [&str; 16] = [
+const VALID: [&str; 17] = [
     "measure --model llama-8b --phase decode --batch 1-256*2 --context 1024 --budget 60s --layers 4",
     "measure -m llama-1b --prompt 1000 --generate 100 --device cuda:all --gemm own --timeout 5m --soak 10s",
     "measure --checkpoint dir --threads 2 --isa avx2 --activations f32 --repeat 3 --seed 7 --no-progress",
@@ -26,6 +26,7 @@ const VALID: [&str; 16] = [
     "predict -m config.json -d a100-sxm4-80gb --explain --batch 1,8,32 --reports r --export a.md",
     "predict --model ./x/config.json --device l4 --phase prefill --prompt 4294967295 -o markdown",
     "verify --checkpoint dir --device cpu --activations bf16 --seed 18446744073709551615 -o csv",
+    "claims a.json b.json --device h100-sxm5 --model llama-8b --profiles p -o json --export claims.md",
     "devices h100-sxm5 --profiles p -o table",
     "models llama-8b --export m.txt",
     "help measure",

@@ -1,6 +1,7 @@
 //! Texts: what is accepted can be used, and is the same after it was written and read again.
 
 use llmroof::checkpoint::Expected;
+use llmroof::claims::{claims, machines};
 use llmroof::device::DeviceProfile;
 use llmroof::export::{Format, render};
 use llmroof::model::ModelSpec;
@@ -63,6 +64,8 @@ fn shown(run: &Run) -> Result<(), String> {
     for format in [Format::Table, Format::Csv, Format::Markdown] {
         answered(render(run, format))?;
     }
+    let card = DeviceProfile::from_toml(&fixture("device/card.toml")).unwrap();
+    answered(claims(&run.model, &card, &[&card], &machines(std::slice::from_ref(run))))?;
     let svg = answered(to_svg(std::slice::from_ref(run), Figure::Roofline, Look::default()))?;
     let number = |text: &str| svg.as_deref().is_some_and(|svg| svg.contains(text));
     if number("\"NaN") || number("\"inf") {

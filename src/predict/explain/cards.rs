@@ -1,10 +1,10 @@
 //! The same model on every card of the catalogue.
 
-use super::decode::ceiling;
-use super::figure::{four, tokens};
 use super::{Case, Section};
 use crate::device::DeviceProfile;
 use crate::model::{DType, Precision};
+use crate::predict::arithmetic::ceiling;
+use crate::predict::figure::{four, tokens};
 use crate::units::{Bytes, figures};
 
 pub(super) fn cards(case: &Case, cards: &[&DeviceProfile]) -> Section {

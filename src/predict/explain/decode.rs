@@ -1,16 +1,12 @@
 //! One token: the bytes it reads, the operations it takes, and the wall that they make.
 
-use super::figure::{four, percent2, rounded, tokens, whole};
 use super::{Case, Section};
 use crate::model::{DType, Precision};
-use crate::units::{Bytes, BytesPerSec, Flops, figures};
+use crate::predict::arithmetic::{ceiling, weight_flops};
+use crate::predict::figure::{four, percent2, rounded, tokens, whole};
+use crate::units::{Bytes, Flops, figures};
 
 const BF16: DType = DType::Bf16;
-
-/// Operations of a decode token that do not depend on the context.
-pub(super) fn weight_flops(case: &Case) -> f64 {
-    2.0 * case.model.streamed_matrix_parameters()
-}
 
 /// Operations of a decode token for each attended position: q x k and p x v over all heads and layers.
 fn flops_per_position(case: &Case) -> f64 {
@@ -77,7 +73,7 @@ pub(super) fn bytes(case: &Case) -> Section {
 pub(super) fn operations(case: &Case) -> Section {
     let m = case.model;
     let context = case.sweeps.decode_context();
-    let (fixed, each) = (weight_flops(case), flops_per_position(case));
+    let (fixed, each) = (weight_flops(case.model), flops_per_position(case));
     let mut section = Section::new("Operations of one decode token");
     section.line(
         "weights",
@@ -98,11 +94,6 @@ pub(super) fn operations(case: &Case) -> Section {
         ),
     );
     section
-}
-
-/// Highest decode rate of one sequence, by bandwidth alone.
-pub(super) fn ceiling(bandwidth: f64, streamed: Bytes, kv: Bytes) -> f64 {
-    1.0 / ((streamed + kv) / BytesPerSec(bandwidth)).0
 }
 
 pub(super) fn wall(case: &Case) -> Section {
@@ -161,7 +152,7 @@ fn two(tera: f64) -> String {
 
 pub(super) fn rate(case: &Case) -> Section {
     let streamed = case.model.streamed_bytes(Precision::BF16);
-    let flops = weight_flops(case);
+    let flops = weight_flops(case.model);
     let intensity = (Flops(flops) / streamed).0;
     let peak = case.roof.peak.0;
     let mut section = Section::new("At that wall, context 0: FLOP per token are not FLOP per second");

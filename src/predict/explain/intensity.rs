@@ -1,22 +1,15 @@
 //! Operations per byte: of one projection, of whole steps as the batch grows, and stage by stage.
 
-use super::figure::{four, tokens, whole};
 use super::{Case, Section};
 use crate::model::ModelSpec;
+use crate::predict::arithmetic::{compute_share, large_batch, limit, q_projection, shortest};
+use crate::predict::figure::{four, tokens, whole};
 use crate::roofline::Bound;
-use crate::units::{Bytes, Flops, Intensity, figures, percent};
+use crate::units::{Bytes, figures, percent};
 use crate::workload::{Stage, Workload};
 
 /// Context at which the stages of a large batch are shown.
 const CONTEXT: u32 = 2048;
-/// Largest batch that is tried for having its linear stages compute-bound.
-const MOST: u32 = 4096;
-
-/// The q projection of one layer alone, with the activations it reads and writes.
-fn q_projection(model: &ModelSpec, tokens: u32) -> (Flops, Bytes) {
-    let [hidden, q, rows] = [model.hidden, model.q_width(), tokens].map(f64::from);
-    (Flops(2.0 * rows * hidden * q), Bytes(2.0 * (hidden * q + rows * (hidden + q))))
-}
 
 /// The q projection's intensity with the numbers it is made of.
 pub(super) fn q_projection_line(model: &ModelSpec, tokens: u32) -> String {
@@ -62,8 +55,7 @@ pub(super) fn decode(case: &Case) -> Section {
     for batch in [1, 4, 16, 64, 256, 1024] {
         let work = Workload::decode(case.model, batch, context);
         let cost = work.total();
-        let (time, _) =
-            case.roof.shortest_of_parts(Stage::ALL.map(|s| work.cost(s)).map(|c| (c.flops, c.bytes())));
+        let (time, _) = shortest(&work, case.roof);
         section.line(
             format!("batch {batch}"),
             format!(
@@ -86,41 +78,19 @@ pub(super) fn decode(case: &Case) -> Section {
     section
 }
 
-/// Intensity of a decode step as the batch grows without end: what one more sequence adds.
-fn limit(model: &ModelSpec, context: u32) -> Intensity {
-    let (one, two) =
-        (Workload::decode(model, 1, context).total(), Workload::decode(model, 2, context).total());
-    (two.flops - one.flops) / (two.bytes() - one.bytes())
-}
-
-/// The smallest power of two at which all linear stages are right of the ridge.
-fn large_batch(case: &Case, context: u32) -> u32 {
-    let linear = [Stage::Qkv, Stage::OutProj, Stage::GateUp, Stage::Down, Stage::LmHead];
-    let compute_bound = |batch: u32| {
-        let work = Workload::decode(case.model, batch, context);
-        linear.iter().all(|&stage| work.cost(stage).intensity() >= case.roof.ridge())
-    };
-    (0..=MOST.ilog2()).map(|power| 1 << power).find(|&batch| compute_bound(batch)).unwrap_or(MOST)
-}
-
 pub(super) fn stages(case: &Case) -> Section {
     let context = CONTEXT.min(case.model.max_position);
-    let batch = large_batch(case, context);
+    let batch = large_batch(case.model, case.roof.ridge(), context);
     let work = Workload::decode(case.model, batch, context);
     let mut section = Section::new(format!(
         "A large batch, judged stage by stage: decode at batch {batch}, context {context}{}",
         fits(case, &work)
     ));
     let ridge = figures(case.roof.ridge().0);
-    let mut compute_seconds = 0.0;
     for stage in Stage::ALL {
         let cost = work.cost(stage);
-        let (time, bound) = case.roof.shortest(cost.flops, cost.bytes());
-        let (side, bound) = match bound {
-            Bound::Compute => {
-                compute_seconds += time.0;
-                (">", "compute")
-            }
+        let (side, bound) = match case.roof.shortest(cost.flops, cost.bytes()) {
+            (_, Bound::Compute) => (">", "compute"),
             _ => ("<", "memory"),
         };
         section.line(
@@ -134,15 +104,14 @@ pub(super) fn stages(case: &Case) -> Section {
         );
     }
     let total = work.total();
-    let (time, _) =
-        case.roof.shortest_of_parts(Stage::ALL.map(|s| work.cost(s)).map(|c| (c.flops, c.bytes())));
+    let (time, _) = shortest(&work, case.roof);
     section.line(
         "whole step",
         format!(
             "{} FLOP/B alone would call all of it {}-bound; {} of its {} is spent under the compute roof",
             figures(total.intensity().0),
             if total.intensity() < case.roof.ridge() { "memory" } else { "compute" },
-            percent(compute_seconds / time.0),
+            percent(compute_share(&work, case.roof)),
             time.human()
         ),
     );

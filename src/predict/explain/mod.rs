@@ -3,7 +3,6 @@
 
 mod cards;
 mod decode;
-mod figure;
 mod intensity;
 mod prefill;
 mod quantised;

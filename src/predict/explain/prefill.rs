@@ -1,13 +1,11 @@
 //! The prompt in one pass, and a whole request.
 
-use super::figure::{four, whole};
 use super::intensity::q_projection_line;
 use super::{Case, Section};
+use crate::predict::arithmetic::PREFILL_REACHED as REACHED;
+use crate::predict::figure::{four, whole};
 use crate::units::{Flops, Seconds, figures, percent};
 use crate::workload::Workload;
-
-/// Shares of the peak that published prefills of good engines reach (TensorRT-LLM: 73% for 7B on an A100).
-const REACHED: [f64; 2] = [0.60, 0.75];
 
 pub(super) fn prefill(case: &Case) -> Section {
     let (m, prompt) = (case.model, case.sweeps.prompt());

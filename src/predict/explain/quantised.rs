@@ -1,19 +1,17 @@
 //! What 4-bit weights would save: less than the ratio of the widths.
 
-use super::figure::{four, whole};
 use super::{Case, Section};
 use crate::model::{DType, Precision};
+use crate::predict::arithmetic::Grouped;
+use crate::predict::figure::{four, whole};
 
-/// A 4-bit format: weights per group, and bits that each group adds.
-struct Grouped {
-    weights: f64,
-    bits: f64,
-    adds: &'static str,
-}
-
-const FORMATS: [Grouped; 2] = [
-    Grouped { weights: 32.0, bits: 16.0, adds: "a 16-bit scale per 32 weights" },
-    Grouped { weights: 128.0, bits: 32.0, adds: "a 16-bit scale and zero per 128 weights" },
+/// 4-bit formats with what each group adds.
+const FORMATS: [(Grouped, &str); 2] = [
+    (Grouped { weight: 4.0, group: 32.0, adds: 16.0, head: false }, "a 16-bit scale per 32 weights"),
+    (
+        Grouped { weight: 4.0, group: 128.0, adds: 32.0, head: false },
+        "a 16-bit scale and zero per 128 weights",
+    ),
 ];
 
 pub(super) fn int4(case: &Case) -> Section {
@@ -24,16 +22,15 @@ pub(super) fn int4(case: &Case) -> Section {
     let mut section = Section::new(
         "int4 weights in the layers, head in bf16: the most that decode can gain at batch 1, context 0",
     );
-    for format in FORMATS {
-        let bits = 4.0 + format.bits / format.weights;
-        let bytes = layers * bits / 8.0 + unchanged;
+    for (format, adds) in FORMATS {
+        let (bits, bytes) = (format.bits(), format.streamed(m).0);
         section.line(
             format!("{bits} bits"),
             format!(
                 "4 + {}/{} ({}): {} x {bits}/8 B + {} = {}; {} / {} = {:.2}x",
-                format.bits,
-                format.weights,
                 format.adds,
+                format.group,
+                adds,
                 whole(layers),
                 four(unchanged, "B"),
                 four(bytes, "B"),

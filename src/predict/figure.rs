@@ -1,9 +1,9 @@
-//! Numbers as the explanation writes them.
+//! Numbers as explanations write them.
 
 use crate::units::si;
 
 /// An integer with its thousands set apart: `7,504,658,432`.
-pub(super) fn whole(value: f64) -> String {
+pub fn whole(value: f64) -> String {
     let digits = format!("{value:.0}");
     let mut text = String::new();
     for (at, digit) in digits.chars().enumerate() {
@@ -16,7 +16,7 @@ pub(super) fn whole(value: f64) -> String {
 }
 
 /// Four significant figures with an SI prefix: `15.01 GB`.
-pub(super) fn four(value: f64, unit: &str) -> String {
+pub fn four(value: f64, unit: &str) -> String {
     if value == 0.0 || !value.is_finite() {
         return si(value, unit);
     }
@@ -41,18 +41,18 @@ pub(super) fn four(value: f64, unit: &str) -> String {
 }
 
 /// Tokens per second, without prefix: `135.8 tok/s`, `8,630 tok/s`.
-pub(super) fn tokens(rate: f64) -> String {
+pub fn tokens(rate: f64) -> String {
     if rate < 1e3 { four(rate, "tok/s") } else { format!("{} tok/s", whole(rate)) }
 }
 
 /// The value rounded to two significant figures, as people quote it: 2.039e12 is 2.0e12.
-pub(super) fn rounded(value: f64) -> f64 {
+pub fn rounded(value: f64) -> f64 {
     let scale = 10f64.powf(value.abs().log10().floor() - 1.0);
     (value / scale).round() * scale
 }
 
 /// A share in percent with two decimals.
-pub(super) fn percent2(share: f64) -> String {
+pub fn percent2(share: f64) -> String {
     format!("{:.2}%", share * 100.0)
 }
 
