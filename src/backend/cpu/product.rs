@@ -17,9 +17,9 @@ const CHUNK_GROUPS: usize = 43;
 const BLOCK_PANELS: usize = 4;
 /// Up to this many groups each panel is read to its end before the next, as one stream from memory.
 const STREAMED_GROUPS: usize = 6;
-/// From this many columns in a single group on, arithmetic keeps the CPU from looking far enough ahead by itself, and
+/// From this many tokens in a single group on, arithmetic keeps the CPU from looking far enough ahead by itself, and
 /// the stream is fetched by hand. Below, doing so only costs.
-const AHEAD_COLUMNS: usize = 6;
+const AHEAD_TOKENS: usize = 6;
 /// How far ahead that is: two pages. Half as far gains nothing, a quarter loses a third.
 const AHEAD: usize = 8 << 10;
 
@@ -92,7 +92,8 @@ impl Product<'_> {
     /// As for [`Product::run`].
     unsafe fn stream(&self, units: Range<usize>, finish: &mut impl FnMut(usize, usize, *mut f32, usize)) {
         let (steps, bytes, tokens) = (self.panels.steps(), self.panels.bytes(), self.groups.count);
-        let far = tokens * self.panels.limbs >= AHEAD_COLUMNS;
+        // The kernels for integers fetch by hand whatever is asked for: here what is read once.
+        let far = tokens >= AHEAD_TOKENS && !self.panels.is_quantised();
         let dot = if far { self.dots.ahead(tokens) } else { self.dots.plain(tokens) };
         let apart = tokens * self.panels.outputs() * PANEL;
         // SAFETY: each panel lies in the share, the outputs in the tile.

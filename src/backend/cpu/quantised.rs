@@ -125,8 +125,8 @@ per_isa! {
                     }
                 }
                 if panels.dtype == DType::Int4 {
-                    for limb in 0..limbs {
-                        to.cast::<i32>().add(place + limb).write_unaligned(partial[limb]);
+                    for (limb, &sum) in partial[..limbs].iter().enumerate() {
+                        to.cast::<i32>().add(place + limb).write_unaligned(sum);
                     }
                     to = to.add(places * 4);
                 }

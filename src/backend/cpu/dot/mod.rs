@@ -152,17 +152,17 @@ macro_rules! plain_table {
 
 /// Kernels of 1 to 12 tokens of one column each, or of 1 to 6 of two; of more the last stands in and is never called.
 macro_rules! integer_kernels {
-    ($file:ident::$int8:ident, $int4:ident, $limbs:expr $(, $ahead:literal)?) => {
+    ($file:ident::$int8:ident, $int4:ident, $limbs:expr $(, $once:literal)?) => {
         match $limbs {
             1 => (
-                integer_kernels!(@int8 $file::$int8 [1 2 3 4 5 6 7 8 9 10 11 12] $($ahead)?),
+                integer_kernels!(@int8 $file::$int8 [1 2 3 4 5 6 7 8 9 10 11 12] $($once)?),
                 integer_kernels!(@int4 $file::$int4
-                    [(1 1) (2 2) (3 3) (4 4) (5 5) (6 6) (7 7) (8 8) (9 9) (10 10) (11 11) (12 12)] $($ahead)?),
+                    [(1 1) (2 2) (3 3) (4 4) (5 5) (6 6) (7 7) (8 8) (9 9) (10 10) (11 11) (12 12)] $($once)?),
             ),
             _ => (
-                integer_kernels!(@int8 $file::$int8 [2 4 6 8 10 12 12 12 12 12 12 12] $($ahead)?),
+                integer_kernels!(@int8 $file::$int8 [2 4 6 8 10 12 12 12 12 12 12 12] $($once)?),
                 integer_kernels!(@int4 $file::$int4
-                    [(1 2) (2 4) (3 6) (4 8) (5 10) (6 12) (6 12) (6 12) (6 12) (6 12) (6 12) (6 12)] $($ahead)?),
+                    [(1 2) (2 4) (3 6) (4 8) (5 10) (6 12) (6 12) (6 12) (6 12) (6 12) (6 12) (6 12)] $($once)?),
             ),
         }
     };
@@ -170,14 +170,14 @@ macro_rules! integer_kernels {
         [$($file::$int8::<$c> as Dot),*]
     };
     // As many steps in flight as it takes for eight chains of additions.
-    (@int8 $file:ident::$int8:ident [$($c:literal)*] $ahead:literal) => {
-        [$($file::$int8::<$c, { steps_in_flight($c) }, $ahead> as Dot),*]
+    (@int8 $file:ident::$int8:ident [$($c:literal)*] $once:literal) => {
+        [$($file::$int8::<$c, { steps_in_flight($c) }, $once> as Dot),*]
     };
     (@int4 $file:ident::$int4:ident [$(($t:literal $c:literal))*]) => {
         [$($file::$int4::<$t, $c> as Dot),*]
     };
-    (@int4 $file:ident::$int4:ident [$(($t:literal $c:literal))*] $ahead:literal) => {
-        [$($file::$int4::<$t, $c, { in_flight($c).0 }, { in_flight($c).1 }, $ahead> as Dot),*]
+    (@int4 $file:ident::$int4:ident [$(($t:literal $c:literal))*] $once:literal) => {
+        [$($file::$int4::<$t, $c, { in_flight($c).0 }, { in_flight($c).1 }, $once> as Dot),*]
     };
 }
 
@@ -208,13 +208,10 @@ fn integer_tables(isa: InstructionSet, limbs: usize) -> (DotTable, DotTable) {
     let [int8, int4] = match isa {
         #[cfg(target_arch = "x86_64")]
         InstructionSet::Avx512Bf16 | InstructionSet::Avx512 if is_x86_feature_detected!("avx512vnni") => {
-            let near = integer_kernels!(vnni::int8, int4, limbs, false);
-            let ahead = integer_kernels!(vnni::int8, int4, limbs, true);
-            [(near.0, ahead.0), (near.1, ahead.1)].map(|(plain, ahead)| DotTable {
-                plain,
-                ahead,
-                rows: plain,
-            })
+            let once = integer_kernels!(vnni::int8, int4, limbs, true);
+            let again = integer_kernels!(vnni::int8, int4, limbs, false);
+            let table = |(plain, ahead)| DotTable { plain, ahead, rows: plain };
+            [(once.0, again.0), (once.1, again.1)].map(table)
         }
         #[cfg(target_arch = "x86_64")]
         InstructionSet::Avx512Bf16 | InstructionSet::Avx512 => {
