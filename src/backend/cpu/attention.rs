@@ -5,6 +5,7 @@ use super::dot::{MAX_TOKENS, PANEL};
 use super::elementwise as el;
 use super::isa::InstructionSet;
 use super::kv::BLOCK;
+use super::kv_quantised::widen;
 use super::shape::{Groups, split};
 #[cfg(target_arch = "x86_64")]
 use super::softmax_avx512::softmax;
@@ -200,10 +201,18 @@ impl Step<'_> {
             let position = pass.start + new;
             *limit = (position + 1).saturating_sub(block * BLOCK).min(BLOCK);
         }
-        let (key_bytes, value_bytes) = self.kv.panel_bytes();
+        let (key_bytes, value_bytes) = match self.kv.is_quantised() {
+            true => (PANEL * width * 2, PANEL * BLOCK * 2),
+            false => self.kv.panel_bytes(),
+        };
         // SAFETY: the offsets stay in the block, the queries of the unit, the scratch and the state.
         unsafe {
-            let keys = self.kv.block(self.kv_copy, layer, unit, block).cast_const();
+            let mut keys = self.kv.block(self.kv_copy, layer, unit, block).cast_const();
+            if self.kv.is_quantised() {
+                let wide = self.pass.block(thread);
+                widen(self.isa, keys.cast(), width, wide);
+                keys = wide.cast_const().cast();
+            }
             let q = pass.q.ptr::<A>().add((unit * pass.columns.count + first) * width).cast::<u8>();
             let scores = self.attention_scratch(thread);
             let p = scores.add(2 * MAX_TOKENS * PANEL);

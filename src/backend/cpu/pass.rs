@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use super::attention;
 use super::buffer::Buffer;
 use super::claims::Claims;
+use super::kv::BLOCK;
 use super::product;
 use super::quantised::Inputs;
 use super::shape::{Groups, Matrix, Shape};
@@ -42,6 +43,8 @@ pub struct Pass {
     pub activated: Buffer,
     /// The input of the product that runs, as integers for quantised weights.
     integers: Buffer,
+    /// New keys and values before they are quantised, `[token][key, value][KV head][head width]` f32.
+    pub fresh: Buffer,
     /// `[sequence][vocab]` f32, where they are wanted.
     pub logits: Option<Buffer>,
     threads: usize,
@@ -49,7 +52,7 @@ pub struct Pass {
     /// same before.
     private: Buffer,
     private_len: usize,
-    parts: [usize; 4],
+    parts: [usize; 5],
     /// Per thread and sequence the best logit and its row.
     best: Buffer,
     clocks: Buffer,
@@ -74,9 +77,9 @@ pub struct Extent {
     pub logits: bool,
 }
 
-/// Sizes of the buffers in bytes, in the order x, normed, q, attended, activated, logits, integers; and the four parts
+/// Sizes of the buffers in bytes, in the order x, normed, q, attended, activated, logits, integers, fresh; and the five parts
 /// of a thread's own scratch in f32.
-fn sizes(shape: &Shape, extent: Extent) -> ([f64; 7], [usize; 4]) {
+fn sizes(shape: &Shape, extent: Extent) -> ([f64; 8], [usize; 5]) {
     let Extent { batch, tokens, element, logits, .. } = extent;
     let rows = batch as f64 * tokens as f64;
     let packed = |width: usize| rows * width as f64 * element as f64;
@@ -88,6 +91,11 @@ fn sizes(shape: &Shape, extent: Extent) -> ([f64; 7], [usize; 4]) {
         packed(shape.ffn),
         if logits { batch as f64 * shape.vocab as f64 * 4.0 } else { 0.0 },
         quantised_bytes(shape, batch * tokens) as f64,
+        if shape.precision.kv.is_quantised() {
+            rows * (2 * shape.kv_heads * shape.head_width() * 4) as f64
+        } else {
+            0.0
+        },
     ];
     let columns = if tokens == 1 { shape.group } else { super::dot::MAX_TOKENS };
     let total = Groups::new((batch * tokens).max(1));
@@ -98,6 +106,7 @@ fn sizes(shape: &Shape, extent: Extent) -> ([f64; 7], [usize; 4]) {
         attention::scratch_len(columns, shape.head_width()),
         2 * attention::state_len(shape.group, shape.head_width()),
         quantised_bytes(shape, 1).div_ceil(4).next_multiple_of(16) + widest(shape),
+        if shape.precision.kv.is_quantised() { BLOCK * shape.head_width() } else { 0 },
     ];
     (shared, parts)
 }
@@ -128,7 +137,7 @@ impl Pass {
     /// Out of memory.
     pub fn new(shape: &Shape, extent: Extent, start: usize) -> Result<Pass> {
         let (shared, parts) = sizes(shape, extent);
-        let [x, normed, q, attended, activated, logits, integers] = shared;
+        let [x, normed, q, attended, activated, logits, integers, fresh] = shared;
         let buffer = |bytes: f64| Buffer::new(bytes as usize);
         let private_len = (parts.iter().sum::<usize>() * 4).next_multiple_of(APART) + APART;
         let clocks_len = (5 * extent.layers + 2) * 16 + APART;
@@ -145,6 +154,7 @@ impl Pass {
             attended: buffer(attended)?,
             activated: buffer(activated)?,
             integers: buffer(integers)?,
+            fresh: buffer(fresh)?,
             logits: if extent.logits { Some(buffer(logits)?) } else { None },
             threads: shape.threads,
             private: Buffer::new(private_len * shape.threads)?,
@@ -186,6 +196,11 @@ impl Pass {
     /// A thread's room for one token of the widest matrix, f32.
     pub fn row(&self, thread: usize, shape: &Shape) -> *mut f32 {
         self.private(thread, 4).wrapping_sub(widest(shape))
+    }
+
+    /// A thread's room for a block of the cache in bf16.
+    pub fn block(&self, thread: usize) -> *mut u16 {
+        self.private(thread, 4).cast()
     }
 
     /// Where a product's input goes as integers: of one token into memory of the thread's own.

@@ -251,6 +251,11 @@ impl Step<'_> {
                     self.put_qkv::<A>(layer, unit, groups.start(group) + c, row);
                 }
             });
+            if self.kv.is_quantised() {
+                // A scale is that of a whole head, whose parts several threads may have computed.
+                worker.barrier.wait();
+                self.append_quantised(worker, layer);
+            }
         }
     }
 
@@ -277,6 +282,12 @@ impl Step<'_> {
                 return;
             }
             let head = (slot - shape.heads) % shape.kv_heads;
+            if self.kv.is_quantised() {
+                let which = usize::from(slot >= shape.heads + shape.kv_heads);
+                let to = self.fresh(token, which, head).add(j * PANEL);
+                to.copy_from_nonoverlapping(row, PANEL);
+                return;
+            }
             let run = self.kv.block(self.kv_copy, layer, sequence * shape.kv_heads + head, 0);
             for i in 0..PANEL {
                 let d = j * PANEL + i;
