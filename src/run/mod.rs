@@ -21,6 +21,7 @@ use crate::error::{Failure, Result};
 use crate::model::{DType, ModelSpec};
 use crate::roofline::{Ceiling, CeilingKind, CeilingSource, Roofline};
 use crate::units::{BytesPerSec, FlopsPerSec};
+use crate::workload::Workload;
 
 /// Version of the file format that this program writes.
 pub const SCHEMA_VERSION: u32 = 5;
@@ -286,6 +287,18 @@ impl Run {
             let peak = self.ceiling(CeilingKind::Compute, Some(dtype), source)?.rate;
             Some(Roofline { bandwidth: BytesPerSec(bandwidth), peak: FlopsPerSec(peak) })
         })
+    }
+
+    /// The forward pass that a point is of.
+    pub fn workload(&self, point: &Point) -> Workload {
+        Workload {
+            model: self.model.clone(),
+            phase: point.phase,
+            batch: point.batch,
+            tokens: point.tokens,
+            context: point.context,
+            precision: point.precision(),
+        }
     }
 
     /// The ceiling of this kind and data type from this source.
