@@ -153,7 +153,8 @@ impl std::iter::Sum for Cost {
 }
 
 /// One forward pass: `tokens` new tokens for each of `batch` sequences, the last of which attends `context`
-/// positions (its own included). A prompt of P is `tokens = context = P`; a decode step is `tokens = 1`.
+/// positions (its own included). A prompt of P is `tokens = context = P`; a decode step is `tokens = 1`, or as many as
+/// a draft proposed, which are verified at once.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Workload {
     /// The model.
@@ -201,6 +202,8 @@ impl Workload {
         let m = &self.model;
         let rows = self.new_tokens();
         let batch = f64::from(self.batch);
+        // What a prompt goes on with is known but for its last token; every token of decode needs logits.
+        let headed = if self.phase == Phase::Prefill { batch } else { rows };
         let [hidden, ffn, q] = [m.hidden, m.ffn, m.q_width()].map(f64::from);
         let times = if stage.per_layer() { f64::from(m.layers) } else { 1.0 };
         let position = m.kv_bytes_per_layer(self.precision.kv);
@@ -213,8 +216,7 @@ impl Workload {
             Stage::OutProj => (0.0, rows, 0.0, rows * (q + 2.0 * hidden)),
             Stage::GateUp => (hidden, rows, 0.0, rows * (hidden + ffn)),
             Stage::Down => (0.0, rows, 0.0, rows * (ffn + 2.0 * hidden)),
-            // Only the last token of a sequence needs logits.
-            Stage::LmHead => (hidden, batch, 0.0, batch * hidden),
+            Stage::LmHead => (hidden, headed, 0.0, headed * hidden),
         };
         let Precision { weights, head, .. } = self.precision;
         let dtype = if stage == Stage::LmHead { head } else { weights };

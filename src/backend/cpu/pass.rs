@@ -27,8 +27,8 @@ pub struct Pass {
     pub start: usize,
     /// All new tokens, sequence by sequence.
     pub groups: Groups,
-    /// The last token of each sequence.
-    pub last: Groups,
+    /// The tokens that get logits: the last of each sequence, or all.
+    pub headed: Groups,
     /// Queries of one unit: `[token][head of the group]`.
     pub columns: Groups,
     /// Residual stream `[token][hidden]`, f32.
@@ -45,7 +45,7 @@ pub struct Pass {
     integers: Buffer,
     /// New keys and values before they are quantised, `[token][key, value][KV head][head width]` f32.
     pub fresh: Buffer,
-    /// `[sequence][vocab]` f32, where they are wanted.
+    /// `[token that gets them][vocab]` f32, where they are wanted.
     pub logits: Option<Buffer>,
     threads: usize,
     /// Per thread: a normed token of its own, the product's tile, attention's scratch, two cut units, a token of integers and the
@@ -53,7 +53,7 @@ pub struct Pass {
     private: Buffer,
     private_len: usize,
     parts: [usize; 5],
-    /// Per thread and sequence the best logit and its row.
+    /// Per thread and token the best logit and its row.
     best: Buffer,
     clocks: Buffer,
     clocks_len: usize,
@@ -73,6 +73,8 @@ pub struct Extent {
     pub layers: usize,
     /// Bytes of an activation.
     pub element: usize,
+    /// Tokens of each sequence that get logits: the last one, or all.
+    pub headed: usize,
     /// Whether logits are kept.
     pub logits: bool,
 }
@@ -80,7 +82,7 @@ pub struct Extent {
 /// Sizes of the buffers in bytes, in the order x, normed, q, attended, activated, logits, integers, fresh; and the five parts
 /// of a thread's own scratch in f32.
 fn sizes(shape: &Shape, extent: Extent) -> ([f64; 8], [usize; 5]) {
-    let Extent { batch, tokens, element, logits, .. } = extent;
+    let Extent { batch, tokens, element, headed, logits, .. } = extent;
     let rows = batch as f64 * tokens as f64;
     let packed = |width: usize| rows * width as f64 * element as f64;
     let shared = [
@@ -89,7 +91,7 @@ fn sizes(shape: &Shape, extent: Extent) -> ([f64; 8], [usize; 5]) {
         packed(shape.heads * shape.head_width()),
         packed(shape.q_width()),
         packed(shape.ffn),
-        if logits { batch as f64 * shape.vocab as f64 * 4.0 } else { 0.0 },
+        if logits { (batch * headed) as f64 * shape.vocab as f64 * 4.0 } else { 0.0 },
         quantised_bytes(shape, batch * tokens) as f64,
         if shape.precision.kv.is_quantised() {
             rows * (2 * shape.kv_heads * shape.head_width() * 4) as f64
@@ -97,14 +99,16 @@ fn sizes(shape: &Shape, extent: Extent) -> ([f64; 8], [usize; 5]) {
             0.0
         },
     ];
-    let columns = if tokens == 1 { shape.group } else { super::dot::MAX_TOKENS };
+    // Few tokens attend all together, many tile by tile.
+    let together = if tokens <= attention::MOST_TOGETHER { tokens * shape.group } else { 0 };
+    let columns = together.max(super::dot::MAX_TOKENS);
     let total = Groups::new((batch * tokens).max(1));
     let outputs = if shape.is_quantised() { shape.limbs() } else { 1 };
     let parts = [
         shape.hidden.next_multiple_of(16)
-            + product::tile_len(total, outputs).max(product::tile_len(Groups::new(batch), outputs)),
+            + product::tile_len(total, outputs).max(product::tile_len(Groups::new(batch * headed), outputs)),
         attention::scratch_len(columns, shape.head_width()),
-        2 * attention::state_len(shape.group, shape.head_width()),
+        2 * attention::state_len(together, shape.head_width()),
         quantised_bytes(shape, 1).div_ceil(4).next_multiple_of(16) + widest(shape),
         if shape.precision.kv.is_quantised() { BLOCK * shape.head_width() } else { 0 },
     ];
@@ -146,7 +150,7 @@ impl Pass {
             tokens: extent.tokens,
             start,
             groups: Groups::of_at_most(extent.batch * extent.tokens, shape.most_tokens()),
-            last: Groups::of_at_most(extent.batch, shape.most_tokens()),
+            headed: Groups::of_at_most(extent.batch * extent.headed, shape.most_tokens()),
             columns: Groups::new(extent.tokens * shape.group),
             x: buffer(x)?,
             normed: buffer(normed)?,
@@ -160,7 +164,7 @@ impl Pass {
             private: Buffer::new(private_len * shape.threads)?,
             private_len,
             parts,
-            best: Buffer::new(shape.threads * (extent.batch * 8 + APART))?,
+            best: Buffer::new(shape.threads * (extent.batch * extent.headed * 8 + APART))?,
             clocks: Buffer::new(clocks_len * shape.threads)?,
             clocks_len,
             items: (0..extent.layers).map(|_| AtomicUsize::new(0)).collect(),
@@ -209,10 +213,10 @@ impl Pass {
         Inputs::at(start, tokens, limbs)
     }
 
-    /// A thread's best logit of a sequence and its row.
-    pub fn best(&self, thread: usize, sequence: usize) -> *mut (f32, u32) {
-        let start = self.best.ptr::<u8>().wrapping_add(thread * (self.batch * 8 + APART));
-        start.cast::<(f32, u32)>().wrapping_add(sequence)
+    /// A thread's best logit of a token and its row.
+    pub fn best(&self, thread: usize, token: usize) -> *mut (f32, u32) {
+        let start = self.best.ptr::<u8>().wrapping_add(thread * (self.headed.count * 8 + APART));
+        start.cast::<(f32, u32)>().wrapping_add(token)
     }
 
     /// Next piece of attention of a layer that nobody has taken yet.

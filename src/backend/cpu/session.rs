@@ -24,7 +24,7 @@ use crate::backend::{
 use crate::error::{Failure, Result};
 use crate::model::{DType, ModelSpec, Precision};
 use crate::units::Bytes;
-use crate::workload::Stage;
+use crate::workload::{Phase, Stage};
 
 /// Seed of caches and token ids of timed passes.
 const SEED: u64 = 0x11a3;
@@ -214,6 +214,11 @@ impl CpuSession {
     }
 }
 
+/// Tokens of each sequence that get logits: those of a prompt are known but for the last.
+fn headed(work: &Work) -> usize {
+    if work.phase == Phase::Decode { work.tokens as usize } else { 1 }
+}
+
 /// Bytes of an activation and of an element of the cache.
 fn elements(format: Format) -> (usize, usize) {
     match format {
@@ -301,6 +306,7 @@ impl Session for CpuSession {
                     tokens: work.tokens as usize,
                     layers: residency.layers as usize,
                     element,
+                    headed: headed(work),
                     logits: false,
                 };
                 self.pass_bytes(residency, &shape, extent, work.context as usize)
@@ -358,6 +364,7 @@ impl Session for CpuSession {
             tokens: work.tokens as usize,
             layers: loaded.layers(),
             element: elements(self.format_loaded()).0,
+            headed: headed(work),
             logits: false,
         };
         let (copies, vocab) = (loaded.copies(), loaded.model().vocab);
@@ -395,6 +402,7 @@ impl Session for CpuSession {
             tokens: 1,
             layers: loaded.layers(),
             element: elements(self.format_loaded()).0,
+            headed: 1,
             logits: true,
         };
         self.ready = Some(self.make_ready(extent, 0, capacity.max(1) as usize, 1)?);
@@ -424,6 +432,7 @@ impl Session for CpuSession {
             tokens: new,
             layers: loaded.layers(),
             element: elements(self.format_loaded()).0,
+            headed: 1,
             logits: true,
         };
         let Some(mut ready) = self.ready.take() else { return Err(nothing_loaded()) };
