@@ -2,6 +2,7 @@
 
 use super::gpu;
 use super::grid::Grid;
+use super::ranks;
 use crate::model::Precision;
 use crate::roofline::{Ceiling, CeilingKind, CeilingSource};
 use crate::run::{Point, Run, RunStatus, Status};
@@ -121,10 +122,12 @@ fn grid(run: &Run) -> Grid {
 
     let mut grid = Grid::default();
     grid.column("phase", false);
-    for title in ["batch", "tok/s", "ms"] {
+    let several_ranks = ranks::several(run);
+    let all_reduce = several_ranks.then_some(ranks::ALL_REDUCE);
+    for title in ["batch"].into_iter().chain(several_ranks.then_some("ranks")).chain(["tok/s", "ms"]) {
         grid.column(title, true);
     }
-    for title in ["share", "GB/s", flops_unit, "FLOP/B", "of roof"] {
+    for title in all_reduce.into_iter().chain(["share", "GB/s", flops_unit, "FLOP/B", "of roof"]) {
         grid.column(title, true);
     }
     grid.column("bound", false);
@@ -141,15 +144,19 @@ fn grid(run: &Run) -> Grid {
         let mut row = vec![
             point.stage.map_or_else(|| point.phase.to_string(), |stage| format!("  {stage}")),
             point.batch.to_string(),
-            point.tokens_per_second.map_or(String::new(), figures),
-            milliseconds(point.seconds.median),
+        ];
+        row.extend(several_ranks.then(|| point.ranks.to_string()));
+        let key = row.len();
+        row.extend([ranks::rate(point), milliseconds(point.seconds.median)]);
+        row.extend(several_ranks.then(|| ranks::share(point)));
+        row.extend([
             percent(point.share_of_step),
             figures(point.bytes_per_second * 1e-9),
             figures(point.flops_per_second * per_flop),
             figures(point.intensity),
             percent(point.fraction_of_roof),
             bound(point),
-        ];
+        ]);
         let ledger = row.len();
         if measured {
             row.push(percent(point.seconds.relative_interval()));
@@ -160,7 +167,7 @@ fn grid(run: &Run) -> Grid {
         }
         if point.is_invalid() {
             // A rate that cannot be true would be quoted all the same, were it to be read here.
-            let figures = (2..row.len()).filter(|&at| at != ledger - 1);
+            let figures = (key..row.len()).filter(|&at| at != ledger - 1);
             figures.for_each(|at| row[at] = "-".into());
         }
         let columns = row.len();
@@ -182,13 +189,13 @@ fn bubble(run: &Run, stage: &Point) -> Option<Vec<String>> {
     }
     let step = parts.find(|p| p.stage.is_none())?;
     let seconds = step.bubble_seconds?;
-    Some(vec![
-        "  (bubble)".into(),
-        step.batch.to_string(),
-        String::new(),
-        milliseconds(seconds),
-        percent(seconds / step.seconds.median),
-    ])
+    let several_ranks = ranks::several(run);
+    let mut cells = vec!["  (bubble)".into(), step.batch.to_string()];
+    cells.extend(several_ranks.then(|| step.ranks.to_string()));
+    cells.extend([String::new(), milliseconds(seconds)]);
+    cells.extend(several_ranks.then(String::new));
+    cells.push(percent(seconds / step.seconds.median));
+    Some(cells)
 }
 
 /// Milliseconds; a bubble of overlapping stages may be negative.
@@ -214,11 +221,12 @@ fn below(run: &Run) -> Vec<String> {
     let mut lines = Vec::new();
     if let Some(r) = &run.request {
         lines.push(format!(
-            "request of {} prompt and {} generated tokens, batch 1{}: first token after {}, then {} per token; {} \
+            "request of {} prompt and {} generated tokens, batch 1{}{}: first token after {}, then {} per token; {} \
              in all, {} prefill and {} decode",
             r.prompt,
             r.generate,
             if run.status == RunStatus::Predicted { " (predicted, at 100% of the roofs)" } else { "" },
+            if r.ranks > 1 { format!(" on {} ranks (all-reduces modelled)", r.ranks) } else { String::new() },
             Seconds(r.time_to_first_token_seconds).human(),
             Seconds(r.time_per_output_token_seconds).human(),
             Seconds(r.total_seconds).human(),
@@ -238,12 +246,15 @@ fn below(run: &Run) -> Vec<String> {
     if run.points.iter().any(|p| p.status == Status::Partial) {
         lines.push("* fewer samples than the stopping rule asks for".into());
     }
+    lines.extend(ranks::below(run));
     lines.extend(gpu::seen(run));
     lines.extend(run.notes.iter().map(|note| format!("note: {note}")));
     for point in &run.points {
         let stage = point.stage.map_or("step", |stage| stage.name());
         let notes = point.notes.iter();
-        lines.extend(notes.map(|n| format!("note: {} batch {} {stage}: {n}", point.phase, point.batch)));
+        lines.extend(notes.map(|n| {
+            format!("note: {} batch {}{} {stage}: {n}", point.phase, point.batch, point.of_ranks())
+        }));
     }
     lines
 }
