@@ -119,6 +119,12 @@ pub struct WorkArgs {
     /// Generated tokens of the request
     #[arg(long, default_value_t = 100, value_name = "TOKENS", value_parser = clap::value_parser!(u32).range(1..))]
     pub generate: u32,
+    /// Ranks of tensor parallelism, as 1,2,4,8: one rank's shard of the model is run, and all-reduces are modelled
+    #[arg(long, default_value = "1", value_name = "SWEEP", env = "LLMROOF_TP")]
+    pub tp: Sweep,
+    /// Device profile over whose link they are modelled [default: the device's own]
+    #[arg(long, value_name = "PROFILE", env = "LLMROOF_LINK")]
+    pub link: Option<String>,
 }
 
 /// What runs the work, for `measure` and `verify`.
@@ -142,7 +148,7 @@ pub struct DeviceArgs {
 }
 
 /// What `--append` and `--resume` take from the run file.
-const OF_A_RUN: [&str; 17] = [
+const OF_A_RUN: [&str; 19] = [
     "model",
     "checkpoint",
     "name",
@@ -154,6 +160,8 @@ const OF_A_RUN: [&str; 17] = [
     "prompt",
     "context",
     "generate",
+    "tp",
+    "link",
     "layers",
     "weights",
     "head",

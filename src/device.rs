@@ -1,5 +1,7 @@
 //! Device profiles: what the vendor's datasheet says of a card, each number with its source.
 
+mod link;
+
 use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
@@ -9,6 +11,7 @@ use crate::error::{Failure, Result};
 use crate::model::DType;
 use crate::roofline::{Ceiling, CeilingKind, CeilingSource, Roofline};
 use crate::units::{BytesPerSec, FlopsPerSec};
+pub use link::{Link, ProfileLink};
 
 /// A datasheet figure with the document that states it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -46,6 +49,9 @@ pub struct DeviceProfile {
     /// What a healthy card reaches in any case; null where nothing published says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub floors: Option<ProfileFloors>,
+    /// What joins it to others of its kind; null where nothing is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub link: Option<ProfileLink>,
 }
 
 /// The least shares that a healthy card reaches, 0 to 1. A figure for which nothing published is known has none.
@@ -126,6 +132,9 @@ impl DeviceProfile {
             return Err(Failure::input(format!("[floors] of {} is empty", self.name))
                 .hint("give memory_read, compute_bf16 or decode, or leave it out"));
         }
+        if let Some(link) = &self.link {
+            link.validate(&self.name)?;
+        }
         if !self.peak.contains_key(&DType::Bf16) {
             return Err(Failure::input(format!("{} has no bf16 peak", self.name))
                 .hint("add peak.bf16 = { value = ..., source = \"...\" }"));
@@ -137,6 +146,11 @@ impl DeviceProfile {
     pub fn roofline(&self, dtype: DType) -> Option<Roofline> {
         let peak = self.peak.get(&dtype)?;
         Some(Roofline { bandwidth: BytesPerSec(self.memory_bandwidth.value), peak: FlopsPerSec(peak.value) })
+    }
+
+    /// What joins it to others of its kind, to model all-reduces over.
+    pub fn link(&self) -> Option<Link> {
+        Some(Link { profile: self.name.clone(), facts: self.link.clone()? })
     }
 
     /// The datasheet's ceilings.

@@ -21,6 +21,9 @@ pub struct Sweeps {
     pub generate: u32,
     /// Types of weights, activations and cache, each of which runs all of it; the request is that of the first.
     pub precisions: Vec<Precision>,
+    /// Numbers of ranks that the model is divided among, ascending, each of which runs all of it; the request is that of
+    /// the first.
+    pub ranks: Vec<u32>,
 }
 
 impl From<&Plan> for Sweeps {
@@ -32,6 +35,7 @@ impl From<&Plan> for Sweeps {
             contexts: plan.contexts.clone(),
             generate: plan.generate,
             precisions: plan.precisions(),
+            ranks: plan.ranks.clone(),
         }
     }
 }
@@ -54,12 +58,45 @@ impl Sweeps {
         if self.contexts.is_empty() { vec![self.decode_context()] } else { self.contexts.clone() }
     }
 
-    /// The forward passes: the prompts of one sequence, then at each context a decode step for each batch size.
+    /// The forward passes, in each of the types on each number of ranks: the prompts of one sequence, then at each context a
+    /// decode step for each batch size.
     ///
     /// # Errors
-    /// More positions than the model was made for, or types that do not fit it.
+    /// More positions than the model was made for, types that do not fit it, or ranks that do not divide it.
     pub fn workloads(&self, model: &ModelSpec) -> Result<Vec<Workload>> {
-        self.check(model)?;
+        self.check_positions(model)?;
+        let shards = self.shards(model)?;
+        let held = self
+            .precisions
+            .iter()
+            .flat_map(|&precision| shards.iter().map(move |(ranks, shard)| (precision, *ranks, shard)));
+        let passes = self.passes(model);
+        let all = held.flat_map(|(precision, ranks, shard)| {
+            passes.iter().map(move |work| Workload { precision, ranks, model: shard.clone(), ..work.clone() })
+        });
+        Ok(all.collect())
+    }
+
+    /// What one of the ranks holds, for each number of them.
+    ///
+    /// # Errors
+    /// Ranks that do not divide the model, or types that do not fit the shard.
+    pub fn shards(&self, model: &ModelSpec) -> Result<Vec<(u32, ModelSpec)>> {
+        let shard = |&ranks: &u32| {
+            let shard = model.shard(ranks)?;
+            for precision in &self.precisions {
+                // The model itself is named by the line as it is.
+                let place =
+                    |failure: Failure| if ranks == 1 { failure } else { failure.at(format!("--tp {ranks}")) };
+                precision.check(&shard).map_err(place)?;
+            }
+            Ok((ranks, shard))
+        };
+        self.ranks.iter().map(shard).collect()
+    }
+
+    /// The forward passes in bf16 on one rank.
+    fn passes(&self, model: &ModelSpec) -> Vec<Workload> {
         let mut passes = Vec::new();
         if self.phases.contains(&Phase::Prefill) {
             passes.extend(self.prompts.iter().map(|&prompt| Workload::prefill(model, 1, prompt)));
@@ -69,13 +106,10 @@ impl Sweeps {
                 passes.extend(self.batches.iter().map(|&batch| Workload::decode(model, batch, context)));
             }
         }
-        let in_type =
-            |&precision: &Precision| passes.iter().map(move |work| Workload { precision, ..work.clone() });
-        Ok(self.precisions.iter().flat_map(in_type).collect())
+        passes
     }
 
-    fn check(&self, model: &ModelSpec) -> Result<()> {
-        self.precisions.iter().try_for_each(|precision| precision.check(model))?;
+    fn check_positions(&self, model: &ModelSpec) -> Result<()> {
         let most = u64::from(model.max_position);
         let beyond = |what: String, remedy: String| {
             Err(Failure::input(format!(
@@ -103,18 +137,21 @@ impl Sweeps {
     }
 
     /// The times of one request, from the whole-step points of its prefill and of decode at batch 1. `None`
-    /// where one of the two is missing or invalid.
+    /// where one of the two is missing or invalid, or the all-reduces of several ranks are not known.
     pub fn request(&self, points: &[Point]) -> Option<Request> {
         let step = |phase, tokens, context| {
-            let first = self.precisions.first().copied();
+            let first = (self.precisions.first().copied(), self.ranks.first().copied());
             let wanted = |p: &&Point| {
-                p.phase == phase && p.tokens == tokens && p.context == context && Some(p.precision()) == first
+                p.phase == phase
+                    && p.tokens == tokens
+                    && p.context == context
+                    && (Some(p.precision()), Some(p.ranks)) == first
             };
             points
                 .iter()
                 .find(|p| p.stage.is_none() && p.batch == 1 && wanted(p))
                 .filter(|p| !p.is_invalid())
-                .map(|p| p.seconds.median)
+                .and_then(|p| p.step_at(p.seconds.median))
         };
         let first = step(Phase::Prefill, self.prompt(), self.prompt())?;
         let each = step(Phase::Decode, 1, self.decode_context())?;
@@ -124,6 +161,7 @@ impl Sweeps {
         Some(Request {
             prompt: self.prompt(),
             generate: self.generate,
+            ranks: self.ranks.first().copied().unwrap_or(1),
             time_to_first_token_seconds: first,
             time_per_output_token_seconds: each,
             total_seconds: total,

@@ -9,12 +9,13 @@
 //! - KV bytes: each attended position read once (attention), each new one appended once (qkv), with its scales.
 //! - activation bytes: what crosses a stage's border, read by one stage and written by another; the
 //!   residual stream is read and written by out_proj and down. Logits stay on chip (argmax is fused).
+//! - all-reduces of several ranks: none of these. What they add is [`Workload::all_reduces`].
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::model::{ModelSpec, Precision, Tensor};
-use crate::units::{Bytes, Flops, Intensity};
+use crate::units::{Bytes, Flops, Intensity, Seconds};
 
 /// The two halves of answering a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
@@ -152,13 +153,27 @@ impl std::iter::Sum for Cost {
     }
 }
 
+/// All-reduces of one size in a pass of several ranks.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct AllReduces {
+    /// How many.
+    pub count: f64,
+    /// What each of them reduces, on every rank.
+    pub bytes: Bytes,
+}
+
+/// What the head's argmax reduces for each sequence: the largest logit of a rank's slice and its row.
+const ARGMAX_BYTES: f64 = 8.0;
+
 /// One forward pass: `tokens` new tokens for each of `batch` sequences, the last of which attends `context`
 /// positions (its own included). A prompt of P is `tokens = context = P`; a decode step is `tokens = 1`, or as many as
 /// a draft proposed, which are verified at once.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Workload {
-    /// The model.
+    /// The model; of several ranks the shard that one of them holds.
     pub model: ModelSpec,
+    /// Ranks that the whole model is divided among. Costs are those of one.
+    pub ranks: u32,
     /// Prefill or decode.
     pub phase: Phase,
     /// Sequences in the pass.
@@ -183,7 +198,7 @@ impl Workload {
     }
 
     fn bf16(model: &ModelSpec, phase: Phase, batch: u32, tokens: u32, context: u32) -> Self {
-        Workload { model: model.clone(), phase, batch, tokens, context, precision: Precision::BF16 }
+        Workload { model: model.clone(), ranks: 1, phase, batch, tokens, context, precision: Precision::BF16 }
     }
 
     /// Tokens that the pass produces: the new tokens of a prefill, one per sequence in decode.
@@ -235,6 +250,32 @@ impl Workload {
             kv_bytes: Bytes(times * kv_bytes),
             activation_bytes: Bytes(times * elements * self.precision.border().bytes()),
         }
+    }
+
+    /// What ranks must reduce among them in one pass: after out_proj and after down of each layer what these put out
+    /// of every row, and once the head's argmax. Nothing for one rank.
+    ///
+    /// The embedding's rows are looked up as if every rank had all of them (its stage reads them whole), so that there is
+    /// none after embed.
+    pub fn all_reduces(&self) -> Vec<AllReduces> {
+        if self.ranks <= 1 {
+            return Vec::new();
+        }
+        let row = f64::from(self.model.hidden) * self.precision.border().bytes();
+        vec![
+            AllReduces { count: 2.0 * f64::from(self.model.layers), bytes: Bytes(self.new_tokens() * row) },
+            AllReduces { count: 1.0, bytes: Bytes(f64::from(self.batch) * ARGMAX_BYTES) },
+        ]
+    }
+
+    /// Seconds of all of them, one after the other, where `one` says what one of so many bytes takes among these ranks.
+    /// `None` for one rank, and where `one` does not know.
+    pub fn all_reduce_seconds(&self, one: impl Fn(u32, Bytes) -> Option<Seconds>) -> Option<Seconds> {
+        let all = self.all_reduces();
+        if all.is_empty() {
+            return None;
+        }
+        all.iter().map(|reduce| Some(Seconds(reduce.count * one(self.ranks, reduce.bytes)?.0))).sum()
     }
 
     /// Cost of the whole step: the sum of its stages.

@@ -50,6 +50,7 @@ fn predicted(device: &str) -> Run {
         contexts: Vec::new(),
         generate: 100,
         precisions: vec![llmroof::model::Precision::BF16],
+        ranks: vec![1],
     };
     let origin = Origin {
         argv: ["llmroof", "predict", "--batch", "1-256*2", "--device", device].map(String::from).to_vec(),

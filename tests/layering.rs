@@ -45,6 +45,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "units",
             "error",
             "model",
+            "device",
             "stats",
             "workload",
             "roofline",

@@ -21,6 +21,7 @@ fn sweeps() -> Sweeps {
         contexts: Vec::new(),
         generate: 100,
         precisions: vec![llmroof::model::Precision::BF16],
+        ranks: vec![1],
     }
 }
 

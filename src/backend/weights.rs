@@ -63,14 +63,19 @@ impl RandomWeights {
     pub fn new(seed: u64, model: &crate::model::ModelSpec) -> Self {
         let quantiles: Vec<f32> =
             (0..1 << 16).map(|i| normal_quantile((f64::from(i) + 0.5) / 65536.0) as f32).collect();
-        let mut tables: Vec<(usize, Vec<u16>)> = Vec::new();
+        RandomWeights { seed, quantiles, tables: Vec::new() }.and_of(model)
+    }
+
+    /// The same weights, for this model as well: rows of its widths are as quick to make.
+    #[must_use]
+    pub fn and_of(mut self, model: &crate::model::ModelSpec) -> Self {
         for columns in [1, model.hidden, model.q_width(), model.ffn] {
             let columns = columns as usize;
-            if tables.iter().all(|(of, _)| *of != columns) {
-                tables.push((columns, scaled(&quantiles, columns)));
+            if self.tables.iter().all(|(of, _)| *of != columns) {
+                self.tables.push((columns, scaled(&self.quantiles, columns)));
             }
         }
-        RandomWeights { seed, quantiles, tables }
+        self
     }
 
     /// Fills `out` with standard normals, bf16, from the stream of this number.
@@ -107,6 +112,29 @@ impl WeightSource for RandomWeights {
                     None => fill(state, &scaled(&self.quantiles, columns), out),
                 }
             }
+        }
+    }
+}
+
+/// What the first of several ranks holds of a model's weights. A rank's heads, its part of the feed-forward layer and of
+/// the vocabulary are the first rows of their matrices; out_proj and down are cut along their columns.
+pub struct FirstShard<'a> {
+    /// The weights of the whole model.
+    pub of: &'a dyn WeightSource,
+    /// The whole model.
+    pub model: &'a crate::model::ModelSpec,
+}
+
+impl WeightSource for FirstShard<'_> {
+    fn row(&self, tensor: Tensor, layer: u32, row: u32, out: &mut [u16]) {
+        let columns = tensor.shape(self.model).1 as usize;
+        if out.len() == columns {
+            return self.of.row(tensor, layer, row, out);
+        }
+        let mut whole = vec![0; columns];
+        self.of.row(tensor, layer, row, &mut whole);
+        for (out, &value) in out.iter_mut().zip(&whole) {
+            *out = value;
         }
     }
 }

@@ -108,9 +108,10 @@ impl fmt::Display for Figure {
     }
 }
 
-/// The whole decode step of batch 1 of a run.
+/// The whole decode step of batch 1 of a run, on one rank.
 pub fn decode(run: &Run) -> Option<&Point> {
-    run.points.iter().find(|point| point.phase == Phase::Decode && point.stage.is_none() && point.batch == 1)
+    let steps = run.points.iter().filter(|point| point.phase == Phase::Decode && point.stage.is_none());
+    steps.into_iter().find(|point| (point.batch, point.ranks) == (1, 1))
 }
 
 impl Floors {

@@ -77,8 +77,9 @@ impl Machine<'_> {
         self.points().filter(measured).filter(|point| point.stage.is_none())
     }
 
+    /// A shard of several ranks says nothing of one card.
     fn points(&self) -> impl Iterator<Item = &Point> {
-        self.runs.iter().flat_map(|run| &run.points)
+        self.runs.iter().flat_map(|run| &run.points).filter(|point| point.ranks == 1)
     }
 
     /// The decode step of this batch with bf16 weights, at the context nearest to the request's.
@@ -180,7 +181,7 @@ impl Machine<'_> {
         self.runs
             .iter()
             .filter_map(|run| run.request.as_ref())
-            .find(|request| (request.prompt, request.generate) == (prompt, generate))
+            .find(|request| (request.prompt, request.generate, request.ranks) == (prompt, generate, 1))
     }
 }
 

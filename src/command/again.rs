@@ -56,6 +56,11 @@ impl Again {
         (from != "random").then(|| Path::new(from))
     }
 
+    /// The device profile over whose link its all-reduces are modelled.
+    pub fn link(&self) -> Option<&str> {
+        self.plan.link.as_deref()
+    }
+
     /// The options of its plan in place of those of the command line.
     pub fn options(&self, asked: Options) -> Options {
         Options {

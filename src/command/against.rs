@@ -127,6 +127,7 @@ impl Against {
                 contexts: vec![context],
                 generate: 1,
                 precisions: vec![precision],
+                ranks: vec![1],
             },
             layers: Layers::Auto,
             budget: std::time::Duration::ZERO,
@@ -137,6 +138,7 @@ impl Against {
             gemm: None,
             seed: 1,
             profile: None,
+            link: None,
         })
     }
 }

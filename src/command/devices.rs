@@ -9,13 +9,13 @@ use crate::backend::cpu::CpuBackend;
 use crate::backend::cuda::CudaBackend;
 use crate::backend::{Backend, DeviceInfo};
 use crate::cli::CatalogArgs;
-use crate::device::{DeviceProfile, Fact, ProfileFloors};
+use crate::device::{DeviceProfile, Fact, ProfileFloors, ProfileLink};
 use crate::error::{Failure, Result};
 use crate::export::{self, Cell, Column, Listing};
 use crate::model::DType;
 use crate::profiles::Catalog;
 use crate::telemetry::gpu_sensors;
-use crate::units::{Bytes, figures, percent};
+use crate::units::{Bytes, Seconds, figures, percent};
 
 /// Runs `llmroof devices`.
 ///
@@ -173,6 +173,15 @@ fn one(profile: &DeviceProfile) -> Result<Listing> {
     );
     let floors = profile.floors.iter().flat_map(ProfileFloors::facts);
     rows.extend(floors.map(|(field, fact)| row(format!("floors.{field}"), fact, percent(fact.value))));
+    let links = profile.link.iter().flat_map(ProfileLink::facts);
+    rows.extend(links.map(|(field, fact)| {
+        let shown = match field {
+            "bandwidth" => exact(fact.value * 1e-9) + " GB/s",
+            "latency" => Seconds(fact.value).human(),
+            _ => format!("{} cards", fact.value),
+        };
+        row(format!("link.{field}"), fact, shown)
+    }));
     let document = serde_json::to_value(profile)
         .map_err(|e| Failure::invalid(format!("{} cannot be written: {e}", profile.name)))?;
     let mut notes = Vec::new();

@@ -9,7 +9,7 @@ use super::machine::Machine;
 use super::output::{Destination, say};
 use super::progress::Progress;
 use super::{host, work};
-use crate::backend::weights::{RandomWeights, WeightSource};
+use crate::backend::weights::{FirstShard, RandomWeights, WeightSource};
 use crate::checkpoint::Checkpoint;
 use crate::cli::{GemmArg, LayersArg, MeasureArgs, OutputArgs};
 use crate::error::{Failure, Result};
@@ -43,6 +43,9 @@ pub fn run(args: &MeasureArgs, machine: &dyn Machine) -> Result<()> {
     };
     let asked = options(args, model);
     let options = again.as_ref().map_or_else(|| asked.clone(), |again| again.options(asked.clone()));
+    let link = again.as_ref().map_or(args.work.link.as_deref(), Again::link);
+    let link = link.map(|profile| work::link(&catalog, profile)).transpose()?;
+    let options = Options { link, ..options };
     options.check()?;
     let trials = again.as_ref().map_or(args.repeat, Again::trials_left);
     let destination = Destination::of(&args.output)?;
@@ -61,11 +64,19 @@ pub fn run(args: &MeasureArgs, machine: &dyn Machine) -> Result<()> {
     let folder = folder.unwrap_or(if again.is_some() { Path::new(".") } else { &args.reports });
     let mut progress = Progress::new(folder, !args.no_progress)?;
 
-    let random: RandomWeights;
+    let whole = options.model.clone();
+    let (random, shard): (RandomWeights, FirstShard);
     let weights: &dyn WeightSource = match &checkpoint {
-        Some(checkpoint) => checkpoint,
+        Some(checkpoint) => {
+            shard = FirstShard { of: checkpoint, model: &whole };
+            &shard
+        }
         None => {
-            random = RandomWeights::new(args.seed, &options.model);
+            let shards = options.sweeps.shards(&options.model)?;
+            random =
+                shards.iter().fold(RandomWeights::new(args.seed, &options.model), |weights, (_, shard)| {
+                    weights.and_of(shard)
+                });
             &random
         }
     };
@@ -141,6 +152,7 @@ impl Order<'_> {
             budget,
             spent: began.elapsed(),
             profile: profile.as_ref().ok().map(|profile| profile.name.clone()),
+            link: self.options.link.clone().or_else(|| profile.as_ref().ok()?.link()),
             gemm: device.gpu.as_ref().and(self.options.gemm.clone()),
             ..self.options.clone()
         };
@@ -204,6 +216,7 @@ fn options(args: &MeasureArgs, model: ModelSpec) -> Options {
         ),
         seed: args.seed,
         profile: None,
+        link: None,
     }
 }
 

@@ -8,7 +8,7 @@ use crate::cli::PredictArgs;
 use crate::device::DeviceProfile;
 use crate::error::{Failure, Result};
 use crate::export::{self, Format, file};
-use crate::predict::{explain, predict};
+use crate::predict::{explain, predict_over};
 use crate::profiles::Catalog;
 use crate::run::{Origin, Run};
 
@@ -24,8 +24,18 @@ pub fn run(args: &PredictArgs) -> Result<()> {
     let destination = Destination::of(&args.output)?;
 
     let origin = Origin { argv: host::argv(), created: host::now(), host: host::describe() };
-    let run = predict(&model, device, &sweeps, origin)?;
+    let link = match &args.work.link {
+        Some(profile) => Some(work::link(&catalog, profile)?),
+        None => device.link(),
+    };
+    let run = predict_over(&model, device, link.as_ref(), &sweeps, origin)?;
     let explanation = if args.explain {
+        if let Some(&ranks) = sweeps.ranks.first().filter(|&&ranks| ranks > 1) {
+            return Err(Failure::input(format!(
+                "--explain is of a model on one device, --tp begins at {ranks}"
+            ))
+            .hint("leave out one of the two, or give --tp 1 as well"));
+        }
         let cards: Vec<&DeviceProfile> = catalog.devices().collect();
         Some(explain(&run, device, &sweeps, &cards)?)
     } else {

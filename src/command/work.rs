@@ -1,7 +1,10 @@
 //! What the arguments of `measure` and `predict` ask for.
 
 use crate::cli::{ActivationsArg, HeadArg, KvArg, PhaseArg, PrecisionArgs, WeightsArg, WorkArgs};
+use crate::device::Link;
+use crate::error::{Failure, Result};
 use crate::model::{DType, Precision};
+use crate::profiles::Catalog;
 use crate::request::Sweeps;
 use crate::workload::Phase;
 
@@ -18,7 +21,24 @@ pub fn sweeps(args: &WorkArgs, precision: &PrecisionArgs) -> Sweeps {
         contexts: args.context.as_ref().map_or_else(Vec::new, |sweep| sweep.0.clone()),
         generate: args.generate,
         precisions: precisions(precision, activations(precision.activations)),
+        ranks: args.tp.0.clone(),
     }
+}
+
+/// The link of a device profile that was named for it.
+///
+/// # Errors
+/// There is no such profile, or it has no link; the hint has those that do.
+pub fn link(catalog: &Catalog, profile: &str) -> Result<Link> {
+    let device = catalog.device(profile)?;
+    device.link().ok_or_else(|| {
+        let with: Vec<&str> =
+            catalog.devices().filter(|d| d.link.is_some()).map(|d| d.name.as_str()).collect();
+        Failure::input(format!("the profile {} has no link", device.name)).hint(format!(
+            "give --link one of {}, or write [link] in a profile of yours (--profiles)",
+            with.join(", ")
+        ))
+    })
 }
 
 /// The type that an argument names; bf16 where there is none.

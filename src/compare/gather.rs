@@ -100,9 +100,7 @@ impl Work<'_> {
             median_seconds,
             trials: seconds.len() as u32,
             spread: spread(&seconds),
-            tokens_per_second: first
-                .tokens_per_second
-                .map(|_| f64::from(self.key.batch) * f64::from(self.key.tokens) / median_seconds),
+            tokens_per_second: first.tokens_per_second.and_then(|_| first.rate_at(median_seconds)),
             share_of_step: of_points(|p| p.share_of_step),
             fraction_of_roof: of_trials(|t| t.fraction_of_roof)
                 .unwrap_or_else(|| of_points(|p| p.fraction_of_roof)),

@@ -3,7 +3,7 @@
 use super::judge::{MOST_TRIALS, Outcome, SAME};
 use super::{Cycles, Detectable, Interval, Pair, PairVerdict};
 use crate::roofline::Bound;
-use crate::run::Key;
+use crate::run::{Key, of_ranks};
 use crate::units::{percent, si};
 
 /// What the tests found of one pair.
@@ -40,13 +40,14 @@ pub fn title(key: &Key) -> String {
     format!("{}{stage}", pass(key))
 }
 
-/// The pass of a key: `decode batch 1, context 1088`, `prefill of 1024`.
+/// The pass of a key: `decode batch 1, context 1088`, `prefill of 1024, 4 ranks`.
 pub fn pass(key: &Key) -> String {
-    match key.phase {
+    let pass = match key.phase {
         crate::workload::Phase::Prefill if key.batch == 1 => format!("prefill of {}", key.tokens),
         crate::workload::Phase::Prefill => format!("prefill of {}, batch {}", key.tokens, key.batch),
         crate::workload::Phase::Decode => format!("decode batch {}, context {}", key.batch, key.context),
-    }
+    };
+    pass + &of_ranks(key.ranks)
 }
 
 fn range(interval: &Interval) -> String {

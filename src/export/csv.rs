@@ -12,12 +12,23 @@ use crate::run::Run;
 pub(super) struct Csv;
 
 /// The columns that say what a point is of.
-pub(super) const KEY: [&str; 10] =
-    ["model", "phase", "stage", "batch", "tokens", "context", "weights", "head", "activations", "kv"];
+pub(super) const KEY: [&str; 11] = [
+    "model",
+    "phase",
+    "stage",
+    "batch",
+    "tokens",
+    "context",
+    "weights",
+    "head",
+    "activations",
+    "kv",
+    "ranks",
+];
 
 /// The columns after those: the other fields of a point in the run file's order, nested ones joined by `_`. Samples stay
 /// in the run file.
-const FIGURES: [&str; 33] = [
+const FIGURES: [&str; 35] = [
     "threads",
     "layers_measured",
     "layers_total",
@@ -31,6 +42,8 @@ const FIGURES: [&str; 33] = [
     "seconds_count",
     "seconds_discarded",
     "seconds_stopped_by",
+    "all_reduce_seconds",
+    "all_reduce_from",
     "bubble_seconds",
     "share_of_step",
     "tokens_per_second",

@@ -12,6 +12,7 @@ mod grid;
 mod json;
 mod listing;
 mod markdown;
+mod ranks;
 pub mod steps;
 mod table;
 mod temporary;

@@ -19,18 +19,25 @@ pub(super) struct BencherMetricFormat;
 impl Exporter for GithubActionBenchmark {
     fn run(&self, run: &Run) -> Result<String> {
         let entries = steps(run).map(|(point, tokens)| {
-            let relative = point.seconds.relative_interval();
+            // What is modelled has no spread.
+            let measured = 1.0 - point.all_reduce_share().unwrap_or(0.0);
+            let relative = point.seconds.relative_interval() * measured;
             json!({
                 "name": name(point),
                 "unit": "tokens/s",
                 "value": tokens,
                 "range": format!("± {}", figures(tokens * relative)),
                 "extra": format!(
-                    "{} of its roof, {} samples in {} trials on {}",
+                    "{} of its roof, {} samples in {} trials on {}{}",
                     percent(point.fraction_of_roof),
                     point.seconds.count,
                     point.seconds.trials.len(),
-                    run.device.name
+                    run.device.name,
+                    point.all_reduce_from.map_or(String::new(), |from| format!(
+                        ", all-reduces of {} ranks {}",
+                        point.ranks,
+                        from.name()
+                    ))
                 ),
             })
         });
@@ -47,14 +54,15 @@ impl Exporter for BencherMetricFormat {
         let mut benchmarks = Map::new();
         for (point, tokens) in steps(run) {
             let time = &point.seconds;
-            let nanoseconds = |seconds: f64| seconds * 1e9;
+            let step = |seconds: f64| point.step_at(seconds).unwrap_or(seconds);
+            let nanoseconds = |seconds: f64| step(seconds) * 1e9;
             benchmarks.insert(
                 name(point),
                 json!({
                     "throughput": {
                         "value": tokens,
-                        "lower_value": tokens * time.median / time.high,
-                        "upper_value": tokens * time.median / time.low,
+                        "lower_value": tokens * step(time.median) / step(time.high),
+                        "upper_value": tokens * step(time.median) / step(time.low),
                     },
                     "latency": {
                         "value": nanoseconds(time.median),
@@ -81,7 +89,11 @@ fn steps(run: &Run) -> impl Iterator<Item = (&Point, f64)> {
 
 /// `llama-8b, decode batch 8, context 1050, bf16`.
 fn name(point: &Point) -> String {
-    let predicted = if point.status == Status::Predicted { " (predicted)" } else { "" };
+    let predicted = match (point.status, point.all_reduce_from) {
+        (Status::Predicted, _) => " (predicted)",
+        (_, Some(_)) => " (all-reduces modelled)",
+        _ => "",
+    };
     format!("{}, {}, {}{predicted}", point.model, title(&point.key()), point.weights)
 }
 

@@ -1,7 +1,7 @@
 //! What people are shown of a run: which rows and columns, in which units, and the lines around them.
 
 use super::grid::Grid;
-use super::{cache, gpu};
+use super::{cache, gpu, ranks};
 use crate::model::Precision;
 use crate::roofline::{Ceiling, CeilingKind, CeilingSource};
 use crate::run::{Point, Run, RunStatus, Status};
@@ -139,10 +139,12 @@ fn grid(run: &Run) -> Grid {
         grid.column("context", true);
         grid.column("KV", true);
     }
-    for title in ["batch", "tok/s", "ms"] {
+    let several_ranks = ranks::several(run);
+    let all_reduce = several_ranks.then_some(ranks::ALL_REDUCE);
+    for title in ["batch"].into_iter().chain(several_ranks.then_some("ranks")).chain(["tok/s", "ms"]) {
         grid.column(title, true);
     }
-    for title in ["share", "GB/s", flops_unit, "FLOP/B", "of roof"] {
+    for title in all_reduce.into_iter().chain(["share", "GB/s", flops_unit, "FLOP/B", "of roof"]) {
         grid.column(title, true);
     }
     grid.column("bound", false);
@@ -164,11 +166,13 @@ fn grid(run: &Run) -> Grid {
             row.push(point.context.to_string());
             row.push(if point.stage.is_none() { percent(cache::share(run, point)) } else { String::new() });
         }
-        let first_measured = row.len() + 1;
+        let behind_name = row.len() - 1;
+        row.push(point.batch.to_string());
+        row.extend(several_ranks.then(|| point.ranks.to_string()));
+        let key = row.len();
+        row.extend([ranks::rate(point), milliseconds(point.seconds.median)]);
+        row.extend(several_ranks.then(|| ranks::share(point)));
         row.extend([
-            point.batch.to_string(),
-            point.tokens_per_second.map_or(String::new(), figures),
-            milliseconds(point.seconds.median),
             percent(point.share_of_step),
             figures(point.bytes_per_second * 1e-9),
             figures(point.flops_per_second * per_flop),
@@ -186,14 +190,14 @@ fn grid(run: &Run) -> Grid {
         }
         if point.is_invalid() {
             // A rate that cannot be true would be quoted all the same, were it to be read here.
-            let figures = (first_measured..row.len()).filter(|&at| at != ledger - 1);
+            let figures = (key..row.len()).filter(|&at| at != ledger - 1);
             figures.for_each(|at| row[at] = "-".into());
         }
         let columns = row.len();
         grid.rows.push(row);
         let last_of_step = run.points.get(at + 1).is_none_or(|next| next.stage.is_none());
         if point.stage.is_some() && last_of_step {
-            grid.rows.extend(bubble(run, point).map(|cells| fill(cells, first_measured - 2, columns)));
+            grid.rows.extend(bubble(run, point).map(|cells| fill(cells, behind_name, columns)));
         }
     }
     grid
@@ -208,13 +212,13 @@ fn bubble(run: &Run, stage: &Point) -> Option<Vec<String>> {
     }
     let step = parts.find(|p| p.stage.is_none())?;
     let seconds = step.bubble_seconds?;
-    Some(vec![
-        "  (bubble)".into(),
-        step.batch.to_string(),
-        String::new(),
-        milliseconds(seconds),
-        percent(seconds / step.seconds.median),
-    ])
+    let several_ranks = ranks::several(run);
+    let mut cells = vec!["  (bubble)".into(), step.batch.to_string()];
+    cells.extend(several_ranks.then(|| step.ranks.to_string()));
+    cells.extend([String::new(), milliseconds(seconds)]);
+    cells.extend(several_ranks.then(String::new));
+    cells.push(percent(seconds / step.seconds.median));
+    Some(cells)
 }
 
 /// Milliseconds; a bubble of overlapping stages may be negative.
@@ -242,11 +246,12 @@ fn below(run: &Run) -> Vec<String> {
     let mut lines = Vec::new();
     if let Some(r) = &run.request {
         lines.push(format!(
-            "request of {} prompt and {} generated tokens, batch 1{}: first token after {}, then {} per token; {} \
+            "request of {} prompt and {} generated tokens, batch 1{}{}: first token after {}, then {} per token; {} \
              in all, {} prefill and {} decode",
             r.prompt,
             r.generate,
             if run.status == RunStatus::Predicted { " (predicted, at 100% of the roofs)" } else { "" },
+            if r.ranks > 1 { format!(" on {} ranks (all-reduces modelled)", r.ranks) } else { String::new() },
             Seconds(r.time_to_first_token_seconds).human(),
             Seconds(r.time_per_output_token_seconds).human(),
             Seconds(r.total_seconds).human(),
@@ -268,12 +273,15 @@ fn below(run: &Run) -> Vec<String> {
     if run.points.iter().any(|p| p.status == Status::Partial) {
         lines.push("* fewer samples than the stopping rule asks for".into());
     }
+    lines.extend(ranks::below(run));
     lines.extend(gpu::seen(run));
     lines.extend(run.notes.iter().map(|note| format!("note: {note}")));
     for point in &run.points {
         let stage = point.stage.map_or("step", |stage| stage.name());
         let notes = point.notes.iter();
-        lines.extend(notes.map(|n| format!("note: {} batch {} {stage}: {n}", point.phase, point.batch)));
+        lines.extend(notes.map(|n| {
+            format!("note: {} batch {}{} {stage}: {n}", point.phase, point.batch, point.of_ranks())
+        }));
     }
     lines
 }

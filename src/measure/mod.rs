@@ -34,10 +34,11 @@ use std::time::Duration;
 
 use crate::backend::weights::WeightSource;
 use crate::backend::{DeviceInfo, Session, Work};
+use crate::device::Link;
 use crate::error::{Code, Failure, Result};
 use crate::model::ModelSpec;
 use crate::request::Sweeps;
-use crate::run::{Difference, Origin, Point, Run, differences};
+use crate::run::{Difference, Origin, Point, Run, differences, of_ranks};
 use crate::telemetry::{Load, Sensors};
 use crate::workload::{Phase, Workload};
 use ceilings::Ceilings;
@@ -79,13 +80,15 @@ pub struct Options {
     pub seed: u64,
     /// Name of the device profile that matches the device.
     pub profile: Option<String>,
+    /// What all-reduces of several ranks are modelled over.
+    pub link: Option<Link>,
 }
 
 impl Options {
     /// Checks that the model can do what is asked, before a device is opened.
     ///
     /// # Errors
-    /// More layers than the model has, or more positions than it was made for.
+    /// More layers than the model has, more positions than it was made for, or ranks that do not divide it.
     pub fn check(&self) -> Result<()> {
         match (self.layers, self.model.layers) {
             (Layers::Count(n), total) if n > total => {
@@ -197,7 +200,7 @@ pub fn measure(
         Err(failure) => (None, Some(failure)),
     };
     trials.update(&mut record, &measured);
-    let run = record.finish(&options.sweeps, &measured, stopped, failure.as_ref(), trials.plan.note(), end);
+    let run = record.finish(options, &measured, stopped, failure.as_ref(), trials.plan.note(), end);
     Ok(Ended { run, failure })
 }
 
@@ -221,8 +224,8 @@ fn goes_on(before: &Run, now: &Run) -> Result<()> {
 fn trials_of(run: &Run, work: &Workload) -> u32 {
     let same = |point: &&Point| {
         point.stage.is_none()
-            && (point.phase, point.batch, point.tokens, point.context)
-                == (work.phase, work.batch, work.tokens, work.context)
+            && (point.phase, point.batch, point.tokens, point.context, point.ranks)
+                == (work.phase, work.batch, work.tokens, work.context, work.ranks)
             && point.precision() == work.precision
     };
     run.points.iter().find(same).map_or(0, |point| point.trials.len() as u32)
@@ -271,14 +274,15 @@ impl Trials<'_> {
                 if trial >= measured[at].wanted {
                     continue;
                 }
-                let precision = measured[at].work.precision;
-                if loaded != Some(precision) {
-                    let residency = self.plan.residency(precision);
-                    observer.doing(&format!("loading {}", self.plan.describe(residency)), self.clock.left());
+                let work = &measured[at].work;
+                let held = (work.precision, work.ranks);
+                if loaded != Some(held) {
+                    let residency = self.plan.residency(work);
+                    observer.doing(&format!("loading {}", self.plan.describe(work)), self.clock.left());
                     self.session.load(residency, weights)?;
                     observer.doing("ceilings: memory", self.clock.left());
                     self.ceilings.survey_memory(self.session, self.each)?;
-                    loaded = Some(precision);
+                    loaded = Some(held);
                 }
                 let before = measured[at].samples();
                 let sampled = self.point(measured, at, trial, observer);
@@ -310,7 +314,7 @@ impl Trials<'_> {
         let window = self.meter.window_seconds(self.options.budget).filter(|_| first_ever);
         let trials_left = f64::from(self.trials(measured) - trial);
         // The first pass of each phase has a window in any case: its time is not the samples'.
-        let kind = |m: &Measured| (m.work.phase, m.work.precision);
+        let kind = |m: &Measured| (m.work.phase, m.work.precision, m.work.ranks);
         let is_first = |at: usize| !measured[..at].iter().any(|m| kind(m) == kind(&measured[at]));
         let reserved = |from: usize| {
             window.unwrap_or(0.0) * (from..measured.len()).filter(|&at| is_first(at)).count() as f64
@@ -342,13 +346,18 @@ impl Trials<'_> {
     }
 }
 
-/// `prefill of 1000 tokens`, `decode batch 8, int4 weights`.
+/// `prefill of 1000 tokens`, `decode batch 8, int4 weights, 4 ranks`.
 fn name(work: &Workload) -> String {
     let pass = match work.phase {
         Phase::Prefill => format!("prefill of {} tokens", work.tokens),
         Phase::Decode => format!("decode batch {}", work.batch),
     };
-    if work.precision.is_quantised() { format!("{pass}, {}", work.precision.name()) } else { pass }
+    let ranks = of_ranks(work.ranks);
+    if work.precision.is_quantised() {
+        format!("{pass}, {}{ranks}", work.precision.name())
+    } else {
+        pass + &ranks
+    }
 }
 
 /// The pass of this workload, for a session.

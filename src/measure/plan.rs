@@ -8,6 +8,7 @@ use crate::backend::{Residency, Session, Setup, Work};
 use crate::error::{Failure, Result};
 use crate::model::{ModelSpec, Precision};
 use crate::roofline::Roofline;
+use crate::run::of_ranks;
 use crate::units::Bytes;
 use crate::workload::{Phase, Stage, Workload};
 
@@ -57,8 +58,8 @@ const ASSUMED_CACHE: Bytes = Bytes(64e6);
 /// What is held in memory and what time the passes need.
 #[derive(Debug)]
 pub(super) struct Plan {
-    /// What is held, one after the other: the same layers in each of the types.
-    residencies: Vec<Residency>,
+    /// What is held, one after the other: the same layers in each of the types, of each number of ranks one's shard.
+    held: Vec<Held>,
     layers: u32,
     roof: Roofline,
     threads: Option<u32>,
@@ -67,6 +68,13 @@ pub(super) struct Plan {
     warm: bool,
     /// Executions that a sample costs.
     executions: f64,
+}
+
+/// A residency and what it is of.
+#[derive(Debug)]
+struct Held {
+    ranks: u32,
+    residency: Residency,
 }
 
 /// Refuses what was asked for explicitly and does not fit, with figures.
@@ -81,9 +89,8 @@ pub(super) fn check_memory(session: &dyn Session, options: &Options, works: &[Wo
         Layers::Count(n) => n,
     };
     let passes: Vec<Work> = works.iter().map(pass).collect();
-    let precisions = options.sweeps.precisions.iter();
-    let each = precisions
-        .map(|&precision| session.needed_memory(&residency(session, options, precision, layers), &passes));
+    let held = held(session, works, layers);
+    let each = held.iter().map(|held| session.needed_memory(&held.residency, &passes));
     let needed = each.fold(Bytes(0.0), |most, needed| if needed > most { needed } else { most });
     let available = session.available_memory();
     if needed.0 <= available.0 {
@@ -98,11 +105,19 @@ pub(super) fn check_memory(session: &dyn Session, options: &Options, works: &[Wo
     .hint("measure fewer layers (--layers auto samples them), smaller batches or a shorter context"))
 }
 
-/// What holding `layers` layers means: as many copies as it takes to be larger than the caches.
-fn residency(session: &dyn Session, options: &Options, precision: Precision, layers: u32) -> Residency {
+/// What holding `layers` layers for these passes means: of each type and number of ranks as many copies as it takes to be
+/// larger than the caches.
+fn held(session: &dyn Session, works: &[Workload], layers: u32) -> Vec<Held> {
     let most = if is_gpu(session) { MOST_COPIES_GPU } else { MOST_COPIES };
-    let copies = cold_copies(session, &options.model, precision, layers).clamp(1.0, most) as u32;
-    Residency { model: options.model.clone(), layers, precision, copies }
+    let mut all: Vec<Held> = Vec::new();
+    for Workload { model, precision, ranks, .. } in works {
+        if all.iter().all(|held| (held.residency.precision, held.ranks) != (*precision, *ranks)) {
+            let copies = cold_copies(session, model, *precision, layers).clamp(1.0, most) as u32;
+            let residency = Residency { model: model.clone(), layers, precision: *precision, copies };
+            all.push(Held { ranks: *ranks, residency });
+        }
+    }
+    all
 }
 
 /// Copies that are larger than the caches.
@@ -134,13 +149,11 @@ impl Plan {
         let Setup { threads, fill_rate, memory_share, .. } = session.setup();
         let gpu = is_gpu(session);
         let plan = |layers| {
-            let precisions = options.sweeps.precisions.iter();
-            let residencies: Vec<Residency> =
-                precisions.map(|&precision| residency(session, options, precision, layers)).collect();
-            let cold = |r: &Residency| cold_copies(session, &options.model, r.precision, layers);
-            let warm = residencies.iter().any(|r| f64::from(r.copies) < cold(r));
+            let held = held(session, works, layers);
+            let cold = |r: &Residency| cold_copies(session, &r.model, r.precision, layers);
+            let warm = held.iter().any(|held| f64::from(held.residency.copies) < cold(&held.residency));
             let executions = if gpu { EXECUTIONS_GPU } else { 1.0 };
-            Plan { residencies, layers, roof, threads, fill_rate, warm, executions }
+            Plan { held, layers, roof, threads, fill_rate, warm, executions }
         };
         let total = options.model.layers;
         let layers = match options.layers {
@@ -166,22 +179,27 @@ impl Plan {
 
     /// What the largest of the residencies needs with these passes.
     fn needed_memory(&self, session: &dyn Session, passes: &[Work]) -> Bytes {
-        let each = self.residencies.iter().map(|residency| session.needed_memory(residency, passes).0);
+        let each = self.held.iter().map(|held| session.needed_memory(&held.residency, passes).0);
         Bytes(each.fold(0.0, f64::max))
     }
 
-    /// The residency of these types.
-    pub fn residency(&self, precision: Precision) -> &Residency {
-        let of = |residency: &&Residency| residency.precision == precision;
-        self.residencies.iter().find(of).unwrap_or(&self.residencies[0])
+    /// Where what a pass runs on is among what is held.
+    fn place(&self, work: &Workload) -> Option<usize> {
+        self.held
+            .iter()
+            .position(|held| (held.residency.precision, held.ranks) == (work.precision, work.ranks))
     }
 
-    /// The order of measuring: type by type, since only one of them is held at a time; of each what the request needs first, then the sweep from its small end, so that a budget
-    /// that ends early costs the large batches.
+    /// What a pass runs on.
+    pub fn residency(&self, work: &Workload) -> &Residency {
+        &self.held[self.place(work).unwrap_or(0)].residency
+    }
+
+    /// The order of measuring: type by type and ranks by ranks, since only one of them is held at a time; of each what the
+    /// request needs first, then the sweep from its small end, so that a budget that ends early costs the large batches.
     pub fn order(&self, works: &[Workload]) -> Vec<Workload> {
         let mut order = works.to_vec();
-        let place = |work: &Workload| self.residencies.iter().position(|r| r.precision == work.precision);
-        order.sort_by_key(|work| (place(work), work.batch, work.phase == Phase::Prefill));
+        order.sort_by_key(|work| (self.place(work), work.batch, work.phase == Phase::Prefill));
         order
     }
 
@@ -194,7 +212,8 @@ impl Plan {
     pub fn note(&self) -> Option<String> {
         let held =
             |r: &Residency| sampled(&r.model, r.layers).streamed_bytes(r.precision) * f64::from(r.copies);
-        let smallest = self.residencies.iter().min_by(|a, b| held(a).0.total_cmp(&held(b).0))?;
+        let residencies = self.held.iter().map(|held| &held.residency);
+        let smallest = residencies.min_by(|a, b| held(a).0.total_cmp(&held(b).0))?;
         let (held, copies) = (held(smallest), smallest.copies);
         self.warm.then(|| {
             format!(
@@ -205,11 +224,11 @@ impl Plan {
         })
     }
 
-    /// `3 of 32 layers of llama-8b`.
-    pub fn describe(&self, residency: &Residency) -> String {
-        let Residency { model, layers, precision, .. } = residency;
+    /// `3 of 32 layers of llama-8b, int4 weights, 4 ranks`.
+    pub fn describe(&self, work: &Workload) -> String {
+        let Workload { model, precision, ranks, .. } = work;
         let types = if precision.is_quantised() { format!(", {}", precision.name()) } else { String::new() };
-        format!("{layers} of {} layers of {}{types}", model.layers, model.name)
+        format!("{} of {} layers of {}{types}{}", self.layers, model.layers, model.name, of_ranks(*ranks))
     }
 
     /// The time for the first of the waiting passes, of `left` seconds; `None` if even the fewest do not fit. `insist`
@@ -253,7 +272,7 @@ impl Plan {
 
     /// Seconds to put all weights in place, one after the other.
     fn loading(&self) -> f64 {
-        self.residencies.iter().map(|residency| self.loading_of(residency)).sum()
+        self.held.iter().map(|held| self.loading_of(&held.residency)).sum()
     }
 
     fn loading_of(&self, Residency { model, layers, copies, precision, .. }: &Residency) -> f64 {
@@ -264,12 +283,12 @@ impl Plan {
 
     /// Seconds to load what the waiting passes after the first need besides what is loaded for that.
     pub fn later_loads(&self, waiting: &[&Workload]) -> f64 {
-        let mut loaded: Vec<Precision> = waiting.first().map(|work| work.precision).into_iter().collect();
+        let mut loaded = vec![waiting.first().and_then(|work| self.place(work))];
         let mut seconds = 0.0;
         for work in waiting {
-            if !loaded.contains(&work.precision) {
-                loaded.push(work.precision);
-                seconds += self.loading_of(self.residency(work.precision));
+            if !loaded.contains(&self.place(work)) {
+                loaded.push(self.place(work));
+                seconds += self.loading_of(self.residency(work));
             }
         }
         seconds

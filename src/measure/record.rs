@@ -10,6 +10,7 @@ use super::readings::Round;
 use super::watched::Watched;
 use super::{Clock, Options, name};
 use crate::backend::Session;
+use crate::device::Link;
 use crate::error::{Code, Failure};
 use crate::model::DType;
 use crate::request::Sweeps;
@@ -106,6 +107,8 @@ impl Record {
             head: first.filter(|p| p.head != p.weights).map(|p| p.head),
             activations: first.map_or(DType::Bf16, |p| p.activations),
             kv: first.filter(|p| p.kv != p.border()).map(|p| p.kv),
+            ranks: sweeps.ranks,
+            link: options.link.as_ref().map(|link| link.profile.clone()),
             repeat: options.repeat,
             gemm: options.gemm.clone(),
         });
@@ -141,11 +144,16 @@ impl Record {
         run.ceilings = ceilings.list();
         let layout = Layout { threads: session.setup().threads, ..plan.layout() };
         let best = |m: &Measured| ceilings.roofline(m.product?).ok();
-        run.points = measured.iter().flat_map(|m| m.points(&layout, best(m), &readings)).collect();
-        // In the order people read: type by type, prefill, then decode by batch.
+        let link = options.link.as_ref();
+        let points = measured.iter().flat_map(|m| {
+            let all_reduces = m.work.all_reduce_seconds(|ranks, bytes| link?.all_reduce(ranks, bytes));
+            m.points(&layout, best(m), &readings).into_iter().map(move |point| point.all_reduced(all_reduces))
+        });
+        run.points = points.collect();
+        // In the order people read: type by type, ranks by ranks, prefill, then decode by batch.
         let types = options.sweeps.precisions.clone();
         let place = |p: &Point| types.iter().position(|of| *of == p.precision());
-        run.points.sort_by_key(|p| (place(p), p.phase, p.batch));
+        run.points.sort_by_key(|p| (place(p), p.ranks, p.phase, p.batch));
         run.request = options.sweeps.request(&run.points);
         if let Some(watched) = &mut self.watched {
             if let Some(reason) = &self.no_energy {
@@ -193,7 +201,7 @@ impl Record {
     /// Judges the whole and says what a reader must know. Readings after `end` are not of the points.
     pub fn finish(
         mut self,
-        sweeps: &Sweeps,
+        options: &Options,
         measured: &[Measured],
         stopped: Option<Code>,
         failure: Option<&Failure>,
@@ -226,6 +234,7 @@ impl Record {
             notes.push(format!("{why}: {}", named.join(", ")));
         }
         notes.extend(warm);
+        notes.extend(Link::note(options.link.as_ref(), &options.sweeps.ranks));
         if let Some(watched) = &self.watched {
             let rounds: Vec<Round> = measured.iter().flat_map(Measured::rounds).collect();
             notes.extend(watched.notes(&watched.readings(), &rounds, end));
@@ -252,7 +261,7 @@ impl Record {
                  with it and hold, absolute times may not"
             ));
         }
-        self.whole(sweeps)
+        self.whole(&options.sweeps)
     }
 }
 

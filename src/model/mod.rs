@@ -2,6 +2,7 @@
 
 mod config;
 pub mod precision;
+mod shard;
 mod tensor;
 
 pub use precision::Precision;

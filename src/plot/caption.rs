@@ -66,6 +66,9 @@ pub fn subtitle(runs: &[Run]) -> String {
     if let Some(point) = steps().next() {
         parts.push(types(point));
     }
+    if steps().any(|p| p.ranks > 1) {
+        parts.push(format!("one rank's shard of {}", sorted(steps().map(|p| p.ranks).collect())));
+    }
     parts.join(" · ")
 }
 
@@ -185,7 +188,8 @@ pub fn describe(point: &Point) -> String {
         Phase::Decode => String::new(),
         Phase::Prefill => format!(" {} tokens,", point.tokens),
     };
-    let work = format!("{name}, batch {},{tokens} context {}", point.batch, point.context);
+    let ranks = point.of_ranks();
+    let work = format!("{name}, batch {},{tokens} context {}{ranks}", point.batch, point.context);
     if !marks::drawable(point) {
         return format!(
             "{work}: {} at no intensity that an axis could show, not drawn",

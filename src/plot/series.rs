@@ -12,7 +12,7 @@ use super::theme::{self, Hue};
 use super::{Look, text};
 use crate::error::{Failure, Result};
 use crate::model::DType;
-use crate::run::{Point, Run, Status};
+use crate::run::{Point, Run, Status, of_ranks};
 use crate::units::{figures, percent};
 use crate::workload::Phase;
 
@@ -80,9 +80,21 @@ struct Spot<'a> {
 }
 
 impl Spot<'_> {
-    /// Tokens per second that the step's own roofs allow.
+    /// Tokens per second that the step's own roofs allow; of several ranks after the same all-reduces.
     fn roof(&self) -> f64 {
-        self.tokens / self.point.fraction_of_roof
+        let shortest = self.point.seconds.median * self.point.fraction_of_roof;
+        match self.point.all_reduce_seconds {
+            None => self.tokens / self.point.fraction_of_roof,
+            Some(_) => self.point.rate_at(shortest).unwrap_or(self.tokens),
+        }
+    }
+
+    /// Tokens per second, had the rank that was timed taken so long.
+    fn rate_at(&self, seconds: f64) -> f64 {
+        match self.point.all_reduce_seconds {
+            None => self.tokens * self.point.seconds.median / seconds,
+            Some(_) => self.point.rate_at(seconds).unwrap_or(self.tokens),
+        }
     }
 
     fn solid(&self) -> bool {
@@ -99,13 +111,23 @@ struct Series<'a> {
 }
 
 impl Series<'_> {
+    /// Ranks that the model is divided among.
+    fn ranks(&self) -> u32 {
+        self.key.4
+    }
+
     /// Whether any of it was measured; a prediction is the roof itself.
     fn is_measured(&self) -> bool {
         self.spots.iter().any(|s| s.point.status != Status::Predicted)
     }
 }
 
-type Key = (u32, String, [DType; 3], Option<u32>);
+/// `1 rank`, `4 ranks`.
+fn ranks_name(ranks: u32) -> String {
+    if ranks == 1 { "1 rank".into() } else { format!("{ranks} ranks") }
+}
+
+type Key = (u32, String, [DType; 3], Option<u32>, u32);
 
 /// Most values that are labelled on the horizontal axis; labels closer than this would touch.
 const APART: f64 = 44.0;
@@ -131,6 +153,7 @@ fn series(runs: &[Run], along: Along) -> Vec<Series<'_>> {
                 point.model.clone(),
                 [point.weights, point.activations, point.kv],
                 point.threads,
+                point.ranks,
             );
             let spot = Spot { id: format!("{r}.{i}"), point, tokens };
             match all.iter_mut().find(|s| s.run == r && s.key == key) {
@@ -204,10 +227,12 @@ pub(super) fn draw(runs: &[Run], along: Along, look: Look) -> Result<String> {
 
     let runs_shown = all.iter().any(|s| s.run != all[0].run);
     let values_shown = all.iter().any(|s| s.fixed != all[0].fixed);
+    let ranks_shown = all.iter().any(|s| s.ranks() != all[0].ranks());
     let name_of = |i: usize| {
         let run = runs_shown.then(|| caption::letter(all[i].run));
         let value = values_shown.then(|| along.fixed_name(all[i].fixed));
-        run.into_iter().chain(value).collect::<Vec<_>>().join(", ")
+        let ranks = ranks_shown.then(|| ranks_name(all[i].ranks()));
+        run.into_iter().chain(value).chain(ranks).collect::<Vec<_>>().join(", ")
     };
     let labels: Vec<Label> = all
         .iter()
@@ -229,6 +254,13 @@ pub(super) fn draw(runs: &[Run], along: Along, look: Look) -> Result<String> {
         own.push(
             "Percentages: share of the speed that the roofs allow, which the dashed line shows: the shortest time of \
              every stage under the roofs of its step."
+                .to_string(),
+        );
+    }
+    if all.iter().any(|one| one.ranks() > 1) {
+        own.push(
+            "Of several ranks one's shard is what the points are of; the all-reduces among them are modelled and counted \
+             in."
                 .to_string(),
         );
     }
@@ -313,7 +345,7 @@ fn draw_series(canvas: &mut Canvas, scale: &Scale, along: Along, one: &Series, h
         canvas.group_of("point", std::slice::from_ref(&spot.id));
         canvas.tip(&caption::describe(spot.point));
         let seconds = &spot.point.seconds;
-        let ends = [seconds.high, seconds.low].map(|s| spot.tokens * seconds.median / s);
+        let ends = [seconds.high, seconds.low].map(|s| spot.rate_at(s));
         if ends.iter().all(|rate| scale.y.holds(*rate)) {
             let [low, high] = ends.map(|rate| place(scale, along, spot, rate));
             if low.y - high.y > 2.0 * RADIUS + 3.0 {
@@ -405,7 +437,7 @@ fn entries(all: &[Series], hues: &[Hue], runs: &[Run], along: Along) -> Vec<(Sig
             seen.push(one.run);
             out.push((Sign::Swatch(hue.main), caption::lettered(one.run, run)));
         } else if runs.len() == 1 {
-            out.push((Sign::Swatch(hue.main), along.fixed_name(one.fixed)));
+            out.push((Sign::Swatch(hue.main), along.fixed_name(one.fixed) + &of_ranks(one.ranks())));
         }
     }
     let spots = || all.iter().flat_map(|s| &s.spots);

@@ -56,7 +56,7 @@ fn bars(runs: &[Run]) -> Vec<Bar<'_>> {
         bar.stages.sort_by_key(|(_, p)| p.stage.map_or(0, Stage::index));
     }
     // The same work of several runs stands together.
-    let order: Vec<(Phase, u32, u32, u32)> = {
+    let order: Vec<Work> = {
         let mut order = Vec::new();
         for work in all.iter().map(|b| work(b.step)) {
             if !order.contains(&work) {
@@ -69,8 +69,11 @@ fn bars(runs: &[Run]) -> Vec<Bar<'_>> {
     all
 }
 
-fn work(step: &Point) -> (Phase, u32, u32, u32) {
-    (step.phase, step.batch, step.tokens, step.context)
+/// What a step is of; more than this the runs of a figure share.
+type Work = (Phase, u32, u32, u32, u32);
+
+fn work(step: &Point) -> Work {
+    (step.phase, step.batch, step.tokens, step.context, step.ranks)
 }
 
 /// The whole SVG.
@@ -170,7 +173,7 @@ fn draw_bar(canvas: &mut Canvas, runs: &[Run], bar: &Bar, length: f64, y: f64, n
     let place = at(LEFT - 12.0, middle);
     let room = LEFT - 20.0;
     canvas.text(&words(
-        text::fit(&(letter + &name), theme::LABEL, true, room),
+        text::fit(&(letter + &name + &step.of_ranks()), theme::LABEL, true, room),
         place,
         Anchor::End,
         theme::LABEL,

@@ -6,7 +6,7 @@ pub mod figure;
 
 pub use explain::explain;
 
-use crate::device::DeviceProfile;
+use crate::device::{DeviceProfile, Link};
 use crate::error::{Failure, Result};
 use crate::model::{DType, ModelSpec, Precision};
 use crate::request::Sweeps;
@@ -15,26 +15,45 @@ use crate::run::{Device, Origin, Placement, Point, Run, RunStatus, SCHEMA_VERSIO
 use crate::units::{Bytes, Seconds};
 use crate::workload::{Stage, Workload};
 
-/// Predicts the run that `sweeps` asks for: each pass and each stage at the time its datasheet roofs allow.
+/// Predicts the run that `sweeps` asks for: each pass and each stage at the time its datasheet roofs allow, and of
+/// several ranks the all-reduces at the time that the device's own link allows.
 ///
 /// # Errors
-/// More positions than the model was made for, or a profile without a bf16 peak.
+/// More positions than the model was made for, ranks that do not divide it, or a profile without a bf16 peak.
 pub fn predict(model: &ModelSpec, device: &DeviceProfile, sweeps: &Sweeps, origin: Origin) -> Result<Run> {
+    predict_over(model, device, device.link().as_ref(), sweeps, origin)
+}
+
+/// The same with the all-reduces over this link.
+///
+/// # Errors
+/// The same.
+pub fn predict_over(
+    model: &ModelSpec,
+    device: &DeviceProfile,
+    link: Option<&Link>,
+    sweeps: &Sweeps,
+    origin: Origin,
+) -> Result<Run> {
     let roof = roofline(device)?;
     let works = sweeps.workloads(model)?;
-    let points: Vec<Point> = works.iter().flat_map(|work| pass(work, roof, device)).collect();
+    let points: Vec<Point> = works.iter().flat_map(|work| pass(work, roof, device, link)).collect();
     let mut notes = vec![format!(
         "every time is the shortest that the datasheet's roofs of {} allow; no kernel reaches all of them",
         device.title
     )];
-    let resident = model.resident_bytes(Precision::BF16);
-    if resident.0 > device.memory.value {
-        notes.push(format!(
-            "{} does not fit: it occupies {}, the device has {}",
-            model.name,
-            resident.human(),
-            Bytes(device.memory.value).human()
-        ));
+    notes.extend(Link::note(link, &sweeps.ranks));
+    for (ranks, shard) in sweeps.shards(model)? {
+        let resident = shard.resident_bytes(Precision::BF16);
+        if resident.0 > device.memory.value {
+            notes.push(format!(
+                "{}{} does not fit: it occupies {}, the device has {}",
+                if ranks == 1 { String::new() } else { format!("the shard of one of {ranks} ranks of ") },
+                model.name,
+                resident.human(),
+                Bytes(device.memory.value).human()
+            ));
+        }
     }
     Ok(Run {
         schema_version: SCHEMA_VERSION,
@@ -72,7 +91,7 @@ fn roofline(device: &DeviceProfile) -> Result<Roofline> {
 }
 
 /// The whole step, then its seven stages.
-fn pass(work: &Workload, roof: Roofline, device: &DeviceProfile) -> Vec<Point> {
+fn pass(work: &Workload, roof: Roofline, device: &DeviceProfile, link: Option<&Link>) -> Vec<Point> {
     let times = Stage::ALL.map(|stage| {
         let cost = work.cost(stage);
         roof.shortest(cost.flops, cost.bytes()).0
@@ -85,7 +104,8 @@ fn pass(work: &Workload, roof: Roofline, device: &DeviceProfile) -> Vec<Point> {
         step_seconds: step.0,
         status: Status::Predicted,
     };
-    let mut whole = Point::new(work, None, Timing::computed(step), place);
+    let all_reduces = work.all_reduce_seconds(|ranks, bytes| link?.all_reduce(ranks, bytes));
+    let mut whole = Point::new(work, None, Timing::computed(step), place).all_reduced(all_reduces);
     let resident = work.model.resident_bytes(work.precision);
     let needed = resident + kv_cache(work);
     if resident.0 <= device.memory.value && needed.0 > device.memory.value {

@@ -32,12 +32,14 @@ fn facets(runs: &[Run]) -> Vec<Facet> {
             types.push((value, names::types_in_words(point)));
         }
     }
+    let ranks: BTreeSet<u32> = points().map(|p| p.ranks).collect();
     let all = [
         ("run", "Run", runs_named.collect()),
         ("phase", "Phase", phases.map(|phase| plain(phase.name())).collect()),
         ("stage", "Stage", step.into_iter().chain(stages.map(|stage| plain(stage.name()))).collect()),
         ("types", "Data type", types),
         ("batch", "Batch", batches(points())),
+        ("ranks", "Ranks", ranks.into_iter().map(|n| plain(&n.to_string())).collect()),
     ];
     all.into_iter()
         .map(|(key, title, options)| Facet { key, title, options })

@@ -83,7 +83,7 @@ fn said(run: &Run) -> Option<&'static str> {
 
 /// The step of a phase that stands for it: the smallest batch, the first of these.
 fn first_step(run: &Run, phase: Phase) -> Option<&Point> {
-    run.points.iter().filter(|p| p.phase == phase && p.stage.is_none()).min_by_key(|p| p.batch)
+    run.points.iter().filter(|p| p.phase == phase && p.stage.is_none()).min_by_key(|p| (p.ranks, p.batch))
 }
 
 /// The cards of a run, in its own hue where there are several.
@@ -134,6 +134,7 @@ fn step(run: &Run, point: &Point, colour: Colour) -> Card {
         Phase::Prefill if point.batch == 1 => format!("Prefill, {} tokens", point.tokens),
         Phase::Prefill => format!("Prefill, {} × {} tokens", point.batch, point.tokens),
     };
+    let title = title + &point.of_ranks();
     if point.is_invalid() {
         let side = "not to be believed".to_string();
         return Card {
@@ -148,8 +149,11 @@ fn step(run: &Run, point: &Point, colour: Colour) -> Card {
     Card {
         term: "share-of-roof",
         title,
-        value: figures(point.tokens_per_second.unwrap_or_default()),
-        unit: "tokens/s".into(),
+        value: point.tokens_per_second.map_or("not known".into(), figures),
+        unit: match point.all_reduce_from {
+            Some(from) => format!("tokens/s, all-reduces {}", from.name()),
+            None => "tokens/s".into(),
+        },
         side: format!(
             "{} of roof · {} a step",
             percent(point.fraction_of_roof),
@@ -201,11 +205,12 @@ fn gauge(html: &mut Html, share: f64, colour: Colour) {
 fn request(run: &Run) -> Option<String> {
     let r = run.request.as_ref()?;
     Some(format!(
-        "A request of {} prompt and {} generated tokens, batch 1{}: first token after {}, then {} a token; {} in \
+        "A request of {} prompt and {} generated tokens, batch 1{}{}: first token after {}, then {} a token; {} in \
          all, {} of it prefill.",
         r.prompt,
         r.generate,
         if run.status == RunStatus::Predicted { ", at 100% of the roofs" } else { "" },
+        if r.ranks > 1 { format!(", {} ranks, all-reduces modelled", r.ranks) } else { String::new() },
         Seconds(r.time_to_first_token_seconds).human(),
         Seconds(r.time_per_output_token_seconds).human(),
         Seconds(r.total_seconds).human(),

@@ -25,7 +25,15 @@ pub(super) fn point(point: &Point) -> String {
         Phase::Prefill => format!(", {} tokens", point.tokens),
         Phase::Decode => String::new(),
     };
-    format!("{}, batch {}{tokens}", work(point), point.batch)
+    format!("{}, batch {}{tokens}{}", work(point), point.batch, point.of_ranks())
+}
+
+/// Ranks that the model is divided among, and where the all-reduces are from that its rate counts.
+pub(super) fn ranks(point: &Point) -> String {
+    match point.all_reduce_from {
+        Some(from) => format!("{}, all-reduces {}", point.ranks, from.name()),
+        None => point.ranks.to_string(),
+    }
 }
 
 /// The types that a point computes with, as the filter names them: weights, activations, key/value cache.

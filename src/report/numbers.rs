@@ -61,6 +61,9 @@ fn columns(runs: &[Run]) -> Vec<Column> {
     if several(names::types) {
         all.push(words("types", "types", "work", names::types_in_words));
     }
+    if points().any(|p| p.ranks > 1) {
+        all.push(words("ranks", "ranks", "ranks", names::ranks));
+    }
     let rate = |p: &Point| p.tokens_per_second.map_or(String::new(), figures);
     all.extend([
         column("rate", "tok/s", "rate", believed(rate)),

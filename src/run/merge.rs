@@ -47,9 +47,10 @@ fn points(before: &[Point], now: Vec<Point>) -> Vec<Point> {
             None => merged.push(new),
         }
     }
-    // In the order people read: type by type as they came, prefill, then decode by batch.
-    let types: Vec<_> = merged.iter().map(Point::precision).collect();
-    merged.sort_by_key(|p| (types.iter().position(|of| *of == p.precision()), p.phase, p.batch));
+    // In the order people read: type by type and ranks by ranks as they came, prefill, then decode by batch.
+    let held = |p: &Point| (p.precision(), p.ranks);
+    let order: Vec<_> = merged.iter().map(held).collect();
+    merged.sort_by_key(|p| (order.iter().position(|of| *of == held(p)), p.phase, p.batch));
     share_out(&mut merged);
     merged
 }
@@ -76,7 +77,7 @@ fn join(old: &Point, new: Point) -> Point {
     };
     let time = seconds.median;
     Point {
-        tokens_per_second: new.tokens_per_second.map(|rate| rate * new.seconds.median / time),
+        tokens_per_second: new.tokens_per_second.and_then(|_| new.rate_at(time)),
         bytes_per_second: new.bytes / time,
         flops_per_second: new.flops / time,
         roof_bytes_per_second: median(|t| t.roof_bytes_per_second).unwrap_or(new.roof_bytes_per_second),

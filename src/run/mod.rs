@@ -6,12 +6,14 @@ mod differences;
 mod gpu;
 mod merge;
 mod point;
+mod ranks;
 mod trial;
 
 pub use differences::{Condition, Difference, differences};
 pub use gpu::{Gpu, Kernel, Reading};
 pub use merge::merge;
 pub use point::{Key, Placement, Point, Status, StoppedBy, Timing};
+pub use ranks::{AllReduceFrom, of_ranks};
 pub use trial::{Plan, PointTrial, Process, Trial};
 
 use schemars::JsonSchema;
@@ -167,6 +169,9 @@ pub struct Request {
     pub prompt: u32,
     /// Generated tokens.
     pub generate: u32,
+    /// Ranks that the model is divided among; of several the times hold their modelled all-reduces.
+    #[serde(default = "ranks::one")]
+    pub ranks: u32,
     /// Time to first token: the prefill step.
     pub time_to_first_token_seconds: f64,
     /// Time per output token after the first: the decode step at the measured context (by default the middle of the
@@ -292,7 +297,9 @@ impl Run {
     /// The forward pass that a point is of.
     pub fn workload(&self, point: &Point) -> Workload {
         Workload {
-            model: self.model.clone(),
+            // A run's ranks divide its model, or it would not have loaded.
+            model: self.model.shard(point.ranks).unwrap_or_else(|_| self.model.clone()),
+            ranks: point.ranks,
             phase: point.phase,
             batch: point.batch,
             tokens: point.tokens,

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{PointTrial, impossible};
+use super::{AllReduceFrom, PointTrial, impossible, ranks};
 use crate::error::Result;
 use crate::model::{DType, Precision};
 use crate::roofline::{self, Bound, Roofline};
@@ -96,6 +96,10 @@ pub struct Point {
     pub activations: DType,
     /// Type of the key/value cache.
     pub kv: DType,
+    /// Ranks that the model is divided among in tensor parallelism. Times, FLOPs, bytes, roofs, samples and energy are
+    /// those of one of them, which runs its shard; 1 in files before version 5, which do not say.
+    #[serde(default = "ranks::one")]
+    pub ranks: u32,
     /// Threads; null where the notion does not apply.
     pub threads: Option<u32>,
     /// Layers that ran.
@@ -106,18 +110,27 @@ pub struct Point {
     pub flops: f64,
     /// Compulsory bytes of one execution.
     pub bytes: f64,
-    /// What the whole model occupies.
+    /// What the whole model occupies; of several ranks what one of them holds.
     pub resident_bytes: f64,
     /// What a hardware counter saw between memory and chip in one execution; null where there is none, for stages, and
     /// where only some layers ran.
     pub witnessed_bytes: Option<f64>,
-    /// Time of one execution.
+    /// Time of one execution; of several ranks of one's shard, without all-reduces.
     pub seconds: Timing,
+    /// Seconds of the step's all-reduces among the ranks, which come on top of `seconds`; null for a stage, for one rank, and
+    /// where the link between them is not known.
+    #[serde(default)]
+    pub all_reduce_seconds: Option<f64>,
+    /// Where that figure comes from, and so a part of `tokens_per_second`; null where there is none.
+    #[serde(default)]
+    pub all_reduce_from: Option<AllReduceFrom>,
     /// Step time minus the sum of its stages; null for a stage.
     pub bubble_seconds: Option<f64>,
     /// This stage's share of the step's time (1 for the step).
     pub share_of_step: f64,
-    /// New tokens of all sequences per second, for the whole step; null for a stage.
+    /// New tokens of all sequences per second, for the whole step: over `seconds`, of several ranks over `seconds` and
+    /// `all_reduce_seconds` together, as if nothing of the one ran beside the other. Null for a stage, and where the
+    /// all-reduces of several ranks are not known: one rank's rate alone is none of the model.
     pub tokens_per_second: Option<f64>,
     /// Compulsory bytes per second.
     pub bytes_per_second: f64,
@@ -249,6 +262,9 @@ pub struct Key {
     pub activations: DType,
     /// Type of the key/value cache.
     pub kv: DType,
+    /// Ranks that the model is divided among; 1 in files that do not say.
+    #[serde(default = "ranks::one")]
+    pub ranks: u32,
 }
 
 impl Key {
@@ -272,6 +288,7 @@ impl Point {
             head: self.head,
             activations: self.activations,
             kv: self.kv,
+            ranks: self.ranks,
         }
     }
 
@@ -303,6 +320,7 @@ impl Point {
             head: work.precision.head,
             activations: work.precision.activations,
             kv: work.precision.kv,
+            ranks: work.ranks,
             threads: place.threads,
             layers_measured: place.layers_measured,
             layers_total: work.model.layers,
@@ -310,9 +328,11 @@ impl Point {
             bytes: bytes.0,
             resident_bytes: work.model.resident_bytes(work.precision).0,
             witnessed_bytes: None,
+            all_reduce_seconds: None,
+            all_reduce_from: None,
             bubble_seconds: None,
             share_of_step: time.0 / place.step_seconds,
-            tokens_per_second: stage.is_none().then(|| work.new_tokens() / time.0),
+            tokens_per_second: (stage.is_none() && work.ranks == 1).then(|| work.new_tokens() / time.0),
             bytes_per_second: (bytes / time).0,
             flops_per_second: (flops / time).0,
             intensity: (flops / bytes).0,
@@ -359,7 +379,7 @@ impl Point {
 
     /// Whether the two are parts of one pass, or a part and the whole.
     pub fn shares_pass_with(&self, other: &Point) -> bool {
-        let pass = |p: &Point| (p.phase, p.batch, p.tokens, p.context, p.precision());
+        let pass = |p: &Point| (p.phase, p.batch, p.tokens, p.context, p.ranks, p.precision());
         pass(self) == pass(other)
     }
 
@@ -401,6 +421,7 @@ impl Point {
         let optional = [
             ("witnessed_bytes", self.witnessed_bytes),
             ("tokens_per_second", self.tokens_per_second),
+            ("all_reduce_seconds", self.all_reduce_seconds),
             ("joules_per_token", self.joules_per_token),
             ("wall_seconds", self.wall_seconds),
             ("sm_clock_hz", self.sm_clock_hz),
@@ -429,6 +450,6 @@ impl Point {
         if self.batch == 0 || self.tokens == 0 || self.context < self.tokens || self.layers_total == 0 {
             return Err(impossible("batch, tokens, context or layers are impossible".into()));
         }
-        Ok(())
+        self.validate_ranks()
     }
 }

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize};
 
-use super::impossible;
+use super::{impossible, ranks};
 use crate::error::Result;
 use crate::model::{DType, Precision};
 use crate::stats;
@@ -88,6 +88,12 @@ pub struct Plan {
     /// Type of the key/value cache; null is that of the activations.
     #[serde(default)]
     pub kv: Option<DType>,
+    /// Numbers of ranks that the model is divided among, each of which runs all of it; 1 in files that do not say.
+    #[serde(default = "one_rank")]
+    pub ranks: Vec<u32>,
+    /// Device profile over whose link the all-reduces of several ranks are modelled; null without one.
+    #[serde(default)]
+    pub link: Option<String>,
     /// Trials in all.
     pub repeat: u32,
     /// What was asked to run a GPU's products of many rows: `auto`, `own`, `cublaslt`; null on a CPU.
@@ -97,6 +103,11 @@ pub struct Plan {
 /// The weights of files that do not say.
 fn bf16_alone() -> Vec<DType> {
     vec![DType::Bf16]
+}
+
+/// The ranks of files that do not say.
+fn one_rank() -> Vec<u32> {
+    vec![ranks::one()]
 }
 
 /// A list, or what stood in its place in files of version 3: a number, or null for none.
@@ -130,13 +141,14 @@ impl Plan {
 
     /// Checks that there is something to go on with.
     pub(super) fn validate(&self) -> Result<()> {
-        let sweeps = [&self.batches, &self.prompts, &self.contexts];
+        let sweeps = [&self.batches, &self.prompts, &self.contexts, &self.ranks];
         let counts = [self.generate, self.layers, self.repeat];
         if self.prompts.is_empty()
             || self.weights.is_empty()
+            || self.ranks.is_empty()
             || !sweeps.into_iter().flatten().chain(&counts).all(|count| *count > 0)
         {
-            return Err(impossible("plan has no prompt, no weights or a count of 0".into()));
+            return Err(impossible("plan has no prompt, no weights, no ranks or a count of 0".into()));
         }
         Ok(())
     }

@@ -304,6 +304,7 @@ pub fn options(layers: Layers) -> Options {
             contexts: Vec::new(),
             generate: 20,
             precisions: vec![llmroof::model::Precision::BF16],
+            ranks: vec![1],
         },
         layers,
         budget: Duration::from_secs(5),
@@ -314,6 +315,7 @@ pub fn options(layers: Layers) -> Options {
         gemm: None,
         seed: 1,
         profile: None,
+        link: None,
     }
 }
 

@@ -38,6 +38,7 @@ fn predicted(model: &ModelSpec, device: &DeviceProfile, show: bool) -> Result<()
         contexts: vec![model.max_position],
         generate: 1,
         precisions: vec![llmroof::model::Precision::BF16],
+        ranks: vec![1],
     };
     let host = Host {
         os: "test".into(),

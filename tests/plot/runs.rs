@@ -191,6 +191,7 @@ pub fn a100() -> Run {
             (DType::Int8, fact(624e12)),
         ]),
         floors: None,
+        link: None,
     };
     let roof = profile.roofline(DType::Bf16).unwrap();
     let mut run = empty("AMD EPYC 9B14");

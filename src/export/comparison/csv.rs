@@ -68,6 +68,7 @@ fn row(comparison: &Comparison, pair: &Pair) -> Vec<String> {
         key.head.to_string(),
         key.activations.to_string(),
         key.kv.to_string(),
+        key.ranks.to_string(),
         pair.verdict.name().into(),
         pair.reason.clone(),
         number(pair.ratio),

@@ -72,14 +72,15 @@ pub fn drawable(point: &Point) -> bool {
 }
 
 /// What two points must share to lie on one path: all but what grows along it.
-type Work = (Phase, String, u32, [DType; 3], Option<u32>);
+type Work = (Phase, String, u32, [DType; 3], Option<u32>, u32);
 
 fn work(point: &Point) -> Work {
     let fixed = match point.phase {
         Phase::Decode => point.context,
         Phase::Prefill => point.batch,
     };
-    (point.phase, point.model.clone(), fixed, [point.weights, point.activations, point.kv], point.threads)
+    let types = [point.weights, point.activations, point.kv];
+    (point.phase, point.model.clone(), fixed, types, point.threads, point.ranks)
 }
 
 /// The steps of a run as paths: decode from the smallest batch to the largest, prefill from the shortest prompt to the
@@ -104,8 +105,8 @@ pub fn sweeps(run: &Run) -> Vec<Sweep<'_>> {
         .collect()
 }
 
-/// The marks of a run: whole steps, and of each phase the stages of the smallest batch at the shortest context. More
-/// stages would lie on top of each other.
+/// The marks of a run: whole steps, and of each phase the stages of the smallest batch at the shortest context, on the fewest
+/// ranks. More stages would lie on top of each other.
 pub fn marks<'a>(
     run: &'a Run,
     index: usize,
@@ -116,15 +117,19 @@ pub fn marks<'a>(
     // Several runs leave little room for words; the key says that circles are decode.
     let (decode, of_roof) = if overlay { ("", "") } else { ("decode, ", " of roof") };
     let letter = if overlay { format!("{} · ", caption::letter(index)) } else { String::new() };
-    // The pass that stands for its phase: the smallest batch, and of those the shortest context.
+    // The pass that stands for its phase: on the fewest ranks the smallest batch, and of those the shortest context.
+    let place = |p: &Point| (p.ranks, p.batch, p.context);
     let [decode_first, prefill_first] = [Phase::Decode, Phase::Prefill]
-        .map(|phase| run.points.iter().filter(|p| p.phase == phase).map(|p| (p.batch, p.context)).min());
+        .map(|phase| run.points.iter().filter(|p| p.phase == phase).map(place).min());
     let first = |phase| if phase == Phase::Decode { decode_first } else { prefill_first };
-    let of_first = |p: &Point| first(p.phase) == Some((p.batch, p.context));
-    // The paths of further contexts lie close to the first: only their ends are named.
-    let further = |p: &Point| p.phase == Phase::Decode && decode_first.is_some_and(|f| f.1 != p.context);
+    let of_first = |p: &Point| first(p.phase) == Some(place(p));
+    // The paths of further contexts and of more ranks lie close to the first: only their ends are named.
+    let further = |p: &Point| {
+        p.phase == Phase::Decode && decode_first.is_some_and(|f| (f.0, f.2) != (p.ranks, p.context))
+    };
     let within_further_path = |p: &Point| {
-        let path = run.points.iter().filter(|o| o.phase == p.phase && o.context == p.context);
+        let of_path = |p: &Point| (p.phase, p.context, p.ranks);
+        let path = run.points.iter().filter(|o| of_path(o) == of_path(p));
         p.stage.is_none() && further(p) && path.map(|o| o.batch).max() != Some(p.batch)
     };
     let several = |phase, of: fn(&Point) -> u32| {
@@ -149,10 +154,15 @@ pub fn marks<'a>(
                     (format!("{letter}{decode}batch {}{context}", point.batch), of_roof, 100.0)
                 }
                 (None, Phase::Decode) if further(point) => {
-                    let name = format!("batch {}, context {}", point.batch, point.context);
+                    let context =
+                        if several_contexts { format!(", context {}", point.context) } else { String::new() };
+                    let name = format!("batch {}{context}{}", point.batch, point.of_ranks());
                     (name, "", 60.0)
                 }
                 (None, Phase::Decode) => (format!("batch {}", point.batch), "", 50.0),
+                (None, Phase::Prefill) if point.ranks > 1 => {
+                    (format!("prefill, {} tokens{}", point.tokens, point.of_ranks()), "", 75.0)
+                }
                 (None, Phase::Prefill) if !several_prompts => (format!("{letter}prefill"), of_roof, 90.0),
                 (None, Phase::Prefill) if point.batch == 1 => {
                     (format!("prefill, {} tokens", point.tokens), "", 85.0)

@@ -36,11 +36,24 @@ const invalid = (point) => point.status === "invalid";
 function nameOf({ run, point }) {
   const tokens = point.phase === "prefill" ? `, ${point.tokens} tokens` : "";
   const of = several ? `${letter(run)}: ` : "";
-  return `${of}${point.phase} ${point.stage ?? "step"}, batch ${point.batch}${tokens}`;
+  const ranks = point.ranks > 1 ? `, ${point.ranks} ranks` : "";
+  return `${of}${point.phase} ${point.stage ?? "step"}, batch ${point.batch}${tokens}${ranks}`;
 }
 
 // Whether two points are the same work.
-const WORK = ["model", "phase", "stage", "batch", "tokens", "context", "weights", "head", "activations", "kv"];
+const WORK = [
+  "model",
+  "phase",
+  "stage",
+  "batch",
+  "tokens",
+  "context",
+  "weights",
+  "head",
+  "activations",
+  "kv",
+  "ranks",
+];
 const sameWork = (a, b) => WORK.every((field) => a[field] === b[field]);
 
 // An element with a class and contents: text, or other elements. Nothing here ever parses markup.

@@ -10,6 +10,7 @@ const FACETS = {
     const [low, high] = value.split("-").map(Number);
     return low <= entry.point.batch && entry.point.batch <= high;
   },
+  ranks: (entry, value) => String(entry.point.ranks) === value,
 };
 
 function applyFilters() {

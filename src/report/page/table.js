@@ -13,6 +13,7 @@ const KEYS = {
   tokens: (p) => p.tokens,
   context: (p) => p.context,
   types: typesOf,
+  ranks: (p) => p.ranks,
   rate: unlessInvalid((p) => p.tokens_per_second),
   ms: unlessInvalid((p) => p.seconds.median),
   interval: unlessInvalid((p) => Math.max(p.seconds.high - p.seconds.median, p.seconds.median - p.seconds.low) / p.seconds.median),

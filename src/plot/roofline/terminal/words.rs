@@ -52,7 +52,7 @@ fn roof(layer: &Layer, overlay: bool) -> String {
 /// prediction, which is the roof, their tokens per second.
 fn said(layer: &Layer, phase: Phase) -> Option<String> {
     let mut steps: Vec<&Point> = layer.marks.iter().map(|m| m.point).filter(|p| p.phase == phase).collect();
-    steps.sort_by_key(|p| (p.batch, p.context, p.tokens));
+    steps.sort_by_key(|p| (p.ranks, p.batch, p.context, p.tokens));
     let first = *steps.first()?;
     let several = |of: fn(&Point) -> u32| steps.iter().any(|p| of(p) != of(first));
     let (contexts, batches) = (several(|p| p.context), several(|p| p.batch));
@@ -69,6 +69,7 @@ fn said(layer: &Layer, phase: Phase) -> Option<String> {
             Phase::Prefill if i == 0 => format!("{name} tokens"),
             _ => name,
         };
+        let name = name + &p.of_ranks();
         let value = if predicted { p.tokens_per_second.map(figures) } else { share(p) };
         format!("{name} {}", value.unwrap_or_else(|| "predicted".into()))
     });
