@@ -14,7 +14,8 @@ pub(super) fn share(run: &Run, point: &Point) -> f64 {
 /// A line for each of the types: the share from the shortest to the longest context at the smallest batch, and where the
 /// cache's bytes are the weights' at each batch.
 pub(super) fn lines(run: &Run) -> Vec<String> {
-    let steps = || run.points.iter().filter(|p| p.stage.is_none() && p.phase == Phase::Decode);
+    let step = |p: &&Point| p.stage.is_none() && p.phase == Phase::Decode && !p.is_verifying();
+    let steps = || run.points.iter().filter(step);
     let mut types: Vec<Precision> = Vec::new();
     for point in steps() {
         if !types.contains(&point.precision()) {
