@@ -123,11 +123,10 @@ fn grid(run: &Run) -> Grid {
     let mut grid = Grid::default();
     grid.column("phase", false);
     let several_ranks = ranks::several(run);
-    let all_reduce = several_ranks.then_some(ranks::ALL_REDUCE);
     for title in ["batch"].into_iter().chain(several_ranks.then_some("ranks")).chain(["tok/s", "ms"]) {
         grid.column(title, true);
     }
-    for title in all_reduce.into_iter().chain(["share", "GB/s", flops_unit, "FLOP/B", "of roof"]) {
+    for title in ["share", "GB/s", flops_unit, "FLOP/B", "of roof"] {
         grid.column(title, true);
     }
     grid.column("bound", false);
@@ -148,7 +147,6 @@ fn grid(run: &Run) -> Grid {
         row.extend(several_ranks.then(|| point.ranks.to_string()));
         let key = row.len();
         row.extend([ranks::rate(point), milliseconds(point.seconds.median)]);
-        row.extend(several_ranks.then(|| ranks::share(point)));
         row.extend([
             percent(point.share_of_step),
             figures(point.bytes_per_second * 1e-9),
@@ -193,7 +191,6 @@ fn bubble(run: &Run, stage: &Point) -> Option<Vec<String>> {
     let mut cells = vec!["  (bubble)".into(), step.batch.to_string()];
     cells.extend(several_ranks.then(|| step.ranks.to_string()));
     cells.extend([String::new(), milliseconds(seconds)]);
-    cells.extend(several_ranks.then(String::new));
     cells.push(percent(seconds / step.seconds.median));
     Some(cells)
 }
