@@ -26,8 +26,8 @@ pub(super) fn below(run: &Run) -> Vec<String> {
     }
     let timed = if run.status == RunStatus::Predicted { "predicted" } else { "measured" };
     let mut lines = vec![format!(
-        "† modelled: of several ranks one's shard is {timed} (ms, GB/s, of roof); tok/s and the speed-up count its time \
-         and that of the all-reduces, which are modelled"
+        "† modelled: of several ranks one's shard is {timed}, and all but tok/s is of it alone; tok/s and the speed-up count \
+         its time and that of the all-reduces, which are modelled"
     )];
     let steps: Vec<&Point> =
         run.points.iter().filter(|point| point.stage.is_none() && !point.is_invalid()).collect();
