@@ -55,7 +55,7 @@ const INVALID: [(&str, &str); 29] = [
     ("device/no-source.toml", "bf16 of card has no source"),
     ("device/no-bf16-peak.toml", "card has no bf16 peak"),
     ("device/syntax.toml", "line 6"),
-    ("run/newer.json", "schema_version 5, this llmroof reads up to 4"),
+    ("run/newer.json", "schema_version 6, this llmroof reads up to 5"),
     ("run/newer-with-new-fields.json", "schema_version 7"),
     ("run/nan.json", "line"),
     ("run/infinite.json", "number out of range at line"),

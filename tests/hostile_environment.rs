@@ -36,19 +36,22 @@ fn complaint(arguments: &str, variables: &[(&str, &OsStr)]) -> String {
 }
 
 /// Each variable, a command that reads it, and what the line about it must name.
-const VARIABLES: [(&str, &str, &str); 12] = [
+const VARIABLES: [(&str, &str, &str); 15] = [
     ("LLMROOF_AGAINST", "check", "device"),
     ("LLMROOF_BATCH", "predict -d l4", "--batch"),
     ("LLMROOF_BUDGET", "measure", "--budget"),
     ("LLMROOF_DEVICE", "measure", "--device"),
     ("LLMROOF_GEMM", "verify", "--gemm"),
+    ("LLMROOF_HEAD", "measure", "--head"),
     ("LLMROOF_ISA", "verify --device cpu", "--isa"),
+    ("LLMROOF_KV", "measure", "--kv"),
     ("LLMROOF_MODEL", "measure", "model"),
     ("LLMROOF_PROFILES", "devices", "--profiles"),
     ("LLMROOF_REPORTS", "plot", "--reports"),
     ("LLMROOF_SOAK", "measure", "--soak"),
     ("LLMROOF_THREADS", "verify --device cpu", "--threads"),
     ("LLMROOF_TIMEOUT", "verify", "--timeout"),
+    ("LLMROOF_WEIGHTS", "predict -d l4", "--weights"),
 ];
 
 #[test]
@@ -88,7 +91,9 @@ fn a_variable_that_is_no_text_is_named() {
             "LLMROOF_PROFILES" => assert!(said.contains("no profiles here"), "{said}"),
             "LLMROOF_REPORTS" => assert!(said.contains("no run file"), "{said}"),
             // One of a few words: that this is none of them is as good.
-            "LLMROOF_GEMM" => assert!(said.contains(option), "{said}"),
+            "LLMROOF_GEMM" | "LLMROOF_HEAD" | "LLMROOF_KV" | "LLMROOF_WEIGHTS" => {
+                assert!(said.contains(option), "{said}")
+            }
             _ => assert!(said.contains(&format!("the variable {name} is not UTF-8")), "{said}"),
         }
     }

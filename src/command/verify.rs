@@ -159,10 +159,19 @@ fn verdicts(rows: &[Row]) -> Vec<String> {
         .collect()
 }
 
-const HEADER: [&str; 8] =
-    ["activations", "check", "rows", "error", "bound", "element error", "element bound", "verdict"];
+const HEADER: [&str; 9] = [
+    "types",
+    "check",
+    "rows",
+    "error",
+    "bound",
+    "element error",
+    "element bound",
+    "against unquantised",
+    "verdict",
+];
 
-fn cells(row: &Row) -> [String; 8] {
+fn cells(row: &Row) -> [String; 9] {
     let optional = |x: Option<f64>, text: fn(f64) -> String| x.map_or_else(String::new, text);
     [
         verify::types(row.precision),
@@ -172,6 +181,7 @@ fn cells(row: &Row) -> [String; 8] {
         format!("{:.0e}", row.bound),
         optional(row.element_error, |x| format!("{x:.1e}")),
         optional(row.element_bound, |x| format!("{x:.0e}")),
+        optional(row.unquantised_error, |x| format!("{x:.1e}")),
         if row.passed() { "pass".into() } else { "FAIL".into() },
     ]
 }
@@ -197,6 +207,7 @@ fn render(reports: &[Report], format: Format) -> Result<String> {
                 let mut fields = cells(row);
                 fields[3] = full(Some(row.error));
                 fields[5] = full(row.element_error);
+                fields[7] = full(row.unquantised_error);
                 let device = report.device_id.as_ref().unwrap_or(&report.device);
                 Ok(fields.into_iter().chain([row.at.clone(), device.clone()]).collect())
             });
@@ -211,11 +222,15 @@ fn shown(report: &Report, format: Format) -> String {
     let mut table = Table::new();
     let preset = if format == Format::Markdown { presets::ASCII_MARKDOWN } else { presets::NOTHING };
     table.load_preset(preset).set_content_arrangement(ContentArrangement::Disabled);
-    table.set_header(HEADER);
+    // The column of what quantising costs only where something is quantised.
+    let quantised = report.rows.iter().any(|row| row.unquantised_error.is_some());
+    let shown =
+        |cells: [String; 9]| cells.into_iter().enumerate().filter(move |(at, _)| quantised || *at != 7);
+    table.set_header(shown(HEADER.map(str::to_owned)).map(|(_, cell)| cell));
     for row in &report.rows {
-        table.add_row(cells(row));
+        table.add_row(shown(cells(row)).map(|(_, cell)| cell));
     }
-    for column in 2..7 {
+    for column in 2..7 + usize::from(quantised) {
         if let Some(column) = table.column_mut(column) {
             column.set_cell_alignment(CellAlignment::Right);
         }

@@ -2,6 +2,7 @@
 //!
 //! Formatting is pure; [`mod@file`] alone touches the disk, with `temporary` beside it. [`steps`] is for tests.
 
+mod cache;
 pub mod comparison;
 mod csv;
 mod escape;

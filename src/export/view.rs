@@ -1,8 +1,7 @@
 //! What people are shown of a run: which rows and columns, in which units, and the lines around them.
 
-use super::gpu;
 use super::grid::Grid;
-use super::ranks;
+use super::{cache, gpu, ranks};
 use crate::model::Precision;
 use crate::roofline::{Ceiling, CeilingKind, CeilingSource};
 use crate::run::{Point, Run, RunStatus, Status};
@@ -104,13 +103,22 @@ fn ceiling(ceiling: &Ceiling) -> String {
     format!("{name} {} ({source})", si(ceiling.rate, unit))
 }
 
-/// Whether the table shows this point: all steps, the stages of prefill and of the smallest decode batch.
-fn shown(point: &Point, smallest: Option<u32>) -> bool {
-    point.stage.is_none() || point.phase == Phase::Prefill || Some(point.batch) == smallest
+/// Whether the table shows this point: all steps, the stages of prefill and of the smallest decode batch at the first
+/// context.
+fn shown(point: &Point, smallest: Option<(u32, u32)>) -> bool {
+    let pass = Some((point.batch, point.context));
+    point.stage.is_none() || point.phase == Phase::Prefill || pass == smallest
 }
 
-fn smallest_batch(run: &Run) -> Option<u32> {
-    run.points.iter().filter(|p| p.phase == Phase::Decode).map(|p| p.batch).min()
+/// Batch and context of the decode step whose stages are shown.
+fn smallest_batch(run: &Run) -> Option<(u32, u32)> {
+    run.points.iter().filter(|p| p.phase == Phase::Decode).map(|p| (p.batch, p.context)).min()
+}
+
+/// Whether steps of the run differ in this.
+fn differ<T: PartialEq>(run: &Run, phase: Option<Phase>, of: impl Fn(&Point) -> T) -> bool {
+    let mut all = run.points.iter().filter(|p| phase.is_none_or(|phase| p.phase == phase)).map(of);
+    all.next().is_some_and(|first| all.any(|other| other != first))
 }
 
 fn grid(run: &Run) -> Grid {
@@ -122,6 +130,15 @@ fn grid(run: &Run) -> Grid {
 
     let mut grid = Grid::default();
     grid.column("phase", false);
+    let (types, contexts) =
+        (differ(run, None, |p| p.weights), differ(run, Some(Phase::Decode), |p| p.context));
+    if types {
+        grid.column("weights", false);
+    }
+    if contexts {
+        grid.column("context", true);
+        grid.column("KV", true);
+    }
     let several_ranks = ranks::several(run);
     for title in ["batch"].into_iter().chain(several_ranks.then_some("ranks")).chain(["tok/s", "ms"]) {
         grid.column(title, true);
@@ -130,8 +147,12 @@ fn grid(run: &Run) -> Grid {
         grid.column(title, true);
     }
     grid.column("bound", false);
+    // With all of these columns there is no room for the number of samples.
+    let counted = measured && !(several_ranks && (types || contexts));
     if measured {
         grid.column("±", true);
+    }
+    if counted {
         grid.column("samples", true);
     }
     if energy {
@@ -140,10 +161,16 @@ fn grid(run: &Run) -> Grid {
 
     let smallest = smallest_batch(run);
     for (at, point) in run.points.iter().enumerate().filter(|(_, point)| shown(point, smallest)) {
-        let mut row = vec![
-            point.stage.map_or_else(|| point.phase.to_string(), |stage| format!("  {stage}")),
-            point.batch.to_string(),
-        ];
+        let mut row = vec![point.stage.map_or_else(|| point.phase.to_string(), |stage| format!("  {stage}"))];
+        if types {
+            row.push(point.weights.to_string());
+        }
+        if contexts {
+            row.push(point.context.to_string());
+            row.push(if point.stage.is_none() { percent(cache::share(run, point)) } else { String::new() });
+        }
+        let behind_name = row.len() - 1;
+        row.push(point.batch.to_string());
         row.extend(several_ranks.then(|| point.ranks.to_string()));
         let key = row.len();
         row.extend([ranks::rate(point), milliseconds(point.seconds.median)]);
@@ -158,6 +185,8 @@ fn grid(run: &Run) -> Grid {
         let ledger = row.len();
         if measured {
             row.push(percent(point.seconds.relative_interval()));
+        }
+        if counted {
             row.push(point.seconds.count.to_string());
         }
         if energy {
@@ -172,7 +201,7 @@ fn grid(run: &Run) -> Grid {
         grid.rows.push(row);
         let last_of_step = run.points.get(at + 1).is_none_or(|next| next.stage.is_none());
         if point.stage.is_some() && last_of_step {
-            grid.rows.extend(bubble(run, point).map(|cells| fill(cells, columns)));
+            grid.rows.extend(bubble(run, point).map(|cells| fill(cells, behind_name, columns)));
         }
     }
     grid
@@ -200,7 +229,9 @@ fn milliseconds(seconds: f64) -> String {
     if seconds.abs() < 1e-6 { "<0.001".into() } else { figures(seconds * 1e3) }
 }
 
-fn fill(mut cells: Vec<String>, columns: usize) -> Vec<String> {
+/// The row with so many empty cells behind its name, and as many at its end as it lacks.
+fn fill(mut cells: Vec<String>, behind_name: usize, columns: usize) -> Vec<String> {
+    cells.splice(1..1, std::iter::repeat_n(String::new(), behind_name));
     cells.resize(columns, String::new());
     cells
 }
@@ -231,13 +262,15 @@ fn below(run: &Run) -> Vec<String> {
             percent(r.decode_share),
         ));
     }
-    if let Some(context) = run.points.iter().find(|p| p.phase == Phase::Decode).map(|p| p.context) {
+    let context = run.points.iter().find(|p| p.phase == Phase::Decode).map(|p| p.context);
+    if let Some(context) = context.filter(|_| !differ(run, Some(Phase::Decode), |p| p.context)) {
         lines.push(format!("decode attends {context} positions"));
     }
+    lines.extend(cache::lines(run));
     let smallest = smallest_batch(run);
-    if let Some(batch) = smallest.filter(|_| run.points.iter().any(|p| !shown(p, smallest))) {
+    if let Some((batch, context)) = smallest.filter(|_| run.points.iter().any(|p| !shown(p, smallest))) {
         lines.push(format!(
-            "stages of decode are shown at batch {batch}; -o json and -o csv hold them for every batch"
+            "stages of decode are shown at batch {batch} and context {context}; -o json and -o csv hold all of them"
         ));
     }
     if run.points.iter().any(|p| p.status == Status::Partial) {

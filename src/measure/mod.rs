@@ -325,7 +325,8 @@ impl Trials<'_> {
 
         let waiting: Vec<&Workload> =
             measured[at..].iter().filter(|m| trial < m.wanted).map(|m| &m.work).collect();
-        let Some(allotment) = self.plan.allot(&waiting, left(&self.clock, at), at == 0) else {
+        let free = left(&self.clock, at) - self.plan.later_loads(&waiting);
+        let Some(allotment) = self.plan.allot(&waiting, free, at == 0) else {
             return Ok(());
         };
         let wanted: f64 = waiting[1..].iter().map(|work| self.plan.wanted(work)).sum();

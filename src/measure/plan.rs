@@ -48,6 +48,8 @@ const TIMES_CACHE: f64 = 4.0;
 const MOST_COPIES: f64 = 4096.0;
 /// On a GPU, where each copy is a graph of its own.
 const MOST_COPIES_GPU: f64 = 64.0;
+/// Making random weights narrower takes this much longer than making them.
+const QUANTISING: f64 = 2.0;
 /// A GPU runs the step and replays its stages.
 const EXECUTIONS_GPU: f64 = 2.0;
 /// Where the cache's size is not known.
@@ -268,12 +270,27 @@ impl Plan {
         self.expected(work) * RUNS * self.executions + filled
     }
 
-    /// Seconds to put the weights in place.
+    /// Seconds to put all weights in place, one after the other.
     fn loading(&self) -> f64 {
-        let each = self.held.iter().map(|held| {
-            let Residency { model, layers, copies, .. } = &held.residency;
-            f64::from(*copies) * sampled(model, *layers).streamed_matrix_parameters() / self.fill_rate
-        });
-        each.sum()
+        self.held.iter().map(|held| self.loading_of(&held.residency)).sum()
+    }
+
+    fn loading_of(&self, Residency { model, layers, copies, precision, .. }: &Residency) -> f64 {
+        let parameters = f64::from(*copies) * sampled(model, *layers).streamed_matrix_parameters();
+        let slower = if precision.is_quantised() { QUANTISING } else { 1.0 };
+        parameters * slower / self.fill_rate
+    }
+
+    /// Seconds to load what the waiting passes after the first need besides what is loaded for that.
+    pub fn later_loads(&self, waiting: &[&Workload]) -> f64 {
+        let mut loaded = vec![waiting.first().and_then(|work| self.place(work))];
+        let mut seconds = 0.0;
+        for work in waiting {
+            if !loaded.contains(&self.place(work)) {
+                loaded.push(self.place(work));
+                seconds += self.loading_of(self.residency(work));
+            }
+        }
+        seconds
     }
 }

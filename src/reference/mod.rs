@@ -55,8 +55,10 @@ impl Rounding {
 pub struct Numerics {
     /// Where values are rounded.
     pub rounding: Rounding,
-    /// Type that a token's input of a product with weights is quantised to.
+    /// Type that a token's input of a product with the layers' weights is quantised to.
     pub inputs: Option<DType>,
+    /// The same of the head.
+    pub head_inputs: Option<DType>,
     /// Type that each head's key and value is quantised to.
     pub kv: Option<DType>,
 }
@@ -65,8 +67,15 @@ impl Numerics {
     /// Float64 throughout, but for what is quantised.
     pub fn exact(precision: Precision) -> Numerics {
         let quantised = |dtype: DType| dtype.is_quantised().then_some(dtype);
-        let Precision { activations, kv, .. } = precision;
-        Numerics { rounding: Rounding::None, inputs: quantised(activations), kv: quantised(kv) }
+        let Precision { weights, head, activations, kv } = precision;
+        // A device multiplies integers with quantised weights alone.
+        let inputs = |weights| quantised(weights).and(quantised(activations));
+        Numerics {
+            rounding: Rounding::None,
+            inputs: inputs(weights),
+            head_inputs: inputs(head),
+            kv: quantised(kv),
+        }
     }
 
     /// Rounded where a device in these types rounds.

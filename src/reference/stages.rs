@@ -115,7 +115,8 @@ impl<'a> Stages<'a> {
         let (rows, columns) = tensor.shape(self.spec);
         let (rows, columns) = (rows as usize, columns as usize);
         let mut x = x.to_vec();
-        if let Some(dtype) = self.numerics.inputs {
+        let Numerics { inputs, head_inputs, .. } = self.numerics;
+        if let Some(dtype) = if tensor == Tensor::Head { head_inputs } else { inputs } {
             x.chunks_exact_mut(columns).for_each(|token| quantise(dtype, token));
         }
         let mut weights = vec![0.0; columns];

@@ -23,6 +23,7 @@ use crate::error::{Failure, Result};
 use crate::model::{DType, ModelSpec};
 use crate::roofline::{Ceiling, CeilingKind, CeilingSource, Roofline};
 use crate::units::{BytesPerSec, FlopsPerSec};
+use crate::workload::Workload;
 
 /// Version of the file format that this program writes.
 pub const SCHEMA_VERSION: u32 = 5;
@@ -267,7 +268,11 @@ impl Run {
             }
         }
         for (i, point) in self.points.iter().enumerate() {
-            point.validate().map_err(|e| e.at(format!("points[{i}]")))?;
+            let place = |e: Failure| e.at(format!("points[{i}]"));
+            point.validate().map_err(place)?;
+            if self.model.shard(point.ranks).is_err() {
+                return Err(place(impossible(format!("{} ranks do not divide the model", point.ranks))));
+            }
         }
         if let Some(plan) = &self.plan {
             plan.validate()?;
@@ -291,6 +296,20 @@ impl Run {
             let peak = self.ceiling(CeilingKind::Compute, Some(dtype), source)?.rate;
             Some(Roofline { bandwidth: BytesPerSec(bandwidth), peak: FlopsPerSec(peak) })
         })
+    }
+
+    /// The forward pass that a point is of.
+    pub fn workload(&self, point: &Point) -> Workload {
+        Workload {
+            // A run's ranks divide its model, or it would not have loaded.
+            model: self.model.shard(point.ranks).unwrap_or_else(|_| self.model.clone()),
+            ranks: point.ranks,
+            phase: point.phase,
+            batch: point.batch,
+            tokens: point.tokens,
+            context: point.context,
+            precision: point.precision(),
+        }
     }
 
     /// The ceiling of this kind and data type from this source.

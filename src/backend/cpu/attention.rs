@@ -5,11 +5,15 @@ use super::dot::{MAX_TOKENS, PANEL};
 use super::elementwise as el;
 use super::isa::InstructionSet;
 use super::kv::BLOCK;
+use super::kv_quantised::widen;
 use super::shape::{Groups, split};
 #[cfg(target_arch = "x86_64")]
 use super::softmax_avx512::softmax;
 use super::step::Step;
 use crate::backend::cpu::pool::Worker;
+
+/// Most new tokens of a sequence that attend together, block by block: their running softmax stays in L2.
+pub const MOST_TOGETHER: usize = 8;
 
 /// f32 values of scratch per thread: the scores and exponentials of a tile and the state of `columns` columns.
 pub fn scratch_len(columns: usize, width: usize) -> usize {
@@ -79,7 +83,7 @@ impl Step<'_> {
     pub(super) unsafe fn attention<A: Activation>(&self, worker: Worker<'_>, layer: usize) {
         // SAFETY: passed on to the caller.
         unsafe {
-            if self.pass.tokens == 1 {
+            if self.pass.tokens <= MOST_TOGETHER {
                 self.decode_attention::<A>(worker, layer);
             } else {
                 self.prefill_attention::<A>(worker, layer);
@@ -87,14 +91,14 @@ impl Step<'_> {
         }
     }
 
-    /// One new token per sequence: every thread streams its even share of the cache.
+    /// Few new tokens per sequence: every thread streams its even share of the cache, each block once for all of them.
     ///
     /// # Safety
     /// As for [`Step::attention`].
     unsafe fn decode_attention<A: Activation>(&self, worker: Worker<'_>, layer: usize) {
         let pass = self.pass;
-        let blocks = (pass.start + 1).div_ceil(BLOCK);
-        let (units, width, columns) = (self.kv.units(), self.shape.head_width(), self.shape.group);
+        let blocks = (pass.start + pass.tokens).div_ceil(BLOCK);
+        let (units, width, columns) = (self.kv.units(), self.shape.head_width(), pass.columns.count);
         let whole = |share: Share| share.first == 0 && share.last == blocks;
         let len = state_len(columns, width);
         let mine = || shares(units, blocks, worker.threads, worker.index);
@@ -196,14 +200,21 @@ impl Step<'_> {
         let (first, columns) = (pass.columns.start(tile), pass.columns.size(tile));
         let mut limits = [0; MAX_TOKENS];
         for (c, limit) in limits[..columns].iter_mut().enumerate() {
-            let new = if pass.tokens == 1 { 0 } else { (first + c) / self.shape.group };
-            let position = pass.start + new;
+            let position = pass.start + (first + c) / self.shape.group;
             *limit = (position + 1).saturating_sub(block * BLOCK).min(BLOCK);
         }
-        let (key_bytes, value_bytes) = self.kv.panel_bytes();
+        let (key_bytes, value_bytes) = match self.kv.is_quantised() {
+            true => (PANEL * width * 2, PANEL * BLOCK * 2),
+            false => self.kv.panel_bytes(),
+        };
         // SAFETY: the offsets stay in the block, the queries of the unit, the scratch and the state.
         unsafe {
-            let keys = self.kv.block(self.kv_copy, layer, unit, block).cast_const();
+            let mut keys = self.kv.block(self.kv_copy, layer, unit, block).cast_const();
+            if self.kv.is_quantised() {
+                let wide = self.pass.block(thread);
+                widen(self.isa, keys.cast(), width, wide);
+                keys = wide.cast_const().cast();
+            }
             let q = pass.q.ptr::<A>().add((unit * pass.columns.count + first) * width).cast::<u8>();
             let scores = self.attention_scratch(thread);
             let p = scores.add(2 * MAX_TOKENS * PANEL);

@@ -13,7 +13,8 @@ pub const BLOCK: usize = 64;
 /// Keys and values per (layer, unit): a unit is one KV head of one sequence, a contiguous run of blocks.
 ///
 /// A block holds 64 positions: the keys as 2 panels of 32 positions (k = the padded head width, in rotary order),
-/// then the values as panels of 32 dimensions (k = 64 positions).
+/// then the values as panels of 32 dimensions (k = 64 positions). In 8 bits the scales follow, of the 64 keys and of the 64
+/// values.
 #[derive(Debug)]
 pub struct KvCache {
     buffer: Buffer,
@@ -22,6 +23,7 @@ pub struct KvCache {
     blocks: usize,
     width: usize,
     element: usize,
+    quantised: bool,
 }
 
 impl KvCache {
@@ -35,18 +37,28 @@ impl KvCache {
         units: usize,
         positions: usize,
         width: usize,
-        element: usize,
+        (element, quantised): (usize, bool),
     ) -> Result<KvCache> {
         let blocks = positions.div_ceil(BLOCK);
-        let bytes = Self::bytes(copies * layers * units, positions, width, element);
+        let bytes = Self::bytes(copies * layers * units, positions, width, (element, quantised));
         // What does not fit an integer fits no memory either.
         let buffer = Buffer::new(bytes as usize)?;
-        Ok(KvCache { buffer, layers, units, blocks, width, element })
+        Ok(KvCache { buffer, layers, units, blocks, width, element, quantised })
     }
 
-    /// Size in bytes of the blocks of `runs` units of `positions` positions.
-    pub fn bytes(runs: usize, positions: usize, width: usize, element: usize) -> f64 {
-        runs as f64 * positions.div_ceil(BLOCK) as f64 * (2 * BLOCK * width * element) as f64
+    /// Size in bytes of the blocks of `runs` units of `positions` positions; of what an element takes and whether it has
+    /// scales.
+    pub fn bytes(runs: usize, positions: usize, width: usize, element: (usize, bool)) -> f64 {
+        runs as f64 * positions.div_ceil(BLOCK) as f64 * Self::bytes_of_block(width, element) as f64
+    }
+
+    fn bytes_of_block(width: usize, (element, quantised): (usize, bool)) -> usize {
+        2 * BLOCK * (width * element + if quantised { 4 } else { 0 })
+    }
+
+    /// Whether it holds codes and scales.
+    pub fn is_quantised(&self) -> bool {
+        self.quantised
     }
 
     /// Units of a layer.
@@ -61,7 +73,7 @@ impl KvCache {
 
     /// Bytes of a block.
     pub fn block_bytes(&self) -> usize {
-        2 * BLOCK * self.width * self.element
+        Self::bytes_of_block(self.width, (self.element, self.quantised))
     }
 
     /// Bytes of one panel of keys and of one panel of values.

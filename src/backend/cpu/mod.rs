@@ -2,7 +2,7 @@
 //!
 //! From the weights in memory to one step:
 //! - `shape`: the model cut into panels of 32 rows; `loaded`: the panels in one arena per thread, in the
-//!   order a step reads them; `claims`: who computes which; `kv`: the cache in the same layout.
+//!   order a step reads them; `claims`: who computes which; `kv`: the cache in the same layout, `kv_quantised` in 8 bits.
 //! - `panels`: how bf16, int8 and int4 lie in a panel; `quantised`: activations as integers for the last two.
 //! - `dot`: the microkernel, a panel times up to 12 tokens; `product`: matrices made of it;
 //!   `attention`: attention made of it; `elementwise`: what lies between.
@@ -17,6 +17,7 @@ mod dot;
 mod elementwise;
 mod isa;
 mod kv;
+mod kv_quantised;
 mod loaded;
 mod panels;
 mod pass;

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use super::attention;
 use super::buffer::Buffer;
 use super::claims::Claims;
+use super::kv::BLOCK;
 use super::product;
 use super::quantised::Inputs;
 use super::shape::{Groups, Matrix, Shape};
@@ -26,8 +27,8 @@ pub struct Pass {
     pub start: usize,
     /// All new tokens, sequence by sequence.
     pub groups: Groups,
-    /// The last token of each sequence.
-    pub last: Groups,
+    /// The tokens that get logits: the last of each sequence, or all.
+    pub headed: Groups,
     /// Queries of one unit: `[token][head of the group]`.
     pub columns: Groups,
     /// Residual stream `[token][hidden]`, f32.
@@ -42,15 +43,17 @@ pub struct Pass {
     pub activated: Buffer,
     /// The input of the product that runs, as integers for quantised weights.
     integers: Buffer,
-    /// `[sequence][vocab]` f32, where they are wanted.
+    /// New keys and values before they are quantised, `[token][key, value][KV head][head width]` f32.
+    pub fresh: Buffer,
+    /// `[token that gets them][vocab]` f32, where they are wanted.
     pub logits: Option<Buffer>,
     threads: usize,
     /// Per thread: a normed token of its own, the product's tile, attention's scratch, two cut units, a token of integers and the
     /// same before.
     private: Buffer,
     private_len: usize,
-    parts: [usize; 4],
-    /// Per thread and sequence the best logit and its row.
+    parts: [usize; 5],
+    /// Per thread and token the best logit and its row.
     best: Buffer,
     clocks: Buffer,
     clocks_len: usize,
@@ -70,14 +73,16 @@ pub struct Extent {
     pub layers: usize,
     /// Bytes of an activation.
     pub element: usize,
+    /// Tokens of each sequence that get logits: the last one, or all.
+    pub headed: usize,
     /// Whether logits are kept.
     pub logits: bool,
 }
 
-/// Sizes of the buffers in bytes, in the order x, normed, q, attended, activated, logits, integers; and the four parts
+/// Sizes of the buffers in bytes, in the order x, normed, q, attended, activated, logits, integers, fresh; and the five parts
 /// of a thread's own scratch in f32.
-fn sizes(shape: &Shape, extent: Extent) -> ([f64; 7], [usize; 4]) {
-    let Extent { batch, tokens, element, logits, .. } = extent;
+fn sizes(shape: &Shape, extent: Extent) -> ([f64; 8], [usize; 5]) {
+    let Extent { batch, tokens, element, headed, logits, .. } = extent;
     let rows = batch as f64 * tokens as f64;
     let packed = |width: usize| rows * width as f64 * element as f64;
     let shared = [
@@ -86,18 +91,26 @@ fn sizes(shape: &Shape, extent: Extent) -> ([f64; 7], [usize; 4]) {
         packed(shape.heads * shape.head_width()),
         packed(shape.q_width()),
         packed(shape.ffn),
-        if logits { batch as f64 * shape.vocab as f64 * 4.0 } else { 0.0 },
+        if logits { (batch * headed) as f64 * shape.vocab as f64 * 4.0 } else { 0.0 },
         quantised_bytes(shape, batch * tokens) as f64,
+        if shape.precision.kv.is_quantised() {
+            rows * (2 * shape.kv_heads * shape.head_width() * 4) as f64
+        } else {
+            0.0
+        },
     ];
-    let columns = if tokens == 1 { shape.group } else { super::dot::MAX_TOKENS };
+    // Few tokens attend all together, many tile by tile.
+    let together = if tokens <= attention::MOST_TOGETHER { tokens * shape.group } else { 0 };
+    let columns = together.max(super::dot::MAX_TOKENS);
     let total = Groups::new((batch * tokens).max(1));
     let outputs = if shape.is_quantised() { shape.limbs() } else { 1 };
     let parts = [
         shape.hidden.next_multiple_of(16)
-            + product::tile_len(total, outputs).max(product::tile_len(Groups::new(batch), outputs)),
+            + product::tile_len(total, outputs).max(product::tile_len(Groups::new(batch * headed), outputs)),
         attention::scratch_len(columns, shape.head_width()),
-        2 * attention::state_len(shape.group, shape.head_width()),
+        2 * attention::state_len(together, shape.head_width()),
         quantised_bytes(shape, 1).div_ceil(4).next_multiple_of(16) + widest(shape),
+        if shape.precision.kv.is_quantised() { BLOCK * shape.head_width() } else { 0 },
     ];
     (shared, parts)
 }
@@ -128,7 +141,7 @@ impl Pass {
     /// Out of memory.
     pub fn new(shape: &Shape, extent: Extent, start: usize) -> Result<Pass> {
         let (shared, parts) = sizes(shape, extent);
-        let [x, normed, q, attended, activated, logits, integers] = shared;
+        let [x, normed, q, attended, activated, logits, integers, fresh] = shared;
         let buffer = |bytes: f64| Buffer::new(bytes as usize);
         let private_len = (parts.iter().sum::<usize>() * 4).next_multiple_of(APART) + APART;
         let clocks_len = (5 * extent.layers + 2) * 16 + APART;
@@ -137,7 +150,7 @@ impl Pass {
             tokens: extent.tokens,
             start,
             groups: Groups::of_at_most(extent.batch * extent.tokens, shape.most_tokens()),
-            last: Groups::of_at_most(extent.batch, shape.most_tokens()),
+            headed: Groups::of_at_most(extent.batch * extent.headed, shape.most_tokens()),
             columns: Groups::new(extent.tokens * shape.group),
             x: buffer(x)?,
             normed: buffer(normed)?,
@@ -145,12 +158,13 @@ impl Pass {
             attended: buffer(attended)?,
             activated: buffer(activated)?,
             integers: buffer(integers)?,
+            fresh: buffer(fresh)?,
             logits: if extent.logits { Some(buffer(logits)?) } else { None },
             threads: shape.threads,
             private: Buffer::new(private_len * shape.threads)?,
             private_len,
             parts,
-            best: Buffer::new(shape.threads * (extent.batch * 8 + APART))?,
+            best: Buffer::new(shape.threads * (extent.batch * extent.headed * 8 + APART))?,
             clocks: Buffer::new(clocks_len * shape.threads)?,
             clocks_len,
             items: (0..extent.layers).map(|_| AtomicUsize::new(0)).collect(),
@@ -188,16 +202,21 @@ impl Pass {
         self.private(thread, 4).wrapping_sub(widest(shape))
     }
 
+    /// A thread's room for a block of the cache in bf16.
+    pub fn block(&self, thread: usize) -> *mut u16 {
+        self.private(thread, 4).cast()
+    }
+
     /// Where a product's input goes as integers: of one token into memory of the thread's own.
     pub fn integers(&self, thread: usize, tokens: usize, limbs: usize) -> Inputs {
         let start = if tokens == 1 { self.private(thread, 3).cast() } else { self.integers.ptr::<u8>() };
         Inputs::at(start, tokens, limbs)
     }
 
-    /// A thread's best logit of a sequence and its row.
-    pub fn best(&self, thread: usize, sequence: usize) -> *mut (f32, u32) {
-        let start = self.best.ptr::<u8>().wrapping_add(thread * (self.batch * 8 + APART));
-        start.cast::<(f32, u32)>().wrapping_add(sequence)
+    /// A thread's best logit of a token and its row.
+    pub fn best(&self, thread: usize, token: usize) -> *mut (f32, u32) {
+        let start = self.best.ptr::<u8>().wrapping_add(thread * (self.headed.count * 8 + APART));
+        start.cast::<(f32, u32)>().wrapping_add(token)
     }
 
     /// Next piece of attention of a layer that nobody has taken yet.

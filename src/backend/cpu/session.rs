@@ -9,7 +9,7 @@ use super::activation::{Activation, Bf16, Full, Rounded};
 use super::buffer::huge_page_share;
 use super::dot::{Dots, Format};
 use super::isa::InstructionSet;
-use super::kv::{KvCache, Rope};
+use super::kv::{BLOCK, KvCache, Rope};
 use super::loaded::{self, Loaded};
 use super::pass::{self, Extent, Pass};
 use super::pool::{Pool, Worker};
@@ -24,7 +24,7 @@ use crate::backend::{
 use crate::error::{Failure, Result};
 use crate::model::{DType, ModelSpec, Precision};
 use crate::units::Bytes;
-use crate::workload::Stage;
+use crate::workload::{Phase, Stage};
 
 /// Seed of caches and token ids of timed passes.
 const SEED: u64 = 0x11a3;
@@ -92,9 +92,17 @@ impl CpuSession {
         copies.min((cold / bytes.max(1.0)).ceil() as usize).max(1)
     }
 
+    /// Bytes of an element of the cache, and whether it has scales.
+    fn kv_element(&self, precision: Precision) -> (usize, bool) {
+        match precision.kv.is_quantised() {
+            true => (1, true),
+            false => (elements(self.format(precision.activations)).1, false),
+        }
+    }
+
     /// Bytes of cache, activations and rotary tables of a pass.
     fn pass_bytes(&self, residency: &Residency, shape: &Shape, extent: Extent, positions: usize) -> f64 {
-        let (_, kv_element) = elements(self.format(residency.precision.activations));
+        let kv_element = self.kv_element(residency.precision);
         let one = KvCache::bytes(
             extent.layers * extent.batch * shape.kv_heads,
             positions,
@@ -108,7 +116,7 @@ impl CpuSession {
     /// Allocates what a pass over the loaded layers needs; `positions` is the room in the cache.
     fn make_ready(&mut self, extent: Extent, start: usize, positions: usize, copies: usize) -> Result<Ready> {
         let Some(loaded) = &self.loaded else { return Err(nothing_loaded()) };
-        let (_, kv_element) = elements(self.format_loaded());
+        let kv_element = self.kv_element(loaded.residency.precision);
         let (shape, width) = (&loaded.shape, loaded.shape.head_width());
         let needed = self.pass_bytes(&loaded.residency, shape, extent, positions);
         self.check_memory(needed, "this pass")?;
@@ -146,6 +154,7 @@ impl CpuSession {
         let Some(loaded) = &self.loaded else { return };
         let random = RandomWeights::new(SEED, loaded.model());
         let full = self.format_loaded() == Format::Full;
+        let quantised = ready.kv.is_quantised();
         let (layers, blocks) = (loaded.layers(), ready.kv.units() * ready.kv.blocks());
         self.pool.run(&|worker: Worker<'_>| {
             let bytes = ready.kv.block_bytes();
@@ -155,7 +164,12 @@ impl CpuSession {
                     let block = ready.kv.block(at / layers, at % layers, unit, block);
                     let stream = (at * blocks + index) as u64;
                     // SAFETY: the block lies in the cache and is this thread's to fill.
-                    unsafe { fill(&random, stream, block, bytes, full) };
+                    unsafe {
+                        fill(&random, stream, block, bytes, full);
+                        if quantised {
+                            set_scales(block, bytes);
+                        }
+                    }
                 }
             }
         });
@@ -200,6 +214,11 @@ impl CpuSession {
     }
 }
 
+/// Tokens of each sequence that get logits: those of a prompt are known but for the last.
+fn headed(work: &Work) -> usize {
+    if work.phase == Phase::Decode { work.tokens as usize } else { 1 }
+}
+
 /// Bytes of an activation and of an element of the cache.
 fn elements(format: Format) -> (usize, usize) {
     match format {
@@ -224,6 +243,18 @@ unsafe fn fill(random: &RandomWeights, stream: u64, block: *mut u8, bytes: usize
                 *half = 0;
             }
         }
+    }
+}
+
+/// Gives the scales at the end of a block a value with which any codes are of the size of normals.
+///
+/// # Safety
+/// The block is one of codes and is nobody else's.
+unsafe fn set_scales(block: *mut u8, bytes: usize) {
+    // SAFETY: the caller vouches for the extent.
+    unsafe {
+        let end = block.add(bytes).cast::<f32>();
+        std::slice::from_raw_parts_mut(end.sub(2 * BLOCK), 2 * BLOCK).fill(1.0 / 64.0);
     }
 }
 
@@ -275,6 +306,7 @@ impl Session for CpuSession {
                     tokens: work.tokens as usize,
                     layers: residency.layers as usize,
                     element,
+                    headed: headed(work),
                     logits: false,
                 };
                 self.pass_bytes(residency, &shape, extent, work.context as usize)
@@ -332,6 +364,7 @@ impl Session for CpuSession {
             tokens: work.tokens as usize,
             layers: loaded.layers(),
             element: elements(self.format_loaded()).0,
+            headed: headed(work),
             logits: false,
         };
         let (copies, vocab) = (loaded.copies(), loaded.model().vocab);
@@ -369,6 +402,7 @@ impl Session for CpuSession {
             tokens: 1,
             layers: loaded.layers(),
             element: elements(self.format_loaded()).0,
+            headed: 1,
             logits: true,
         };
         self.ready = Some(self.make_ready(extent, 0, capacity.max(1) as usize, 1)?);
@@ -398,6 +432,7 @@ impl Session for CpuSession {
             tokens: new,
             layers: loaded.layers(),
             element: elements(self.format_loaded()).0,
+            headed: 1,
             logits: true,
         };
         let Some(mut ready) = self.ready.take() else { return Err(nothing_loaded()) };

@@ -251,6 +251,11 @@ impl Step<'_> {
                     self.put_qkv::<A>(layer, unit, groups.start(group) + c, row);
                 }
             });
+            if self.kv.is_quantised() {
+                // A scale is that of a whole head, whose parts several threads may have computed.
+                worker.barrier.wait();
+                self.append_quantised(worker, layer);
+            }
         }
     }
 
@@ -277,6 +282,12 @@ impl Step<'_> {
                 return;
             }
             let head = (slot - shape.heads) % shape.kv_heads;
+            if self.kv.is_quantised() {
+                let which = usize::from(slot >= shape.heads + shape.kv_heads);
+                let to = self.fresh(token, which, head).add(j * PANEL);
+                to.copy_from_nonoverlapping(row, PANEL);
+                return;
+            }
             let run = self.kv.block(self.kv_copy, layer, sequence * shape.kv_heads + head, 0);
             for i in 0..PANEL {
                 let d = j * PANEL + i;
@@ -331,24 +342,28 @@ impl Step<'_> {
         // SAFETY: every panel's logits are written by the one thread that computes it; the best ones are the thread's own.
         unsafe {
             let weight = self.loaded.norm(self.copy, layers, 0);
-            let x = self.norm::<A>(worker, weight, pass.last, pass.tokens - 1, pass.tokens);
-            for sequence in 0..pass.batch {
-                *pass.best(worker.index, sequence) = (f32::MIN, 0);
+            let (first, every) = match pass.headed.count == pass.batch {
+                true => (pass.tokens - 1, pass.tokens),
+                false => (0, 1),
+            };
+            let x = self.norm::<A>(worker, weight, pass.headed, first, every);
+            for token in 0..pass.headed.count {
+                *pass.best(worker.index, token) = (f32::MIN, 0);
             }
-            self.product(worker, (layers, Matrix::Head), x, pass.last, |unit, group, tile, _| {
+            self.product(worker, (layers, Matrix::Head), x, pass.headed, |unit, group, tile, _| {
                 let row = unit * PANEL;
                 let rows = PANEL.min(vocab - row);
-                for c in 0..pass.last.size(group) {
-                    let sequence = pass.last.start(group) + c;
+                for c in 0..pass.headed.size(group) {
+                    let token = pass.headed.start(group) + c;
                     let values = std::slice::from_raw_parts(tile.add(c * PANEL), rows);
-                    let best = pass.best(worker.index, sequence);
+                    let best = pass.best(worker.index, token);
                     for (i, &value) in values.iter().enumerate() {
                         if value > (*best).0 {
                             *best = (value, (row + i) as u32);
                         }
                     }
                     if let Some(logits) = &pass.logits {
-                        let to = logits.ptr::<f32>().add(sequence * vocab + row);
+                        let to = logits.ptr::<f32>().add(token * vocab + row);
                         to.copy_from_nonoverlapping(values.as_ptr(), rows);
                     }
                 }

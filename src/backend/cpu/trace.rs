@@ -65,6 +65,12 @@ impl Step<'_> {
                     let run = self.kv.block(self.kv_copy, layer, sequence * shape.kv_heads + head, 0);
                     let position = pass.start + new;
                     values.extend((0..head_dim).map(|d| {
+                        if self.kv.is_quantised() {
+                            let which = usize::from(!is_key);
+                            let d = if is_key { rotary_place(head_dim, d) } else { d };
+                            let code = f32::from(*self.kv.code(run, position, which, d));
+                            return A::kv_value(A::kv(code * *self.kv.scale(run, position, which)));
+                        }
                         let at = if is_key {
                             self.kv.key::<A>(run, position, rotary_place(head_dim, d))
                         } else {

@@ -4,7 +4,10 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::backend::cpu::activation::{Activation, Bf16, Full, Rounded, panel_index};
+use crate::backend::cpu::panels::{GROUP_BYTES, GROUP_COLUMN_BYTES, Panels};
 use crate::backend::weights::{from_bf16, to_bf16};
+use crate::model::DType;
+use crate::model::precision::GROUP;
 
 /// Values that bf16 holds exactly, so that formats differ in nothing but their kernels.
 fn value(i: usize) -> f32 {
@@ -67,6 +70,122 @@ fn full(panel: &mut [f32], row: usize, k: usize, value: f32) {
     panel[Full::kv_index(row, k)] = value;
 }
 
+/// A panel of a quantised type and columns of integers, all from a counter.
+struct Integers {
+    panels: Panels,
+    /// `[row][column]` without the offset, and `[limb column][column]`.
+    codes: Vec<Vec<i32>>,
+    columns: Vec<Vec<i32>>,
+    /// `[row][group]`
+    scales: Vec<Vec<f32>>,
+}
+
+impl Integers {
+    fn new(dtype: DType, columns: usize, tokens: usize, limbs: usize) -> Integers {
+        let most = if dtype == DType::Int4 { 7 } else { 127 };
+        let code = |i: usize, most: i32| (value(i) * (most as f32 + 0.99)) as i32;
+        let groups = columns.div_ceil(GROUP as usize);
+        Integers {
+            panels: Panels { dtype, columns, limbs, element: 2 },
+            codes: (0..PANEL).map(|r| (0..columns).map(|k| code(r * 4001 + k, most)).collect()).collect(),
+            columns: (0..tokens * limbs)
+                .map(|c| (0..columns).map(|k| code(50_021 + c * 977 + k, 127)).collect())
+                .collect(),
+            scales: (0..PANEL)
+                .map(|r| (0..groups).map(|g| value(9 + r * 31 + g).abs() + 0.5).collect())
+                .collect(),
+        }
+    }
+
+    /// As `panels.rs` lays them out.
+    fn panel(&self) -> Vec<u8> {
+        let mut bytes = vec![0; self.panels.bytes()];
+        for (r, (codes, scales)) in self.codes.iter().zip(&self.scales).enumerate() {
+            for (k, &code) in codes.iter().enumerate() {
+                if self.panels.dtype == DType::Int8 {
+                    bytes[k / 4 * STEP_BYTES + r * 4 + k % 4] = (code + 128) as u8;
+                } else {
+                    let step = k / 8;
+                    let at = step / GROUP_STEPS * GROUP_BYTES + step % GROUP_STEPS * STEP_BYTES;
+                    bytes[at + r * 4 + k % 4] |= ((code + 8) as u8) << (k % 8 / 4 * 4);
+                }
+            }
+            for (g, scale) in scales.iter().enumerate().filter(|_| self.panels.dtype == DType::Int4) {
+                let at = g * GROUP_BYTES + GROUP_STEPS * STEP_BYTES + r * 2;
+                bytes[at..at + 2].copy_from_slice(&to_bf16(*scale).to_le_bytes());
+            }
+        }
+        bytes
+    }
+
+    /// As `quantised.rs` lays them out.
+    fn input(&self) -> Vec<u8> {
+        let count = self.columns.len();
+        let tokens = count / self.panels.limbs;
+        let mut bytes = vec![0; self.panels.input_offset(self.panels.steps(), tokens)];
+        for (c, column) in self.columns.iter().enumerate() {
+            for (k, &x) in column.iter().enumerate() {
+                let at = match self.panels.dtype {
+                    DType::Int8 => (k / 4 * count + c) * 4 + k % 4,
+                    _ => {
+                        let (group, k) = (k / GROUP as usize, k % GROUP as usize);
+                        group * count * GROUP_COLUMN_BYTES + (k / 8 * count + c) * 8 + k % 8
+                    }
+                };
+                bytes[at] = x as i8 as u8;
+            }
+            for (g, group) in
+                column.chunks(GROUP as usize).enumerate().filter(|_| self.panels.dtype == DType::Int4)
+            {
+                let at = (g + 1) * count * GROUP_COLUMN_BYTES - (count - c) * 4;
+                bytes[at..at + 4].copy_from_slice(&group.iter().sum::<i32>().to_le_bytes());
+            }
+        }
+        bytes
+    }
+
+    /// Runs a kernel and compares with 64-bit arithmetic: int8 to the bit, int4 but for the rounding of its scales.
+    fn check(&self, dot: Dot, accumulate: bool) -> std::result::Result<(), TestCaseError> {
+        let (panel, input) = (self.panel(), self.input());
+        let (limbs, outputs) = (self.panels.limbs, self.panels.outputs());
+        let tokens = self.columns.len() / limbs;
+        let before = if self.panels.dtype == DType::Int8 { 7i32.cast_unsigned() } else { 7f32.to_bits() };
+        let mut out = vec![f32::from_bits(before); tokens * outputs * PANEL];
+        // SAFETY: the buffers have the extents that the kernel asks for.
+        unsafe {
+            let (x, to) = (input.as_ptr(), out.as_mut_ptr());
+            dot(panel.as_ptr(), self.panels.steps(), x, to, accumulate, panel.as_ptr(), STEP_BYTES);
+        }
+        let held = if accumulate { 7 } else { 0 };
+        for t in 0..tokens {
+            for r in 0..PANEL {
+                let products = |c: usize, offset: i32, range: std::ops::Range<usize>| -> i64 {
+                    let pairs = self.codes[r][range.clone()].iter().zip(&self.columns[c][range]);
+                    pairs.map(|(code, x)| i64::from(code + offset) * i64::from(*x)).sum()
+                };
+                if self.panels.dtype == DType::Int8 {
+                    for limb in 0..limbs {
+                        let c = t * limbs + limb;
+                        let got = out[c * PANEL + r].to_bits().cast_signed();
+                        prop_assert_eq!(i64::from(got), held + products(c, 128, 0..self.panels.columns));
+                    }
+                    continue;
+                }
+                let mut expected = held as f64;
+                for (g, scale) in self.scales[r].iter().enumerate() {
+                    let range = g * GROUP as usize..(g + 1) * GROUP as usize;
+                    let sum =
+                        (0..limbs).fold(0, |sum, l| sum * 256 + products(t * limbs + l, 0, range.clone()));
+                    expected += sum as f64 * f64::from(from_bf16(to_bf16(*scale)));
+                }
+                let got = f64::from(out[t * PANEL + r]);
+                prop_assert!((got - expected).abs() <= 1e-5 * expected.abs() + 100.0, "{got} for {expected}");
+            }
+        }
+        Ok(())
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() })]
 
@@ -88,6 +207,23 @@ proptest! {
                 let table = Dots::new(isa, Format::Full, 2).kv;
                 check::<Full, f32>(table.plain(tokens), tokens, pairs, accumulate, false, full)?;
                 check::<Full, f32>(table.rows(tokens), tokens, row_pairs, accumulate, true, full)?;
+            }
+        }
+    }
+
+    #[test]
+    fn every_kernel_of_integers_agrees_with_64_bit_arithmetic(groups in 1usize..5, fours in 1usize..200, accumulate: bool) {
+        for isa in InstructionSet::available() {
+            for limbs in [1, 2] {
+                let dots = Dots::new(isa, Format::Rounded, limbs);
+                for tokens in 1..=MAX_TOKENS / limbs {
+                    let int8 = Integers::new(DType::Int8, fours * 4, tokens, limbs);
+                    int8.check(dots.int8.plain(tokens), accumulate)?;
+                    int8.check(dots.int8.ahead(tokens), accumulate)?;
+                    let int4 = Integers::new(DType::Int4, groups * GROUP as usize, tokens, limbs);
+                    int4.check(dots.int4.plain(tokens), accumulate)?;
+                    int4.check(dots.int4.ahead(tokens), accumulate)?;
+                }
             }
         }
     }
