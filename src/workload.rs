@@ -162,7 +162,7 @@ pub struct AllReduces {
     pub bytes: Bytes,
 }
 
-/// What the head's argmax reduces for each sequence: the largest logit of a rank's slice and its row.
+/// What the head's argmax reduces for each row: the largest logit of a rank's slice and its row.
 const ARGMAX_BYTES: f64 = 8.0;
 
 /// One forward pass: `tokens` new tokens for each of `batch` sequences, the last of which attends `context`
@@ -212,13 +212,18 @@ impl Workload {
         f64::from(self.batch) * (t * (c - t) + t * (t + 1.0) / 2.0)
     }
 
+    /// Rows that the head multiplies. What a prompt goes on with is known but for its last token; every token of decode
+    /// needs logits.
+    fn headed(&self) -> f64 {
+        if self.phase == Phase::Prefill { f64::from(self.batch) } else { self.new_tokens() }
+    }
+
     /// Cost of one stage over all layers.
     pub fn cost(&self, stage: Stage) -> Cost {
         let m = &self.model;
         let rows = self.new_tokens();
         let batch = f64::from(self.batch);
-        // What a prompt goes on with is known but for its last token; every token of decode needs logits.
-        let headed = if self.phase == Phase::Prefill { batch } else { rows };
+        let headed = self.headed();
         let [hidden, ffn, q] = [m.hidden, m.ffn, m.q_width()].map(f64::from);
         let times = if stage.per_layer() { f64::from(m.layers) } else { 1.0 };
         let position = m.kv_bytes_per_layer(self.precision.kv);
@@ -264,7 +269,7 @@ impl Workload {
         let row = f64::from(self.model.hidden) * self.precision.border().bytes();
         vec![
             AllReduces { count: 2.0 * f64::from(self.model.layers), bytes: Bytes(self.new_tokens() * row) },
-            AllReduces { count: 1.0, bytes: Bytes(f64::from(self.batch) * ARGMAX_BYTES) },
+            AllReduces { count: 1.0, bytes: Bytes(self.headed() * ARGMAX_BYTES) },
         ]
     }
 

@@ -31,9 +31,11 @@ pub struct Cost {
 /// What tokens cost on one side.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, JsonSchema)]
 pub struct Money {
-    /// Dollars per million tokens, prompt tokens in prefill and generated ones in decode; null without a price.
+    /// Dollars per million tokens, prompt tokens in prefill and generated ones in decode; of several ranks every one has its
+    /// device and its price. Null without a price.
     pub dollars_per_million_tokens: Option<f64>,
-    /// Energy per token; null where no counter was read.
+    /// Energy per token; of several ranks that of the measured one times their number, without all-reduces. Null where no
+    /// counter was read.
     pub joules_per_token: Option<f64>,
 }
 
@@ -42,11 +44,12 @@ pub(super) fn costs(pairs: &[Pair], prices: Prices) -> Vec<Cost> {
     let steps = pairs.iter().filter(|pair| pair.key.stage.is_none());
     steps
         .filter_map(|pair| {
+            let devices = f64::from(pair.key.ranks);
             let money = |side: &Measured, price: Option<f64>| Money {
                 dollars_per_million_tokens: price
                     .zip(side.tokens_per_second)
-                    .map(|(price, tokens)| price / (tokens * 3600.0) * 1e6),
-                joules_per_token: side.joules_per_token,
+                    .map(|(price, tokens)| devices * price / (tokens * 3600.0) * 1e6),
+                joules_per_token: side.joules_per_token.map(|joules| devices * joules),
             };
             let base = money(pair.base.as_ref()?, prices.base);
             let new = money(pair.new.as_ref()?, prices.new);

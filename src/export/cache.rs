@@ -14,8 +14,10 @@ pub(super) fn share(run: &Run, point: &Point) -> f64 {
 /// A line for each of the types: the share from the shortest to the longest context at the smallest batch, and where the
 /// cache's bytes are the weights' at each batch.
 pub(super) fn lines(run: &Run) -> Vec<String> {
-    let step = |p: &&Point| p.stage.is_none() && p.phase == Phase::Decode && !p.is_verifying();
-    let steps = || run.points.iter().filter(step);
+    // A shard has its part of both: of several ranks the fewest speak for all.
+    let ranks = run.points.iter().map(|p| p.ranks).min();
+    let decode = |p: &&Point| p.stage.is_none() && p.phase == Phase::Decode && !p.is_verifying();
+    let steps = || run.points.iter().filter(decode).filter(|p| Some(p.ranks) == ranks);
     let mut types: Vec<Precision> = Vec::new();
     for point in steps() {
         if !types.contains(&point.precision()) {

@@ -1,26 +1,15 @@
-//! What the table says of several ranks: how many, what the all-reduces add, and how much faster it gets.
+//! What the table says of several ranks: what the all-reduces add, and how much faster it gets.
 
 use crate::compare::title;
-use crate::run::{Point, Run, RunStatus};
+use crate::run::{Key, Point, Run, RunStatus};
 use crate::units::{figures, percent};
 
 /// What is behind a rate that has a modelled part.
-const MODELLED: &str = " †";
+const MODELLED: &str = "†";
 
 /// Whether there is anything to say.
 pub(super) fn several(run: &Run) -> bool {
     run.points.iter().any(|point| point.ranks > 1)
-}
-
-/// The heading over the share of the all-reduces.
-pub(super) const ALL_REDUCE: &str = "all-reduce †";
-
-/// Share of the all-reduces in a step.
-pub(super) fn share(point: &Point) -> String {
-    match (point.stage, point.ranks) {
-        (Some(_), _) | (None, 1) => String::new(),
-        (None, _) => point.all_reduce_share().map_or("not known".into(), percent),
-    }
 }
 
 /// Tokens per second, marked where a part of it is modelled.
@@ -29,42 +18,51 @@ pub(super) fn rate(point: &Point) -> String {
     point.tokens_per_second.map_or(String::new(), |rate| figures(rate) + marked)
 }
 
-/// The lines below the table: what the mark means, and of each pass that ran on one rank as well how many times as fast it
-/// is on several.
+/// The lines below the table: what the mark means, and of each pass on several ranks the share of its all-reduces and, where it
+/// ran on one rank as well, how many times as fast it is.
 pub(super) fn below(run: &Run) -> Vec<String> {
     if !several(run) {
         return Vec::new();
     }
     let timed = if run.status == RunStatus::Predicted { "predicted" } else { "measured" };
     let mut lines = vec![format!(
-        "† modelled: of several ranks one's shard is {timed} (ms, GB/s, of roof), tok/s and the \
-         speed-up below count its time and that of the all-reduces, which are modelled; all-reduce is their share of \
-         both"
+        "† modelled: of several ranks one's shard is {timed}, and all but tok/s is of it alone; tok/s and the speed-up count \
+         its time and that of the all-reduces, which are modelled"
     )];
-    let steps = || run.points.iter().filter(|point| point.stage.is_none() && !point.is_invalid());
-    for one in steps().filter(|point| point.ranks == 1) {
-        let times: Vec<String> = steps()
-            .filter(|point| point.ranks > 1 && is_pass_of(point, one))
-            .filter_map(|point| {
-                let times = one.seconds.median / point.step_at(point.seconds.median)?;
-                Some(format!("{} ranks {times:.2}x (ideal {})", point.ranks, point.ranks))
-            })
-            .collect();
-        if !times.is_empty() {
+    let steps: Vec<&Point> =
+        run.points.iter().filter(|p| p.stage.is_none() && !p.is_invalid() && !p.is_verifying()).collect();
+    for (at, first) in steps.iter().enumerate() {
+        if steps[..at].iter().any(|before| is_pass_of(before, first)) {
+            continue;
+        }
+        let pass = || steps.iter().filter(|point| is_pass_of(point, first));
+        let one = pass().find(|point| point.ranks == 1).map(|one| one.seconds.median);
+        let each: Vec<String> =
+            pass().filter(|point| point.ranks > 1).map(|point| said(point, one)).collect();
+        if !each.is_empty() {
+            let key = Key { ranks: 1, ..first.key() };
             lines.push(format!(
-                "speed-up over 1 rank, modelled: {}, {} weights: {}",
-                title(&one.key()),
-                one.weights,
-                times.join(", ")
+                "ranks, modelled: {}, {} weights: {}",
+                title(&key),
+                first.weights,
+                each.join("; ")
             ));
         }
     }
     lines
 }
 
+/// `4 ranks 2.67x of ideal 4, all-reduces 33.3% of the step`.
+fn said(point: &Point, one: Option<f64>) -> String {
+    let ranks = point.ranks;
+    let (Some(step), Some(share)) = (point.step_at(point.seconds.median), point.all_reduce_share()) else {
+        return format!("{ranks} ranks not known");
+    };
+    let times = one.map_or(String::new(), |one| format!(" {:.2}x of ideal {ranks},", one / step));
+    format!("{ranks} ranks{times} all-reduces {} of the step", percent(share))
+}
+
 /// Whether both are the same work but for the ranks.
-fn is_pass_of(point: &Point, one: &Point) -> bool {
-    let mut key = point.key();
-    key.ranks = one.ranks;
-    key == one.key()
+fn is_pass_of(point: &Point, other: &Point) -> bool {
+    Key { ranks: other.ranks, ..point.key() } == other.key()
 }

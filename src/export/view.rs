@@ -144,16 +144,19 @@ fn grid(run: &Run) -> Grid {
         grid.column("KV", true);
     }
     let several_ranks = ranks::several(run);
-    let all_reduce = several_ranks.then_some(ranks::ALL_REDUCE);
     for title in ["batch"].into_iter().chain(several_ranks.then_some("ranks")).chain(["tok/s", "ms"]) {
         grid.column(title, true);
     }
-    for title in all_reduce.into_iter().chain(["share", "GB/s", flops_unit, "FLOP/B", "of roof"]) {
+    for title in ["share", "GB/s", flops_unit, "FLOP/B", "of roof"] {
         grid.column(title, true);
     }
     grid.column("bound", false);
+    // With all of these columns there is no room for the number of samples.
+    let counted = measured && !(several_ranks && (types || contexts));
     if measured {
         grid.column("±", true);
+    }
+    if counted {
         grid.column("samples", true);
     }
     if energy {
@@ -177,7 +180,6 @@ fn grid(run: &Run) -> Grid {
         row.extend(several_ranks.then(|| point.ranks.to_string()));
         let key = row.len();
         row.extend([ranks::rate(point), milliseconds(point.seconds.median)]);
-        row.extend(several_ranks.then(|| ranks::share(point)));
         row.extend([
             percent(point.share_of_step),
             figures(point.bytes_per_second * 1e-9),
@@ -189,6 +191,8 @@ fn grid(run: &Run) -> Grid {
         let ledger = row.len();
         if measured {
             row.push(percent(point.seconds.relative_interval()));
+        }
+        if counted {
             row.push(point.seconds.count.to_string());
         }
         if energy {
@@ -222,7 +226,6 @@ fn bubble(run: &Run, stage: &Point) -> Option<Vec<String>> {
     let mut cells = vec!["  (bubble)".into(), step.batch.to_string()];
     cells.extend(several_ranks.then(|| step.ranks.to_string()));
     cells.extend([String::new(), milliseconds(seconds)]);
-    cells.extend(several_ranks.then(String::new));
     cells.push(percent(seconds / step.seconds.median));
     Some(cells)
 }

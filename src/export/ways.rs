@@ -54,8 +54,10 @@ fn speculation(run: &Run) -> Option<Titled> {
     }
     let draft = match &run.draft {
         Some(draft) => format!(
-            "draft is the time of {}'s k - 1 steps in steps of {}, measured here",
-            draft.model, run.model.name
+            "draft is the time of {}'s k - 1 steps in steps of {}, {}",
+            draft.model,
+            run.model.name,
+            if run.status == RunStatus::Predicted { "predicted" } else { "measured here" }
         ),
         None => "no draft was measured (--draft): its time is not counted".into(),
     };

@@ -276,7 +276,11 @@ impl Run {
             }
         }
         for (i, point) in self.points.iter().enumerate() {
-            point.validate().map_err(|e| e.at(format!("points[{i}]")))?;
+            let place = |e: Failure| e.at(format!("points[{i}]"));
+            point.validate().map_err(place)?;
+            if self.model.shard(point.ranks).is_err() {
+                return Err(place(impossible(format!("{} ranks do not divide the model", point.ranks))));
+            }
         }
         if let Some(plan) = &self.plan {
             plan.validate()?;

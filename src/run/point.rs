@@ -148,7 +148,7 @@ pub struct Point {
     pub fraction_of_roof: f64,
     /// What it is bound by.
     pub bound: Bound,
-    /// Energy per new token, the device's idle power included; null for a stage and where no counter was read.
+    /// Energy per new token, the device's idle power included, of several ranks of one and without all-reduces; null for a stage and where no counter was read.
     pub joules_per_token: Option<f64>,
     /// What the figures are worth.
     pub status: Status,

@@ -52,3 +52,23 @@ fn whole_models_are_resident_where_they_fit_and_sampled_otherwise() {
     // The largest of all programs that this process has run, in kilobytes.
     assert!(usage.ru_maxrss * 1024 < MOST, "{} MB", usage.ru_maxrss / 1024);
 }
+
+/// Of each number of ranks one's shard lies in the memory in turn; all-reduces go over the link of the card's own profile.
+#[test]
+fn shards_of_a_whole_model_are_measured() {
+    let options = ["--model", "llama-8b", "--phase", "decode", "--batch", "1,8", "--tp", "1,2,8"];
+    let (run, table) = measured("h100", &options);
+    assert_eq!(run.status, RunStatus::Complete, "{:?}", run.notes);
+    assert_eq!(run.plan.as_ref().unwrap().link.as_deref(), Some("h100-sxm5"));
+    assert_eq!(steps(&run).count(), 2 * 3);
+    for point in steps(&run) {
+        assert_eq!(point.layers_measured, point.layers_total);
+        assert_eq!(point.all_reduce_seconds.is_some(), point.ranks > 1);
+        assert!(point.tokens_per_second.is_some());
+        let whole = steps(&run).find(|p| (p.ranks, p.batch) == (1, point.batch)).unwrap();
+        let part = point.bytes * f64::from(point.ranks) / whole.bytes;
+        assert!((1.0..1.05).contains(&part), "{} ranks read {part} of the model's bytes", point.ranks);
+    }
+    let words = table.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(words.contains("x of ideal 8, all-reduces"), "{table}");
+}
