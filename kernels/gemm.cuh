@@ -176,8 +176,6 @@ struct Fragments {
     }
 };
 
-typedef float Sums[4][8][4];  // [m16][n8][of a thread]
-
 __device__ __forceinline__ void multiply(Sums &sums, const Fragments &f) {
 #pragma unroll
     for (u32 i = 0; i < 4; i++) {
