@@ -2,6 +2,7 @@
 
 use llmroof::backend::cuda::driver::Driver;
 use llmroof::backend::cuda::launch::args::LinearArgs;
+use llmroof::backend::cuda::launch::format::Format;
 use llmroof::backend::cuda::launch::gemm::{self, Plan, Tile};
 use llmroof::backend::cuda::launch::gemv::LinearStage;
 use ptx_interpreter::{MatrixWork, Profile};
@@ -72,7 +73,7 @@ fn unique(profile: &Profile, name: &str) -> (u64, u64) {
 
 /// Every tile with k in one piece and in three.
 fn plans() -> impl Iterator<Item = Plan> {
-    Tile::ALL.into_iter().flat_map(|tile| [1, 3].map(|splits| Plan { tile, splits }))
+    Tile::all(Format::Bf16).into_iter().flat_map(|tile| [1, 3].map(|splits| Plan { tile, splits }))
 }
 
 fn check_residual(
@@ -119,14 +120,14 @@ fn residual_adds_the_product() {
 
 #[test]
 fn a_product_shorter_than_a_step() {
-    for tile in Tile::ALL {
+    for tile in Tile::all(Format::Bf16) {
         check_residual(a100(), Plan { tile, splits: 1 }, 65, 72, 8, 8);
     }
 }
 
 #[test]
 fn more_token_tiles_than_a_group_has() {
-    for tile in Tile::ALL {
+    for tile in Tile::all(Format::Bf16) {
         check_residual(a100(), Plan { tile, splits: 1 }, 16 * 128 + 2, 2 * tile.weights as usize + 8, 24, 24);
     }
 }
@@ -134,7 +135,7 @@ fn more_token_tiles_than_a_group_has() {
 #[test]
 fn gate_up_is_silu_of_gate_times_up() {
     for (gpu, plan) in
-        plans().map(|plan| (a100(), plan)).chain([(h100(), Plan { tile: Tile::ALL[0], splits: 1 })])
+        plans().map(|plan| (a100(), plan)).chain([(h100(), Plan { tile: Tile::all(Format::Bf16)[0], splits: 1 })])
     {
         let (rows, n, k) = (200, 152, 264);
         let x = normals(4, rows * k, 1.0);
@@ -263,7 +264,7 @@ fn qkv_rotates_and_appends() {
     for plan in plans() {
         Qkv { heads: 4, kv_heads: 2, head_dim: 64, tokens: 43, start: vec![5, 0, 250] }.check(a100(), plan);
     }
-    for tile in Tile::ALL {
+    for tile in Tile::all(Format::Bf16) {
         Qkv { heads: 3, kv_heads: 1, head_dim: 128, tokens: 65, start: vec![17] }
             .check(h100(), Plan { tile, splits: 1 });
     }
@@ -271,7 +272,7 @@ fn qkv_rotates_and_appends() {
 
 #[test]
 fn qkv_of_heads_that_tiles_cut() {
-    for tile in Tile::ALL {
+    for tile in Tile::all(Format::Bf16) {
         Qkv { heads: 5, kv_heads: 1, head_dim: 80, tokens: 1, start: (0..70).collect() }
             .check(a100(), Plan { tile, splits: 2 });
     }
@@ -279,7 +280,7 @@ fn qkv_of_heads_that_tiles_cut() {
 
 #[test]
 fn lm_head_chooses_the_first_of_the_greatest() {
-    for (gpu, tile) in Tile::ALL.into_iter().flat_map(|tile| [(a100(), tile), (h100(), tile)]) {
+    for (gpu, tile) in Tile::all(Format::Bf16).into_iter().flat_map(|tile| [(a100(), tile), (h100(), tile)]) {
         let (rows, n, k) = (130, 301, 72);
         let x = normals(12, rows * k, 1.0);
         let mut w = normals(13, n * k, 1.0);
@@ -341,7 +342,7 @@ fn executed_work_is_that_of_whole_tiles() {
 fn the_plan_fills_the_gpu() {
     let product = |rows, n, k| LinearArgs { rows, n, k, ..LinearArgs::default() };
     for gpu in [a100(), h100()] {
-        let best = |stage, args| Plan::best(&gpu, stage, &args);
+        let best = |stage, args| Plan::best(&gpu, stage, Format::Bf16, &args);
         // A long prompt fills it with large tiles.
         let long = best(LinearStage::GateUp, product(8192, 14_336, 4096));
         assert!(long.tile.weights >= 128 && long.splits == 1);
@@ -349,10 +350,10 @@ fn the_plan_fills_the_gpu() {
         // A decode step of 128 sequences has 16 tiles of 256 rows: k is split.
         for k in [4096, 14_336] {
             let args = product(128, 4096, k);
-            let launch = gemm::launch(&gpu, LinearStage::Residual, args);
+            let launch = gemm::launch(&gpu, LinearStage::Residual, Format::Bf16, args);
             let blocks = launch.grid[0] * launch.grid[1];
             assert!(blocks >= gpu.multiprocessors * 3 / 4, "{blocks} blocks");
-            let needs = gemm::workspace(&gpu, LinearStage::Residual, &args);
+            let needs = gemm::workspace(&gpu, LinearStage::Residual, Format::Bf16, &args);
             assert_eq!(needs.partial_bytes, u64::from(launch.grid[1]) * 128 * 4096 * 4);
         }
     }

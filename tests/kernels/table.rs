@@ -11,6 +11,7 @@ use generate_kernels::occupancy::{architecture, blocks};
 use llmroof::backend::cuda::driver::{Driver, Gpu};
 use llmroof::backend::cuda::launch::Launch;
 use llmroof::backend::cuda::launch::args::{AttentionArgs, LinearArgs};
+use llmroof::backend::cuda::launch::format::Format;
 use llmroof::backend::cuda::launch::gemv::LinearStage;
 use llmroof::backend::cuda::launch::workspace::Workspace;
 use llmroof::backend::cuda::launch::{attention, ceilings, elementwise, fill, gemm, gemv, reference, skinny};
@@ -70,19 +71,19 @@ fn run_all(gpu: fn() -> Gpu) -> BTreeMap<Kernel, Row> {
             let args = linear(&mut machine, stage, count, k, normed);
             let on = machine.gpu().clone();
             match family {
-                0 => with_workspace(&mut machine, args, gemv::workspace(&on, stage, &args), |args| {
-                    vec![gemv::launch(&on, stage, args)]
+                0 => with_workspace(&mut machine, args, gemv::workspace(&on, stage, Format::Bf16, &args), |args| {
+                    vec![gemv::launch(&on, stage, Format::Bf16, args)]
                 }),
-                1 => with_workspace(&mut machine, args, skinny::workspace(&on, stage, &args), |args| {
-                    vec![skinny::launch(&on, stage, args)]
+                1 => with_workspace(&mut machine, args, skinny::workspace(&on, stage, Format::Bf16, &args), |args| {
+                    vec![skinny::launch(&on, stage, Format::Bf16, args)]
                 }),
                 _ => with_workspace(
                     &mut machine,
                     args,
                     Workspace { arrivals: 4096, partial_bytes: 0 },
                     |args| {
-                        let plans = gemm::Tile::ALL.map(|tile| gemm::Plan { tile, splits: 1 });
-                        plans.map(|plan| plan.launch(stage, args)).into()
+                        let plans = gemm::Tile::all(Format::Bf16).into_iter().map(|tile| gemm::Plan { tile, splits: 1 });
+                        plans.map(|plan| plan.launch(stage, args)).collect()
                     },
                 ),
             }
