@@ -247,8 +247,8 @@ impl Qkv {
         let (rows, q_width, kv_width) =
             (sequences * self.tokens, self.heads * self.head_dim, self.kv_heads * self.head_dim);
         let x = normals(7, rows * k, 1.0);
-        let [wq, wk, wv] = [(8, q_width), (9, kv_width), (10, kv_width)]
-            .map(|(seed, width)| matrix(format, seed, width, k));
+        let [wq, wk, wv] =
+            [(8, q_width), (9, kv_width), (10, kv_width)].map(|(seed, width)| matrix(format, seed, width, k));
         let cache = normals(11, sequences * kv_width * capacity, 1.0);
         let turns: Vec<u64> = (0..self.head_dim / 2)
             .map(|i| (self.frequency(i) / std::f64::consts::TAU * 2f64.powi(64)) as u64)
@@ -337,7 +337,8 @@ fn lm_head_chooses_the_first_of_the_greatest() {
     for (gpu, tile) in tiles.flat_map(|tile| [(a100(), tile), (h100(), tile)]) {
         let (rows, n, k) = (130, 301, fitting(tile.format, 72));
         let x = normals(12, rows * k, 1.0);
-        let mut w = if tile.format.is_quantised() { spread(13, k, n * k, 1.0) } else { normals(13, n * k, 1.0) };
+        let mut w =
+            if tile.format.is_quantised() { spread(13, k, n * k, 1.0) } else { normals(13, n * k, 1.0) };
         // Every row of the second half but the last is one of the first again.
         w.copy_within(0..n / 2 * k, n / 2 * k);
         let w = Held::new(tile.format, &w, k);

@@ -69,7 +69,8 @@ impl Held {
                     if format == Format::Int4 {
                         let order = [0, 2, 4, 6, 1, 3, 5, 7];
                         let four = order.iter().enumerate();
-                        let packed = four.fold(0u32, |bits, (i, &c)| bits | u32::from(codes[c] & 15) << (4 * i));
+                        let packed =
+                            four.fold(0u32, |bits, (i, &c)| bits | u32::from(codes[c] & 15) << (4 * i));
                         to[column / 2..][..4].copy_from_slice(&packed.to_le_bytes());
                     } else {
                         for (i, c) in [0, 2, 1, 3, 4, 6, 5, 7].into_iter().enumerate() {

@@ -16,8 +16,10 @@ use super::held::{Held, dtype, spread};
 use super::numbers::{normals, relative_error, to_bf16, wide};
 
 /// How a family of kernels is launched, and what workspace it asks for.
-pub type Kernels =
-    (fn(&Gpu, LinearStage, Format, LinearArgs) -> Launch, fn(&Gpu, LinearStage, Format, &LinearArgs) -> Workspace);
+pub type Kernels = (
+    fn(&Gpu, LinearStage, Format, LinearArgs) -> Launch,
+    fn(&Gpu, LinearStage, Format, &LinearArgs) -> Workspace,
+);
 
 /// A stage of one layer with `tokens` new tokens for each of `sequences` sequences.
 #[derive(Debug, Clone)]
@@ -126,8 +128,12 @@ impl Case {
         for traffic in &profile.traffic {
             if ["w0", "w1", "w2", "norm", "x", "y", "keys", "values"].contains(&traffic.name.as_str()) {
                 // A row may end in half a piece.
-                let half = |width: &u32| self.format.is_quantised() && *width == 8 && traffic.name.starts_with('w');
-                assert!(traffic.widths.keys().all(|width| *width == 16 || half(width)), "{self:?}: {traffic:?}");
+                let half =
+                    |width: &u32| self.format.is_quantised() && *width == 8 && traffic.name.starts_with('w');
+                assert!(
+                    traffic.widths.keys().all(|width| *width == 16 || half(width)),
+                    "{self:?}: {traffic:?}"
+                );
             }
         }
         assert_eq!(profile.local_bytes, 0, "{self:?}");

@@ -19,6 +19,7 @@ mod linear;
 mod numbers;
 mod on_gpu;
 mod quantise;
+mod quantised;
 mod reference;
 mod session;
 mod skinny;

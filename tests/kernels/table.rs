@@ -71,18 +71,26 @@ fn run_all(gpu: fn() -> Gpu) -> BTreeMap<Kernel, Row> {
             let args = linear(&mut machine, stage, count, k, normed);
             let on = machine.gpu().clone();
             match family {
-                0 => with_workspace(&mut machine, args, gemv::workspace(&on, stage, Format::Bf16, &args), |args| {
-                    vec![gemv::launch(&on, stage, Format::Bf16, args)]
-                }),
-                1 => with_workspace(&mut machine, args, skinny::workspace(&on, stage, Format::Bf16, &args), |args| {
-                    vec![skinny::launch(&on, stage, Format::Bf16, args)]
-                }),
+                0 => with_workspace(
+                    &mut machine,
+                    args,
+                    gemv::workspace(&on, stage, Format::Bf16, &args),
+                    |args| vec![gemv::launch(&on, stage, Format::Bf16, args)],
+                ),
+                1 => with_workspace(
+                    &mut machine,
+                    args,
+                    skinny::workspace(&on, stage, Format::Bf16, &args),
+                    |args| vec![skinny::launch(&on, stage, Format::Bf16, args)],
+                ),
                 _ => with_workspace(
                     &mut machine,
                     args,
                     Workspace { arrivals: 4096, partial_bytes: 0 },
                     |args| {
-                        let plans = gemm::Tile::all(Format::Bf16).into_iter().map(|tile| gemm::Plan { tile, splits: 1 });
+                        let plans = gemm::Tile::all(Format::Bf16)
+                            .into_iter()
+                            .map(|tile| gemm::Plan { tile, splits: 1 });
                         plans.map(|plan| plan.launch(stage, args)).collect()
                     },
                 ),

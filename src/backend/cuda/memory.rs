@@ -147,7 +147,8 @@ pub fn weight_bytes(residency: &Residency) -> u64 {
 
 /// Bytes that loading takes besides, for a while: room for a part of a matrix as bf16 before it is quantised.
 pub fn loading_bytes(residency: &Residency) -> u64 {
-    let quantised = tensors(residency).into_iter().filter(|&(tensor, _)| format(residency, tensor).is_quantised());
+    let quantised =
+        tensors(residency).into_iter().filter(|&(tensor, _)| format(residency, tensor).is_quantised());
     quantised.map(|(tensor, _)| Parts::of(tensor.shape(&residency.model)).bytes()).max().unwrap_or_default()
 }
 
@@ -277,7 +278,14 @@ struct Rows<'a> {
 impl Rows<'_> {
     /// Puts `count` rows from `first` on to `address`, as bf16: rows of their values, or any of their distribution, which
     /// are others for each part's `number`.
-    fn put(&self, driver: &mut dyn Driver, number: u64, first: u32, count: u32, address: Address) -> Result<()> {
+    fn put(
+        &self,
+        driver: &mut dyn Driver,
+        number: u64,
+        first: u32,
+        count: u32,
+        address: Address,
+    ) -> Result<()> {
         match self.source.distribution(self.tensor, self.layer, self.columns) {
             Some(Distribution { seed, stream, mean, deviation }) => {
                 let elements = u64::from(count) * u64::from(self.columns);

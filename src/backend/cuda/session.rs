@@ -65,15 +65,20 @@ impl CudaSession {
         Ok(CudaSession { prepared: None, probes: Probes::default(), costs: None, suite, gemm, ran: None })
     }
 
-    /// What may multiply; the last needs the most memory. There is no choice for weights that are quantised.
-    fn choice(&self) -> &'static [Products] {
-        let quantised =
-            self.suite.residency().is_some_and(|residency| residency.precision.weights.is_quantised());
+    /// What may multiply bf16; the last needs the most memory.
+    fn offered(&self) -> &'static [Products] {
         match (self.gemm, self.suite.driver().cublaslt()) {
-            _ if quantised => &[Products::Own],
             (Gemm::CublasLt, _) => &[Products::CublasLt],
             (Gemm::Auto, Some(_)) => &[Products::Own, Products::CublasLt],
             _ => &[Products::Own],
+        }
+    }
+
+    /// What may multiply the weights that are loaded: quantised ones nothing but our own kernels.
+    fn choice(&self) -> &'static [Products] {
+        match self.suite.residency() {
+            Some(residency) if residency.precision.weights.is_quantised() => &[Products::Own],
+            _ => self.offered(),
         }
     }
 
@@ -317,7 +322,7 @@ impl Session for CudaSession {
             Gemm::CublasLt => Products::CublasLt,
             Gemm::Own | Gemm::Auto => Products::Own,
         };
-        if !self.choice().contains(&products) {
+        if !self.offered().contains(&products) {
             return Err(Failure::input(format!("{gemm:?} is not what this session multiplies with"))
                 .hint("choose another --gemm"));
         }

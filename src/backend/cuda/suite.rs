@@ -81,7 +81,9 @@ impl<D: Driver> Suite<D> {
                 .hint("use bf16 activations"));
         }
         if kv != DType::Bf16 {
-            return Err(Failure::input(format!("the GPU kernels have no {kv} cache")).hint("use a bf16 cache"));
+            return Err(
+                Failure::input(format!("the GPU kernels have no {kv} cache")).hint("use a bf16 cache")
+            );
         }
         if !attention::supports(model.head_dim) {
             return Err(Failure::input(format!(

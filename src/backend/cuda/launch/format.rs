@@ -106,8 +106,7 @@ macro_rules! kernel {
 
 /// Source and kernel for 1 to 8 token rows.
 pub(super) fn gemv(stage: LinearStage, format: Format, one: bool) -> (&'static str, &'static str) {
-    let kernel =
-        if one { kernel!("gemv", stage, format, "1") } else { kernel!("gemv", stage, format, "8") };
+    let kernel = if one { kernel!("gemv", stage, format, "1") } else { kernel!("gemv", stage, format, "8") };
     (source!("gemv", format), kernel)
 }
 
@@ -137,9 +136,12 @@ mod tests {
 
     #[test]
     fn a_matrix_has_the_bytes_that_the_ledger_counts() {
-        for (format, dtype) in
-            [(Format::Bf16, DType::Bf16), (Format::Int8, DType::Int8), (Format::Int4, DType::Int4), (Format::Fp8, DType::Fp8)]
-        {
+        for (format, dtype) in [
+            (Format::Bf16, DType::Bf16),
+            (Format::Int8, DType::Int8),
+            (Format::Int4, DType::Int4),
+            (Format::Fp8, DType::Fp8),
+        ] {
             assert_eq!(Format::of(dtype), format);
             let held = format.code_bytes(264, 512) + format.scale_bytes(264, 512);
             assert_eq!(held as f64, dtype.matrix_bytes(264, 512), "{dtype}");
@@ -150,7 +152,9 @@ mod tests {
     fn kernels_are_named_after_their_source() {
         for format in Format::ALL {
             for stage in LinearStage::ALL {
-                for (source, kernel) in [gemv(stage, format, true), skinny(stage, format, 32), gemm(stage, format, 128)] {
+                for (source, kernel) in
+                    [gemv(stage, format, true), skinny(stage, format, 32), gemm(stage, format, 128)]
+                {
                     assert!(kernel.starts_with(source), "{kernel} of {source}");
                 }
             }
