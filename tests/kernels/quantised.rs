@@ -6,10 +6,11 @@ use std::path::Path;
 use llmroof::backend::cuda::driver::Gpu;
 use llmroof::backend::cuda::step::Pass;
 use llmroof::backend::cuda::suite::Suite;
-use llmroof::backend::weights::WeightSource;
+use llmroof::backend::weights::{WeightSource, from_bf16, to_bf16};
 use llmroof::backend::{Residency, Session};
 use llmroof::checkpoint::Checkpoint;
 use llmroof::measure::verify::{Extent, Row, check_checkpoint, check_kernels, worst};
+use llmroof::model::precision::GROUP;
 use llmroof::model::{DType, ModelSpec, Precision, Tensor};
 use llmroof::reference::{Numerics, Reference, Rows, quantise};
 
@@ -56,13 +57,31 @@ fn every_stage_of_odd_models() {
     }
 }
 
-/// Weights as quantising leaves them.
-struct Quantised(Precision);
+/// [`Spread`] with groups of zeros, and of values so small that next to others they are nothing.
+struct Gaps;
 
-impl Rows for Quantised {
+impl WeightSource for Gaps {
+    fn row(&self, tensor: Tensor, layer: u32, row: u32, out: &mut [u16]) {
+        Spread.row(tensor, layer, row, out);
+        if tensor == Tensor::Head || Tensor::OF_LAYER.contains(&tensor) {
+            for (group, values) in out.chunks_mut(GROUP as usize).enumerate() {
+                match (row as usize + group) % 4 {
+                    0 => values.fill(0),
+                    1 => values.iter_mut().for_each(|x| *x = to_bf16(from_bf16(*x) * 2f32.powi(-110))),
+                    _ => {}
+                }
+            }
+        }
+    }
+}
+
+/// Weights as quantising leaves them.
+struct Quantised<'a>(Precision, &'a dyn WeightSource);
+
+impl Rows for Quantised<'_> {
     fn row(&self, tensor: Tensor, layer: u32, row: u32, out: &mut [f64]) {
         let mut bits = vec![0; out.len()];
-        Spread.row(tensor, layer, row, &mut bits);
+        self.1.row(tensor, layer, row, &mut bits);
         out.copy_from_slice(&wide(&bits));
         let dtype = match tensor {
             Tensor::Head => self.0.head,
@@ -85,15 +104,19 @@ fn grouped_model(hidden: u32, ffn: u32, heads: u32, head_dim: u32) -> ModelSpec 
 fn every_stage_of_models_in_groups() {
     let models = [grouped_model(384, 512, 4, 64), grouped_model(256, 640, 4, 128)];
     for (gpu, model) in [a100(), h100()].into_iter().zip(&models) {
-        for (batch, passes) in [(1, [5, 1]), (3, [1, 7]), (2, [30, 1]), (1, [70, 66])] {
+        let sources: [&dyn WeightSource; 2] = [&Spread, &Gaps];
+        for ((batch, passes), source) in [(1, [5, 1]), (3, [1, 7]), (2, [30, 1]), (1, [70, 66])]
+            .into_iter()
+            .flat_map(|fed| sources.map(|source| (fed, source)))
+        {
             let types = precision(DType::Int4, DType::Int4);
-            let rows = Quantised(types);
+            let rows = Quantised(types, source);
             let mut reference =
                 Reference::new(model, &rows, Numerics::of(types), model.layers, batch as usize);
             let mut suite = Suite::new(InterpretedGpu::new(gpu.clone()));
             let residency =
                 Residency { model: model.clone(), layers: model.layers, precision: types, copies: 1 };
-            suite.load(&residency, &Spread).unwrap();
+            suite.load(&residency, source).unwrap();
             suite.begin(batch, passes.iter().sum()).unwrap();
             let mut fed = 0;
             for tokens in passes {
