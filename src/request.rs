@@ -6,6 +6,9 @@ use crate::model::{ModelSpec, Precision};
 use crate::run::{Plan, Point, Request};
 use crate::workload::{Phase, Workload};
 
+/// Most tokens of a sequence that one pass verifies.
+const MOST_VERIFIED: u32 = 32;
+
 /// The work that `measure` and `predict` are asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sweeps {
@@ -126,6 +129,10 @@ impl Sweeps {
             ))
             .hint(remedy))
         };
+        if let Some(tokens) = self.speculate.iter().find(|&&tokens| tokens > MOST_VERIFIED) {
+            return Err(Failure::input(format!("--speculate is {tokens}"))
+                .hint(format!("give 1 to {MOST_VERIFIED}: more tokens than that no draft gets right")));
+        }
         let (deepest, shortest) = (self.speculate.iter().max(), self.decode_contexts().into_iter().min());
         if let Some((&tokens, context)) = deepest.zip(shortest).filter(|(tokens, context)| *tokens > context)
         {

@@ -89,7 +89,7 @@ pub fn count(
     if pass.context > pass.tokens {
         suite.forward(&tokens(pass.context - pass.tokens), false).unwrap();
     }
-    let fed = suite.feed(&tokens(pass.tokens), false).unwrap();
+    let fed = suite.feed_for(&tokens(pass.tokens), false, pass.headed > 1).unwrap();
     assert_eq!(fed, pass);
     let buffers = suite.buffers().unwrap();
     let activations = [
@@ -141,7 +141,7 @@ fn check_bf16(gpu: Gpu, model: &ModelSpec, pass: Pass) {
 
 /// Counts a pass and holds it against the ledger. A code that is zero would count as padding: the weights have none.
 pub fn check(gpu: Gpu, model: &ModelSpec, pass: Pass, precision: Precision, weights: &dyn WeightSource) {
-    let phase = if pass.tokens == 1 { Phase::Decode } else { Phase::Prefill };
+    let phase = if pass.tokens == pass.headed { Phase::Decode } else { Phase::Prefill };
     let work = Workload {
         phase,
         tokens: pass.tokens,
@@ -161,22 +161,28 @@ pub fn check(gpu: Gpu, model: &ModelSpec, pass: Pass, precision: Precision, weig
 }
 
 #[test]
+fn a_pass_that_verifies_a_draft_gives_every_token_logits() {
+    check_bf16(a100(), &odd_model(128, 6, 2), Pass { headed: 4, ..Pass::new(1, 4, 30) });
+    check_bf16(h100(), &odd_model(64, 4, 1), Pass { headed: 3, ..Pass::new(5, 3, 9) });
+}
+
+#[test]
 fn decode_moves_and_computes_what_the_ledger_says() {
     let model = odd_model(128, 6, 2);
-    check_bf16(a100(), &model, Pass { batch: 1, tokens: 1, context: 1 });
-    check_bf16(h100(), &model, Pass { batch: 1, tokens: 1, context: 77 });
-    check_bf16(a100(), &model, Pass { batch: 8, tokens: 1, context: 20 });
-    check_bf16(h100(), &odd_model(64, 4, 1), Pass { batch: 33, tokens: 1, context: 18 });
-    check_bf16(a100(), &odd_model(64, 4, 4), Pass { batch: 70, tokens: 1, context: 3 });
+    check_bf16(a100(), &model, Pass::new(1, 1, 1));
+    check_bf16(h100(), &model, Pass::new(1, 1, 77));
+    check_bf16(a100(), &model, Pass::new(8, 1, 20));
+    check_bf16(h100(), &odd_model(64, 4, 1), Pass::new(33, 1, 18));
+    check_bf16(a100(), &odd_model(64, 4, 4), Pass::new(70, 1, 3));
 }
 
 #[test]
 fn prefill_moves_and_computes_what_the_ledger_says() {
-    check_bf16(a100(), &odd_model(128, 6, 2), Pass { batch: 1, tokens: 130, context: 130 });
-    check_bf16(h100(), &odd_model(64, 4, 1), Pass { batch: 3, tokens: 45, context: 45 });
+    check_bf16(a100(), &odd_model(128, 6, 2), Pass::new(1, 130, 130));
+    check_bf16(h100(), &odd_model(64, 4, 1), Pass::new(3, 45, 45));
     // A prompt in pieces, and one that is short enough for the products of few rows.
-    check_bf16(a100(), &odd_model(64, 6, 2), Pass { batch: 1, tokens: 70, context: 135 });
-    check_bf16(a100(), &odd_model(64, 6, 2), Pass { batch: 2, tokens: 9, context: 9 });
+    check_bf16(a100(), &odd_model(64, 6, 2), Pass::new(1, 70, 135));
+    check_bf16(a100(), &odd_model(64, 6, 2), Pass::new(2, 9, 9));
 }
 
 #[test]
@@ -184,7 +190,7 @@ fn decode_reads_every_weight_once() {
     for gpu in [a100(), h100()] {
         for batch in [1, 8, 16] {
             let model = odd_model(128, 4, 1);
-            let (pass, weights) = (Pass { batch, tokens: 1, context: 9 }, RandomWeights::new(11, &model));
+            let (pass, weights) = (Pass::new(batch, 1, 9), RandomWeights::new(11, &model));
             for (stage, counted) in count(gpu.clone(), &model, pass, Precision::BF16, &weights) {
                 let factor = counted.matrices_asked as f64 / counted.matrices.max(1) as f64;
                 assert!(factor <= 1.02, "{stage} at batch {batch} asks for weights {factor} times");

@@ -142,7 +142,7 @@ fn every_stage_of_models_in_groups() {
 #[test]
 fn kernels_move_and_compute_what_the_ledger_says() {
     let on = |gpu: Gpu, model: &ModelSpec, dtype, batch, tokens, context| {
-        check(gpu, model, Pass { batch, tokens, context }, precision(dtype, dtype), &Spread);
+        check(gpu, model, Pass::new(batch, tokens, context), precision(dtype, dtype), &Spread);
     };
     // Widths that end in half a piece of int8.
     let odd = odd_model(128, 4, 2);
@@ -157,7 +157,7 @@ fn kernels_move_and_compute_what_the_ledger_says() {
     }
     // The layers as they are, the head narrower.
     let head_alone = precision(DType::Bf16, DType::Int4);
-    check(a100(), &grouped, Pass { batch: 2, tokens: 1, context: 3 }, head_alone, &Spread);
+    check(a100(), &grouped, Pass::new(2, 1, 3), head_alone, &Spread);
 }
 
 #[test]

@@ -17,6 +17,7 @@ use crate::backend::{
 use crate::error::{Failure, Result};
 use crate::model::{DType, ModelSpec, Precision};
 use crate::units::Bytes;
+use crate::workload::Phase;
 
 /// Seed of caches and token ids of timed passes.
 const SEED: u64 = 0x11a3;
@@ -271,7 +272,8 @@ impl Session for CudaSession {
         self.suite.begin_rotating(work.batch, work.context, caches)?;
         self.suite.pretend(work.context - work.tokens, SEED)?;
         self.suite.set_products(self.largest_choice());
-        let pass = self.suite.feed(&tokens(work, residency.model.vocab), false)?;
+        let verifying = work.phase == Phase::Decode && work.tokens > 1;
+        let pass = self.suite.feed_for(&tokens(work, residency.model.vocab), false, verifying)?;
         if pass.has_choice() {
             self.choose(pass)?;
         }
@@ -313,7 +315,7 @@ impl Session for CudaSession {
             Products::Own => Gemm::Own,
             Products::CublasLt => Gemm::CublasLt,
         };
-        let pass = Pass { batch: rows, tokens: 1, context: 1 };
+        let pass = Pass::new(rows, 1, 1);
         if pass.has_choice() { self.choice().iter().map(one).collect() } else { Vec::new() }
     }
 
@@ -343,7 +345,8 @@ impl Session for CudaSession {
 }
 
 fn pass(work: &Work) -> Pass {
-    Pass { batch: work.batch, tokens: work.tokens, context: work.context }
+    let headed = if work.phase == Phase::Decode { work.tokens } else { 1 };
+    Pass { headed, ..Pass::new(work.batch, work.tokens, work.context) }
 }
 
 /// Caches to rotate through: as many as there are copies of the weights, but no more than it takes to leave L2.

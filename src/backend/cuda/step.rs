@@ -54,9 +54,16 @@ pub struct Pass {
     pub tokens: u32,
     /// Positions that the last new token attends, its own included.
     pub context: u32,
+    /// New tokens of each sequence that get logits: the last, or all.
+    pub headed: u32,
 }
 
 impl Pass {
+    /// A pass whose last new token of each sequence gets logits.
+    pub const fn new(batch: u32, tokens: u32, context: u32) -> Pass {
+        Pass { batch, tokens, context, headed: 1 }
+    }
+
     /// Token rows of all sequences.
     pub fn rows(self) -> u32 {
         self.batch * self.tokens
@@ -304,13 +311,13 @@ impl Step<'_> {
                 },
             ),
             Stage::Down => (LinearStage::Residual, add(buffers.gated, model.ffn, weights.down)),
-            // The last token of each sequence alone.
+            // The last token of each sequence alone, or all.
             Stage::LmHead => (
                 LinearStage::LmHead,
                 LinearArgs {
-                    x: buffers.residual + 2 * u64::from(pass.tokens - 1) * u64::from(model.hidden),
-                    x_stride: pass.tokens * model.hidden,
-                    rows: pass.batch,
+                    x: buffers.residual + 2 * u64::from(pass.tokens - pass.headed) * u64::from(model.hidden),
+                    x_stride: if pass.headed == 1 { pass.tokens * model.hidden } else { model.hidden },
+                    rows: pass.batch * pass.headed,
                     tokens: 1,
                     w0: self.weights.head.codes,
                     s0: self.weights.head.scales,

@@ -219,11 +219,20 @@ impl<D: Driver> Suite<D> {
     /// # Errors
     /// As [`Suite::forward`].
     pub fn feed(&mut self, tokens: &[Vec<u32>], logits: bool) -> Result<Pass> {
+        self.feed_for(tokens, logits, false)
+    }
+
+    /// The same; with `all`, every token gets logits and not the last of each sequence alone: of at most [`MOST_HEADED`] tokens.
+    ///
+    /// # Errors
+    /// As [`Suite::forward`].
+    pub fn feed_for(&mut self, tokens: &[Vec<u32>], logits: bool, all: bool) -> Result<Pass> {
         let Some(loaded) = &mut self.loaded else { return Err(nothing_loaded()) };
         let model = &loaded.residency.model;
         let Some(sequences) = &mut loaded.sequences else { return Err(no_caches()) };
         let new = tokens.first().map_or(0, Vec::len) as u32;
-        let pass = Pass { batch: sequences.batch, tokens: new, context: sequences.filled + new };
+        let headed = if all { new } else { 1 };
+        let pass = Pass { headed, ..Pass::new(sequences.batch, new, sequences.filled + new) };
         check_tokens(tokens, pass, model.vocab, sequences.capacity)?;
 
         let driver = &mut self.driver;
@@ -360,7 +369,7 @@ impl<D: Driver> Suite<D> {
         let Some(sequences) = &loaded.sequences else { return Err(no_caches()) };
         let arrivals = Step::<'_>::workspace(self.driver.gpu(), &loaded.residency, pass).arrivals;
         let counters = [
-            (sequences.buffers.best, 8 * sequences.batch as usize),
+            (sequences.buffers.best, 8 * (sequences.batch * MOST_HEADED) as usize),
             (sequences.buffers.arrivals, 4 * arrivals as usize),
         ];
         for (address, bytes) in counters.into_iter().filter(|&(_, bytes)| bytes > 0) {
@@ -404,13 +413,16 @@ fn allocate_sequences(
     let buffers = Buffers {
         turns: held.allocate(driver, 8 * turns.len() as u64, "rope turns")?,
         start: held.allocate(driver, 4 * u64::from(batch), "start positions")?,
-        best: held.zeroed(driver, 8 * u64::from(batch), "best logits")?,
-        chosen: held.allocate(driver, 4 * u64::from(batch), "chosen tokens")?,
+        best: held.zeroed(driver, 8 * u64::from(batch * MOST_HEADED), "best logits")?,
+        chosen: held.allocate(driver, 4 * u64::from(batch * MOST_HEADED), "chosen tokens")?,
         ..Buffers::default()
     };
     driver.write(buffers.turns, bytemuck::cast_slice(&turns))?;
     Ok((caches, buffers))
 }
+
+/// Most tokens of a sequence that get logits in one pass.
+pub const MOST_HEADED: u32 = 32;
 
 /// Buffers that a pass has of its own.
 const BUFFERS: usize = 10;
@@ -434,7 +446,7 @@ fn sizes(
         ("gated", activations(model.ffn)),
         ("products", if elsewhere { activations(cublaslt::width(model)) } else { 0 }),
         ("tokens", 4 * rows),
-        ("logits", if logits { 4 * u64::from(pass.batch) * u64::from(model.vocab) } else { 0 }),
+        ("logits", if logits { 4 * u64::from(pass.batch * pass.headed) * u64::from(model.vocab) } else { 0 }),
         ("partial sums", workspace.partial_bytes),
         ("arrivals", 4 * workspace.arrivals),
     ]

@@ -72,7 +72,7 @@ pub fn check_logits(
     }
     session.load(&residency, checkpoint)?;
     let mut rows = Vec::new();
-    for gemm in each_gemm(session, prompt) {
+    for gemm in each_gemm(session, prompt, precision) {
         if let Some(gemm) = gemm {
             session.use_gemm(gemm)?;
         }

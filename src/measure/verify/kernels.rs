@@ -56,7 +56,7 @@ pub fn check_kernels(
             continue;
         }
         let seed = seed.wrapping_mul(1000).wrapping_add(i as u64);
-        for gemm in each_gemm(session, shape.rows()) {
+        for gemm in each_gemm(session, shape.rows(), precision) {
             if let Some(gemm) = gemm {
                 session.use_gemm(gemm)?;
             }

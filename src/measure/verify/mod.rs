@@ -97,9 +97,10 @@ const CUBLASLT: &str = ", cublaslt";
 
 /// What must be checked for passes of up to this many token rows: everything that may multiply in them when they are
 /// timed. `None` where there is no choice.
-fn each_gemm(session: &dyn Session, rows: u32) -> Vec<Option<Gemm>> {
+fn each_gemm(session: &dyn Session, rows: u32, precision: Precision) -> Vec<Option<Gemm>> {
     let all: Vec<_> = session.gemms(rows).into_iter().map(Some).collect();
-    if all.is_empty() { vec![None] } else { all }
+    // Quantised weights are multiplied by our own kernels alone.
+    if all.is_empty() || precision.weights.is_quantised() { vec![None] } else { all }
 }
 
 /// The row that is nearest to its bound, or furthest above it.
