@@ -33,6 +33,13 @@ __device__ __forceinline__ u32 mul_bf16x2(u32 a, u32 b) {
     return out;
 }
 
+// Elementwise sum; exact where the sum has no more than eight bits.
+__device__ __forceinline__ u32 add_bf16x2(u32 a, u32 b) {
+    u32 out;
+    asm("fma.rn.bf16x2 %0, %1, %2, %3;" : "=r"(out) : "r"(a), "r"(0x3f803f80u), "r"(b));
+    return out;
+}
+
 // ---------------------------------------------------------------- arithmetic
 
 // 2^x, within 2 units in the last place.
@@ -133,12 +140,18 @@ __device__ __forceinline__ u32 load4_shared(u32 shared) {
     return v;
 }
 
+__device__ __forceinline__ u16 load2_shared(u32 shared) {
+    u16 v;
+    asm volatile("ld.shared.u16 %0, [%1];" : "=h"(v) : "r"(shared) : "memory");
+    return v;
+}
+
 __device__ __forceinline__ void store16_shared(u32 shared, uint4 v) {
     asm volatile("st.shared.v4.u32 [%0], {%1, %2, %3, %4};"
                  :: "r"(shared), "r"(v.x), "r"(v.y), "r"(v.z), "r"(v.w) : "memory");
 }
 
-// Copies 16 bytes to shared memory in the background; with `bytes` = 0 it writes zeros and reads nothing.
+// Copies 16 bytes to shared memory in the background. Of fewer `bytes` the rest is zeros; with 0 nothing is read.
 __device__ __forceinline__ void copy16_async(u32 to_shared, const void *from, u32 bytes = 16) {
     asm volatile("cp.async.cg.shared.global.L2::128B [%0], [%1], 16, %2;"
                  :: "r"(to_shared), "l"(from), "r"(bytes) : "memory");

@@ -41,13 +41,13 @@ extern "C" __global__ void __launch_bounds__(256) reference_qkv(const __grid_con
     u32 half = p.head_dim / 2;
     u32 head = pair / half, e = pair % half;
     u32 q_heads = p.q_width / p.head_dim, kv_heads = p.kv_width / p.head_dim;
-    const u16 *w = p.w0;
+    const u16 *w = (const u16 *)p.w0;
     u32 head_of_part = head;
     if (head >= q_heads + kv_heads) {
-        w = p.w2;
+        w = (const u16 *)p.w2;
         head_of_part = head - q_heads - kv_heads;
     } else if (head >= q_heads) {
-        w = p.w1;
+        w = (const u16 *)p.w1;
         head_of_part = head - q_heads;
     }
     w += ((u64)head_of_part * p.head_dim + e) * p.k;
@@ -79,7 +79,7 @@ extern "C" __global__ void __launch_bounds__(256) reference_residual(const __gri
     u32 token, row;
     if (find(p, p.n, &token, &row)) {
         u16 *y = p.y + (u64)token * p.n + row;
-        *y = to_bf16(from_bf16(*y) + product(p, p.x + (u64)token * p.x_stride, 1.0f, p.w0 + (u64)row * p.k));
+        *y = to_bf16(from_bf16(*y) + product(p, p.x + (u64)token * p.x_stride, 1.0f, (const u16 *)p.w0 + (u64)row * p.k));
     }
 }
 
@@ -88,8 +88,8 @@ extern "C" __global__ void __launch_bounds__(256) reference_gate_up(const __grid
     if (find(p, p.n, &token, &row)) {
         const u16 *x = p.x + (u64)token * p.x_stride;
         float scale = p.norm ? norm_scale(p, x) : 1.0f;
-        float gate = product(p, x, scale, p.w0 + (u64)row * p.k);
-        float up = product(p, x, scale, p.w1 + (u64)row * p.k);
+        float gate = product(p, x, scale, (const u16 *)p.w0 + (u64)row * p.k);
+        float up = product(p, x, scale, (const u16 *)p.w1 + (u64)row * p.k);
         p.y[(u64)token * p.n + row] = to_bf16(gate / (1.0f + expf(-gate)) * up);
     }
 }
@@ -99,7 +99,7 @@ extern "C" __global__ void __launch_bounds__(256) reference_lm_head(const __grid
     if (find(p, p.n, &token, &row)) {
         const u16 *x = p.x + (u64)token * p.x_stride;
         float scale = p.norm ? norm_scale(p, x) : 1.0f;
-        p.logits[(u64)token * p.n + row] = product(p, x, scale, p.w0 + (u64)row * p.k);
+        p.logits[(u64)token * p.n + row] = product(p, x, scale, (const u16 *)p.w0 + (u64)row * p.k);
     }
 }
 

@@ -1,18 +1,18 @@
 // What the linear stages have in common, whichever kernel multiplies: their parameters, which rows of the weights
 // belong together, and what happens to a product before it is stored.
 #pragma once
-#include "ptx.cuh"
+#include "weights.cuh"
 
 enum Stage { QKV, RESIDUAL, GATE_UP, LM_HEAD };  // RESIDUAL: out_proj and down
 
-// Parameters of every linear stage. Matrices are row-major bf16; `rows` are token rows, sequence by sequence.
-// The same struct, field by field, is `LinearArgs` in src/backend/cuda/args.rs.
+// Parameters of every linear stage. Matrices are row-major, weights as weights.cuh says, all else bf16; `rows` are token
+// rows, sequence by sequence. The same struct, field by field, is `LinearArgs` in src/backend/cuda/launch/args.rs.
 struct Linear {
     const u16 *x;       // [rows][x_stride]: residual stream (normed here), attended heads, or silu(gate) x up
     const u16 *norm;    // [k] weight of the RMS norm; null where x goes in as it is
-    const u16 *w0;      // q [q_width][k] | o or down [n][k] | gate [n][k] | head [n][k]
-    const u16 *w1;      // k [kv_width][k] | - | up [n][k] | -
-    const u16 *w2;      // v [kv_width][k]
+    const void *w0;     // q [q_width][k] | o or down [n][k] | gate [n][k] | head [n][k]
+    const void *w1;     // k [kv_width][k] | - | up [n][k] | -
+    const void *w2;     // v [kv_width][k]
     u16 *y;             // q [rows][q_width] | residual [rows][n], added to | [rows][n] | -
     u16 *keys;          // QKV: [sequence][kv_head][capacity][head_dim]
     u16 *values;        // QKV: as keys
@@ -35,6 +35,9 @@ struct Linear {
     u32 splits;         // gemm: blocks that share one tile, each with a part of k
     float eps;          // of the norm
     u32 reserved;
+    const void *s0;     // scales of w0, w1 and w2 where they are quantised
+    const void *s1;
+    const void *s2;
 };
 
 // The rows of the weights are taken in tiles of sixteen: eight rows `a` and eight rows `b`, such that the two that
@@ -56,26 +59,51 @@ template <Stage stage> __device__ __forceinline__ u32 first_row(const Linear &p,
     return stage == GATE_UP ? tile * 8 : tile * 16 + half * 8;
 }
 
+// A row of the weights.
+struct WeightRow {
+    const void *codes, *scales;  // of the matrix that has it
+    u32 index;                   // there
+    bool valid;
+
+    // Where it begins.
+    template <Format format> __device__ __forceinline__ const u8 *begin(u32 k) const {
+        return (const u8 *)codes + (u64)index * Held<format>::row_bytes(k);
+    }
+
+    // Its scale where every row has one.
+    __device__ __forceinline__ float scale() const { return ((const float *)scales)[index]; }
+
+    // Scales of its eight rows' first group: 16 bytes, the next group's behind them.
+    __device__ __forceinline__ const u8 *group_scales(u32 k) const {
+        return (const u8 *)scales + (u64)(index / 8) * (k / GROUP_COLUMNS) * 16;
+    }
+};
+
 // Row `row` (0..7) of the tile's half. Rows beyond the last (`valid` false) give the last, so that a load is safe;
 // their products are dropped.
-template <Stage stage>
-__device__ __forceinline__ const u16 *weight_row(const Linear &p, u32 tile, u32 half, u32 row, bool *valid) {
+template <Stage stage> __device__ __forceinline__ WeightRow find_row(const Linear &p, u32 tile, u32 half, u32 row) {
     u32 index = first_row<stage>(p, tile, half) + row;
-    *valid = index < p.n;
-    index = min(index, p.n - 1);
-    const u16 *matrix = p.w0;
-    if (stage == QKV && index >= p.q_width) {
-        index -= p.q_width;
-        matrix = p.w1;
-        if (index >= p.kv_width) {
-            index -= p.kv_width;
-            matrix = p.w2;
+    WeightRow found = {p.w0, p.s0, min(index, p.n - 1), index < p.n};
+    if (stage == QKV && found.index >= p.q_width) {
+        found.index -= p.q_width;
+        found.codes = p.w1;
+        found.scales = p.s1;
+        if (found.index >= p.kv_width) {
+            found.index -= p.kv_width;
+            found.codes = p.w2;
+            found.scales = p.s2;
         }
     }
     if (stage == GATE_UP && half == 1) {
-        matrix = p.w1;
+        found.codes = p.w1;
+        found.scales = p.s1;
     }
-    return matrix + (u64)index * p.k;
+    return found;
+}
+
+// Bytes of the scales that a half of a tile has in a group: two for each row that is there.
+template <Stage stage> __device__ __forceinline__ u32 group_scale_bytes(const Linear &p, u32 tile, u32 half) {
+    return (u32)min(max((int)(p.n - first_row<stage>(p, tile, half)), 0), 8) * 2;
 }
 
 __device__ __forceinline__ uint4 eight_to_bf16(const float v[8]) {
@@ -190,6 +218,23 @@ __device__ __forceinline__ void finish(const Linear &p, u32 tile, u32 token, con
                 if (p.logits) {
                     p.logits[(u64)token * p.n + row] = logit;
                 }
+            }
+        }
+    }
+}
+
+// Lane (g, t) gives v[i] = element i of row g and takes element g of rows 0..7; separately for each t.
+__device__ __forceinline__ void transpose8(float v[8]) {
+    u32 g = threadIdx.x % 32 / 4;
+#pragma unroll
+    for (u32 bit = 1; bit < 8; bit *= 2) {
+        bool upper = g & bit;
+#pragma unroll
+        for (u32 i = 0; i < 8; i++) {
+            if (!(i & bit)) {
+                float other = __shfl_xor_sync(0xffffffff, upper ? v[i] : v[i | bit], bit * 4);
+                v[i] = upper ? other : v[i];
+                v[i | bit] = upper ? v[i | bit] : other;
             }
         }
     }

@@ -14,8 +14,10 @@ use crate::sweep::Sweep;
 
 mod parse;
 mod precision;
+mod ways;
 
 pub use precision::{ActivationsArg, HeadArg, KvArg, PrecisionArgs, WeightsArg};
+pub use ways::WaysArgs;
 
 use parse::{parse_condition, parse_duration, parse_layers, parse_prices, parse_share};
 
@@ -148,7 +150,7 @@ pub struct DeviceArgs {
 }
 
 /// What `--append` and `--resume` take from the run file.
-const OF_A_RUN: [&str; 19] = [
+const OF_A_RUN: [&str; 21] = [
     "model",
     "checkpoint",
     "name",
@@ -167,6 +169,8 @@ const OF_A_RUN: [&str; 19] = [
     "head",
     "activations",
     "kv",
+    "speculate",
+    "ways",
     "seed",
 ];
 
@@ -191,6 +195,9 @@ pub struct MeasureArgs {
     #[command(flatten)]
     #[allow(missing_docs)]
     pub precision: PrecisionArgs,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub ways: WaysArgs,
     /// Time to spend, as 60s or 5m [default: 25s on a GPU, 60s on a CPU, for each trial]
     #[arg(long, value_parser = parse_duration, value_name = "TIME", env = "LLMROOF_BUDGET")]
     pub budget: Option<Duration>,
@@ -306,6 +313,9 @@ pub struct PredictArgs {
     #[command(flatten)]
     #[allow(missing_docs)]
     pub precision: PrecisionArgs,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub ways: WaysArgs,
     /// Show the arithmetic: bytes, FLOPs, intensity, ridge, ceiling in tokens per second
     #[arg(long)]
     pub explain: bool,

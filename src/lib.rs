@@ -52,4 +52,5 @@ pub mod sweep;
 pub mod telemetry;
 pub mod text;
 pub mod units;
+pub mod ways;
 pub mod workload;

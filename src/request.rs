@@ -17,6 +17,8 @@ pub struct Sweeps {
     pub prompts: Vec<u32>,
     /// Positions attended in decode, ascending; none is the middle of the generation, as `decode_contexts` has it.
     pub contexts: Vec<u32>,
+    /// Tokens of each sequence that decode passes verify at once, ascending, besides passes of one.
+    pub speculate: Vec<u32>,
     /// Generated tokens of each sequence.
     pub generate: u32,
     /// Types of weights, activations and cache, each of which runs all of it; the request is that of the first.
@@ -33,6 +35,7 @@ impl From<&Plan> for Sweeps {
             batches: plan.batches.clone(),
             prompts: plan.prompts.clone(),
             contexts: plan.contexts.clone(),
+            speculate: plan.speculate.clone(),
             generate: plan.generate,
             precisions: plan.precisions(),
             ranks: plan.ranks.clone(),
@@ -103,7 +106,12 @@ impl Sweeps {
         }
         if self.phases.contains(&Phase::Decode) {
             for context in self.decode_contexts() {
-                passes.extend(self.batches.iter().map(|&batch| Workload::decode(model, batch, context)));
+                for &batch in &self.batches {
+                    let one = Workload::decode(model, batch, context);
+                    let several = self.speculate.iter().filter(|&&tokens| tokens > 1);
+                    let verifying = several.map(|&tokens| Workload { tokens, ..one.clone() });
+                    passes.extend(std::iter::once(one.clone()).chain(verifying));
+                }
             }
         }
         passes
@@ -118,6 +126,14 @@ impl Sweeps {
             ))
             .hint(remedy))
         };
+        let (deepest, shortest) = (self.speculate.iter().max(), self.decode_contexts().into_iter().min());
+        if let Some((&tokens, context)) = deepest.zip(shortest).filter(|(tokens, context)| *tokens > context)
+        {
+            return Err(Failure::input(format!(
+                "--speculate is {tokens}, decode attends {context} positions"
+            ))
+            .hint(format!("give --speculate {context} or less, or a longer --context")));
+        }
         let (prompt, generate) = (u64::from(self.prompt()), u64::from(self.generate));
         if let Some(context) = self.contexts.iter().find(|&&c| u64::from(c) > most) {
             return beyond(format!("--context is {context}"), format!("give --context {most} or less"));

@@ -24,6 +24,7 @@ fn sweeps() -> Sweeps {
         batches: vec![1, 32],
         prompts: vec![1000],
         contexts: Vec::new(),
+        speculate: vec![],
         generate: 100,
         precisions: vec![llmroof::model::Precision::BF16],
         ranks: vec![1],

@@ -48,6 +48,7 @@ fn predicted(device: &str) -> Run {
         batches: (0..9).map(|power| 1 << power).collect(),
         prompts: vec![1000],
         contexts: Vec::new(),
+        speculate: vec![],
         generate: 100,
         precisions: vec![llmroof::model::Precision::BF16],
         ranks: vec![1],

@@ -87,6 +87,7 @@ fn sweeps(ranks: &[u32]) -> Sweeps {
         batches: vec![1, 32],
         prompts: vec![1000],
         contexts: Vec::new(),
+        speculate: vec![],
         generate: 100,
         precisions: vec![Precision::BF16],
         ranks: ranks.to_vec(),

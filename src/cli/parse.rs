@@ -38,18 +38,23 @@ pub(super) fn parse_prices(text: &str) -> Result<Prices, String> {
     let mut prices = Prices::default();
     for one in text.split(',') {
         let (side, price) = one.split_once('=').ok_or_else(wrong)?;
-        let number = price.trim().trim_start_matches('$').trim_end_matches("/h").trim();
-        let price = number.parse::<f64>().ok().filter(|price| price.is_finite() && *price > 0.0);
+        let price = parse_dollars(price).map_err(|_| wrong())?;
         let place = match side.trim().to_ascii_uppercase().as_str() {
             "BASE" => &mut prices.base,
             "NEW" => &mut prices.new,
             _ => return Err(wrong()),
         };
-        if place.replace(price.ok_or_else(wrong)?).is_some() {
+        if place.replace(price).is_some() {
             return Err(wrong());
         }
     }
     Ok(prices)
+}
+
+pub(super) fn parse_dollars(text: &str) -> Result<f64, String> {
+    let number = text.trim().trim_start_matches('$').trim_end_matches("/h").trim();
+    let price = number.parse::<f64>().ok().filter(|price| price.is_finite() && *price > 0.0);
+    price.ok_or_else(|| "write dollars per hour as 2.5 or 2.5/h".into())
 }
 
 pub(super) fn parse_duration(text: &str) -> Result<Duration, String> {

@@ -125,6 +125,7 @@ impl Against {
                 batches: vec![1],
                 prompts: vec![context],
                 contexts: vec![context],
+                speculate: Vec::new(),
                 generate: 1,
                 precisions: vec![precision],
                 ranks: vec![1],
@@ -139,6 +140,9 @@ impl Against {
             seed: 1,
             profile: None,
             link: None,
+            draft: None,
+            show_ways: false,
+            terms: crate::ways::Terms::default(),
         })
     }
 }

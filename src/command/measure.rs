@@ -19,6 +19,7 @@ use crate::model::ModelSpec;
 use crate::profiles::Catalog;
 use crate::run::{Origin, Run, Status};
 use crate::telemetry::{self, ForeignLoad};
+use crate::ways::Terms;
 
 /// Time to spend on a CPU without being told.
 const CPU_BUDGET: Duration = Duration::from_secs(60);
@@ -45,7 +46,9 @@ pub fn run(args: &MeasureArgs, machine: &dyn Machine) -> Result<()> {
     let options = again.as_ref().map_or_else(|| asked.clone(), |again| again.options(asked.clone()));
     let link = again.as_ref().map_or(args.work.link.as_deref(), Again::link);
     let link = link.map(|profile| work::link(&catalog, profile)).transpose()?;
-    let options = Options { link, ..options };
+    let draft = args.ways.draft.as_deref().map(|name| catalog.model(name)).transpose()?;
+    let terms = Terms { devices: catalog.devices().cloned().collect(), dollars_per_hour: args.ways.price };
+    let options = Options { link, draft, terms, ..options };
     options.check()?;
     let trials = again.as_ref().map_or(args.repeat, Again::trials_left);
     let destination = Destination::of(&args.output)?;
@@ -192,10 +195,11 @@ impl Order<'_> {
 }
 
 fn options(args: &MeasureArgs, model: ModelSpec) -> Options {
+    let sweeps = work::sweeps(&args.work, &args.precision, &args.ways, &model, args.work.link.is_some());
     Options {
         model,
         weights_from: args.checkpoint.as_ref().map_or("random".into(), |dir| dir.display().to_string()),
-        sweeps: work::sweeps(&args.work, &args.precision),
+        sweeps,
         layers: match args.layers {
             LayersArg::Auto => Layers::Auto,
             LayersArg::All => Layers::All,
@@ -217,6 +221,9 @@ fn options(args: &MeasureArgs, model: ModelSpec) -> Options {
         seed: args.seed,
         profile: None,
         link: None,
+        draft: None,
+        show_ways: args.ways.ways,
+        terms: Terms::default(),
     }
 }
 

@@ -8,9 +8,10 @@ use crate::cli::PredictArgs;
 use crate::device::DeviceProfile;
 use crate::error::{Failure, Result};
 use crate::export::{self, Format, file};
-use crate::predict::{explain, predict_over};
+use crate::predict::{explain, predict_draft, predict_over};
 use crate::profiles::Catalog;
 use crate::run::{Origin, Run};
+use crate::ways::{Terms, ways};
 
 /// Runs `llmroof predict`.
 ///
@@ -20,7 +21,6 @@ pub fn run(args: &PredictArgs) -> Result<()> {
     let catalog = Catalog::load(args.profiles.as_deref())?;
     let model = catalog.model(&args.model)?;
     let device = catalog.device(&args.device)?;
-    let sweeps = work::sweeps(&args.work, &args.precision);
     let destination = Destination::of(&args.output)?;
 
     let origin = Origin { argv: host::argv(), created: host::now(), host: host::describe() };
@@ -28,7 +28,17 @@ pub fn run(args: &PredictArgs) -> Result<()> {
         Some(profile) => Some(work::link(&catalog, profile)?),
         None => device.link(),
     };
-    let run = predict_over(&model, device, link.as_ref(), &sweeps, origin)?;
+    let sweeps = work::sweeps(&args.work, &args.precision, &args.ways, &model, link.is_some());
+    let mut run = predict_over(&model, device, link.as_ref(), &sweeps, origin)?;
+    if let Some(name) = &args.ways.draft {
+        run.draft = Some(predict_draft(&catalog.model(name)?, device, &sweeps)?);
+    }
+    let several = run.points.iter().any(|p| p.is_verifying() || p.ranks > 1) || sweeps.precisions.len() > 1;
+    if several || args.ways.ways {
+        let terms =
+            Terms { devices: catalog.devices().cloned().collect(), dollars_per_hour: args.ways.price };
+        run.ways = ways(&run, &terms);
+    }
     let explanation = if args.explain {
         if let Some(&ranks) = sweeps.ranks.first().filter(|&&ranks| ranks > 1) {
             return Err(Failure::input(format!(

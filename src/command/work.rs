@@ -1,16 +1,22 @@
 //! What the arguments of `measure` and `predict` ask for.
 
-use crate::cli::{ActivationsArg, HeadArg, KvArg, PhaseArg, PrecisionArgs, WeightsArg, WorkArgs};
+use crate::cli::{ActivationsArg, HeadArg, KvArg, PhaseArg, PrecisionArgs, WaysArgs, WeightsArg, WorkArgs};
 use crate::device::Link;
 use crate::error::{Failure, Result};
-use crate::model::{DType, Precision};
+use crate::model::{DType, ModelSpec, Precision};
 use crate::profiles::Catalog;
 use crate::request::Sweeps;
 use crate::workload::Phase;
 
 /// The work that these arguments name.
-pub fn sweeps(args: &WorkArgs, precision: &PrecisionArgs) -> Sweeps {
-    Sweeps {
+pub fn sweeps(
+    args: &WorkArgs,
+    precision: &PrecisionArgs,
+    ways: &WaysArgs,
+    model: &ModelSpec,
+    link: bool,
+) -> Sweeps {
+    let sweeps = Sweeps {
         phases: match args.phase {
             PhaseArg::Prefill => vec![Phase::Prefill],
             PhaseArg::Decode => vec![Phase::Decode],
@@ -22,7 +28,28 @@ pub fn sweeps(args: &WorkArgs, precision: &PrecisionArgs) -> Sweeps {
         generate: args.generate,
         precisions: precisions(precision, activations(precision.activations)),
         ranks: args.tp.0.clone(),
+        speculate: ways.speculate.as_ref().map_or_else(Vec::new, |sweep| sweep.0.clone()),
+    };
+    if ways.ways { past_the_wall(sweeps, model, link) } else { sweeps }
+}
+
+/// The sweeps with every way past the memory wall that the model has and that was not asked for otherwise.
+fn past_the_wall(mut sweeps: Sweeps, model: &ModelSpec, link: bool) -> Sweeps {
+    if let [only] = sweeps.precisions[..]
+        && !only.weights.is_quantised()
+        && only.activations == DType::Bf16
+    {
+        let narrower =
+            [DType::Int8, DType::Int4].map(|dtype| Precision { weights: dtype, head: dtype, ..only });
+        sweeps.precisions.extend(narrower.into_iter().filter(|precision| precision.check(model).is_ok()));
     }
+    if sweeps.speculate.is_empty() {
+        sweeps.speculate = vec![4, 8];
+    }
+    if link && sweeps.ranks == [1] && model.shard(2).is_ok() {
+        sweeps.ranks.push(2);
+    }
+    sweeps
 }
 
 /// The link of a device profile that was named for it.

@@ -45,7 +45,10 @@ pub fn pass(key: &Key) -> String {
     let pass = match key.phase {
         crate::workload::Phase::Prefill if key.batch == 1 => format!("prefill of {}", key.tokens),
         crate::workload::Phase::Prefill => format!("prefill of {}, batch {}", key.tokens, key.batch),
-        crate::workload::Phase::Decode => format!("decode batch {}, context {}", key.batch, key.context),
+        crate::workload::Phase::Decode => {
+            let several = if key.tokens > 1 { format!(" x {} tokens", key.tokens) } else { String::new() };
+            format!("decode batch {}{several}, context {}", key.batch, key.context)
+        }
     };
     pass + &of_ranks(key.ranks)
 }

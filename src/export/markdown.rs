@@ -12,13 +12,18 @@ pub(super) struct Markdown;
 impl Exporter for Markdown {
     fn run(&self, run: &Run) -> Result<String> {
         let view = View::of(run);
-        Ok(format!(
+        let mut text = format!(
             "## {}\n\n{}\n{}\n{}",
             markdown(&view.title),
             bullets(&view.above),
             view.grid.markdown(),
             bullets(&view.below)
-        ))
+        );
+        for more in &view.more {
+            let (title, below) = (markdown(&more.title), bullets(&more.below));
+            text += &format!("\n### {title}\n\n{}\n{below}", more.grid.markdown());
+        }
+        Ok(text)
     }
 
     fn listing(&self, listing: &Listing) -> Result<String> {

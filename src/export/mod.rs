@@ -18,6 +18,7 @@ mod table;
 mod temporary;
 mod trackers;
 mod view;
+mod ways;
 
 pub use csv::write as write_csv;
 pub use listing::{Cell, Column, Listing};

@@ -19,6 +19,10 @@ impl Exporter for Table {
         text += &view.grid.text();
         text.push('\n');
         text.extend(view.below.iter().map(|line| wrap(line)));
+        for more in &view.more {
+            text += &format!("\n{}\n{}\n", wrap(&more.title), more.grid.text());
+            text.extend(more.below.iter().map(|line| wrap(line)));
+        }
         Ok(text)
     }
 

@@ -1,6 +1,7 @@
 //! What people are shown of a run: which rows and columns, in which units, and the lines around them.
 
 use super::grid::Grid;
+use super::ways::{Titled, tables};
 use super::{cache, gpu, ranks};
 use crate::model::Precision;
 use crate::roofline::{Ceiling, CeilingKind, CeilingSource};
@@ -18,12 +19,14 @@ pub(super) struct View {
     pub grid: Grid,
     /// Lines below the table.
     pub below: Vec<String>,
+    /// More tables.
+    pub more: Vec<Titled>,
 }
 
 impl View {
     /// The view of a run.
     pub fn of(run: &Run) -> View {
-        View { title: title(run), above: above(run), grid: grid(run), below: below(run) }
+        View { title: title(run), above: above(run), grid: grid(run), below: below(run), more: tables(run) }
     }
 }
 
@@ -107,12 +110,13 @@ fn ceiling(ceiling: &Ceiling) -> String {
 /// context.
 fn shown(point: &Point, smallest: Option<(u32, u32)>) -> bool {
     let pass = Some((point.batch, point.context));
-    point.stage.is_none() || point.phase == Phase::Prefill || pass == smallest
+    point.stage.is_none() || point.phase == Phase::Prefill || (pass == smallest && !point.is_verifying())
 }
 
 /// Batch and context of the decode step whose stages are shown.
 fn smallest_batch(run: &Run) -> Option<(u32, u32)> {
-    run.points.iter().filter(|p| p.phase == Phase::Decode).map(|p| (p.batch, p.context)).min()
+    let decode = |p: &&Point| p.phase == Phase::Decode && !p.is_verifying();
+    run.points.iter().filter(decode).map(|p| (p.batch, p.context)).min()
 }
 
 /// Whether steps of the run differ in this.
@@ -161,7 +165,9 @@ fn grid(run: &Run) -> Grid {
 
     let smallest = smallest_batch(run);
     for (at, point) in run.points.iter().enumerate().filter(|(_, point)| shown(point, smallest)) {
-        let mut row = vec![point.stage.map_or_else(|| point.phase.to_string(), |stage| format!("  {stage}"))];
+        let step =
+            if point.is_verifying() { format!("decode x {}", point.tokens) } else { point.phase.to_string() };
+        let mut row = vec![point.stage.map_or(step, |stage| format!("  {stage}"))];
         if types {
             row.push(point.weights.to_string());
         }

@@ -7,6 +7,7 @@
 //! - `plausible`: refuses times that no device can have taken.
 //! - `energy`: a CPU's around the samples, a GPU's in windows of seconds, with its counters of memory traffic.
 //! - `readings`, `watched`: a GPU's clocks, power and throttling meanwhile.
+//! - `draft`: the steps of the model that proposes tokens for speculation.
 //! - `drift`: whether a device was as fast at the end as at the beginning.
 //! - `points`: samples into points, sampled layers scaled to all.
 //! - `soak`: the peak that is left after a while of computing.
@@ -16,6 +17,7 @@
 //! Nothing is printed here: an [`Observer`] is told.
 
 mod ceilings;
+mod draft;
 mod drift;
 mod energy;
 mod plan;
@@ -40,6 +42,7 @@ use crate::model::ModelSpec;
 use crate::request::Sweeps;
 use crate::run::{Difference, Origin, Point, Run, differences, of_ranks};
 use crate::telemetry::{Load, Sensors};
+use crate::ways::{self, Terms};
 use crate::workload::{Phase, Workload};
 use ceilings::Ceilings;
 use energy::Meter;
@@ -82,6 +85,12 @@ pub struct Options {
     pub profile: Option<String>,
     /// What all-reduces of several ranks are modelled over.
     pub link: Option<Link>,
+    /// The model that proposes tokens for speculation: its steps are timed after all points.
+    pub draft: Option<ModelSpec>,
+    /// Show what every way past the memory wall is worth, even where there is nothing but batches.
+    pub show_ways: bool,
+    /// What that takes besides the run.
+    pub terms: Terms,
 }
 
 impl Options {
@@ -187,6 +196,14 @@ pub fn measure(
         .collect();
     let mut trials = Trials { session, options, plan, ceilings, meter, clock, each };
     let mut ended = trials.run(weights, &mut measured, &mut record, observer);
+    let mut draft = None;
+    if let (Ok(None), Some(model)) = (&ended, &options.draft) {
+        let Trials { session, ceilings, .. } = &mut trials;
+        match draft::draft(*session, model, &works, options, ceilings, &clock, observer) {
+            Ok(steps) => draft = steps,
+            Err(failure) => ended = Err(failure),
+        }
+    }
     let end = clock.now();
     if let (Ok(None), Some(time)) = (&ended, options.soak) {
         match soak::soak(trials.session, time, &clock, observer) {
@@ -201,6 +218,12 @@ pub fn measure(
     };
     trials.update(&mut record, &measured);
     let run = record.finish(options, &measured, stopped, failure.as_ref(), trials.plan.note(), end);
+    let mut run = run;
+    run.draft = draft.or(run.draft);
+    let Sweeps { precisions, speculate, ranks, .. } = &options.sweeps;
+    if options.show_ways || precisions.len() > 1 || !speculate.is_empty() || ranks.len() > 1 {
+        run.ways = ways::ways(&run, &options.terms);
+    }
     Ok(Ended { run, failure })
 }
 
@@ -350,7 +373,8 @@ impl Trials<'_> {
 fn name(work: &Workload) -> String {
     let pass = match work.phase {
         Phase::Prefill => format!("prefill of {} tokens", work.tokens),
-        Phase::Decode => format!("decode batch {}", work.batch),
+        Phase::Decode if work.tokens == 1 => format!("decode batch {}", work.batch),
+        Phase::Decode => format!("decode batch {} x {} tokens", work.batch, work.tokens),
     };
     let ranks = of_ranks(work.ranks);
     if work.precision.is_quantised() {

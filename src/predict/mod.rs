@@ -11,9 +11,11 @@ use crate::error::{Failure, Result};
 use crate::model::{DType, ModelSpec, Precision};
 use crate::request::Sweeps;
 use crate::roofline::Roofline;
-use crate::run::{Device, Origin, Placement, Point, Run, RunStatus, SCHEMA_VERSION, Status, Timing, Tool};
+use crate::run::{
+    Device, Draft, DraftStep, Origin, Placement, Point, Run, RunStatus, SCHEMA_VERSION, Status, Timing, Tool,
+};
 use crate::units::{Bytes, Seconds};
-use crate::workload::{Stage, Workload};
+use crate::workload::{Phase, Stage, Workload};
 
 /// Predicts the run that `sweeps` asks for: each pass and each stage at the time its datasheet roofs allow, and of
 /// several ranks the all-reduces at the time that the device's own link allows.
@@ -75,6 +77,8 @@ pub fn predict_over(
         ceilings: device.ceilings(),
         request: sweeps.request(&points),
         points,
+        draft: None,
+        ways: Vec::new(),
         verification: None,
         plan: None,
         processes: Vec::new(),
@@ -88,6 +92,29 @@ fn roofline(device: &DeviceProfile) -> Result<Roofline> {
     device.roofline(DType::Bf16).ok_or_else(|| {
         Failure::input(format!("{} has no bf16 peak", device.name)).hint("add peak.bf16 to the profile")
     })
+}
+
+/// The draft's decode steps at each batch and context of the sweeps, at the times its roofs allow.
+///
+/// # Errors
+/// More positions than the draft was made for, or a profile without a bf16 peak.
+pub fn predict_draft(model: &ModelSpec, device: &DeviceProfile, sweeps: &Sweeps) -> Result<Draft> {
+    let roof = roofline(device)?;
+    let own = Sweeps { speculate: Vec::new(), ranks: vec![1], phases: vec![Phase::Decode], ..sweeps.clone() };
+    let first = own.precisions.first().copied();
+    let works = own.workloads(model)?;
+    let steps = works.iter().filter(|work| Some(work.precision) == first).map(|work| DraftStep {
+        batch: work.batch,
+        context: work.context,
+        seconds: Stage::ALL
+            .map(|stage| work.cost(stage))
+            .map(|cost| roof.shortest(cost.flops, cost.bytes()).0.0)
+            .iter()
+            .sum(),
+        fraction_of_roof: 1.0,
+        count: 0,
+    });
+    Ok(Draft { model: model.name.clone(), steps: steps.collect() })
 }
 
 /// The whole step, then its seven stages.

@@ -8,6 +8,7 @@ mod merge;
 mod point;
 mod ranks;
 mod trial;
+mod ways;
 
 pub use differences::{Condition, Difference, differences};
 pub use gpu::{Gpu, Kernel, Reading};
@@ -15,6 +16,7 @@ pub use merge::merge;
 pub use point::{Key, Placement, Point, Status, StoppedBy, Timing};
 pub use ranks::{AllReduceFrom, of_ranks};
 pub use trial::{Plan, PointTrial, Process, Trial};
+pub use ways::{Basis, Draft, DraftStep, Way};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -59,6 +61,12 @@ pub struct Run {
     pub points: Vec<Point>,
     /// The request of `--prompt` and `--generate`, put together from the points.
     pub request: Option<Request>,
+    /// The draft that proposes tokens for speculation; null without one.
+    #[serde(default)]
+    pub draft: Option<Draft>,
+    /// What each way past the memory wall is worth here; empty where it was not asked for.
+    #[serde(default)]
+    pub ways: Vec<Way>,
     /// Result of the verification that ran before the timing; null for a prediction.
     pub verification: Option<Verification>,
     /// What a reader must know, for the whole run.
@@ -277,6 +285,8 @@ impl Run {
         if let Some(plan) = &self.plan {
             plan.validate()?;
         }
+        self.draft.iter().try_for_each(Draft::validate).map_err(|e| e.at("draft"))?;
+        self.ways.iter().try_for_each(Way::validate).map_err(|e| e.at("ways"))?;
         let beyond = |trial: &PointTrial| trial.trial as usize >= self.trials.len();
         if !self.trials.is_empty() && self.points.iter().flat_map(|point| &point.trials).any(beyond) {
             return Err(impossible("a point has a trial that the run does not list".into()));

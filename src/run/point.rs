@@ -356,6 +356,11 @@ impl Point {
         point
     }
 
+    /// Whether it is a decode pass of several tokens of each sequence, which a draft proposed.
+    pub fn is_verifying(&self) -> bool {
+        self.phase == Phase::Decode && self.tokens > 1
+    }
+
     /// Holds the point against roofs probed right beside each of its samples: `fraction` is the median over the
     /// trials of the median over a trial's samples of the shortest time under the sample's own roofs over the sample's
     /// time. Where bandwidth swings from second to second this is exact, and a ratio of medians is not.

@@ -83,6 +83,9 @@ pub struct Plan {
     /// Type of the head's weights; null is that of the layers.
     #[serde(default)]
     pub head: Option<DType>,
+    /// Tokens of each sequence that passes verify at once, for speculation; empty without it and in files before version 5.
+    #[serde(default)]
+    pub speculate: Vec<u32>,
     /// Precision of what goes into matrix products.
     pub activations: DType,
     /// Type of the key/value cache; null is that of the activations.

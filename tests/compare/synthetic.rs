@@ -150,6 +150,8 @@ pub fn run(places: &[usize]) -> Run {
         ceilings: Vec::new(),
         points,
         request: None,
+        draft: None,
+        ways: Vec::new(),
         verification: None,
         notes: Vec::new(),
         plan: None,

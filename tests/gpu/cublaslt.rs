@@ -74,11 +74,11 @@ fn a_cpu_has_no_cublaslt() {
 }
 
 /// The gemm of each prefill point that has one, of a run of a large model whose kernels are timed and not executed.
-fn measured(gemm: &str) -> Vec<String> {
+fn measured(gemm: &str, weights: &str) -> Vec<String> {
     let folder = tempfile::tempdir().unwrap();
     let (fake, path) = (FakeDriver::new().with("cublaslt"), folder.path().to_str().unwrap());
     let args = ["measure", "--device", "cuda:0", "--model", "llama-8b", "--phase", "prefill", "--batch", "1"];
-    let more = ["--prompt", "512", "--budget", "2s", "--gemm", gemm, "--reports", path];
+    let more = ["--prompt", "512", "--budget", "2s", "--gemm", gemm, "--reports", path, "--weights", weights];
     let out = fake.llmroof(&[&args[..], &more].concat()).output().unwrap();
     assert_eq!(out.status.code(), Some(0), "{}", String::from_utf8_lossy(&out.stderr));
     let file = std::fs::read_dir(folder.path()).unwrap().next().unwrap().unwrap().path();
@@ -89,8 +89,23 @@ fn measured(gemm: &str) -> Vec<String> {
 #[test]
 fn the_run_says_what_multiplied() {
     // The step, qkv, out_proj, gate_up and down. Never the head.
-    assert_eq!(measured("cublaslt"), vec!["cublaslt 12.8.4"; 5]);
-    assert_eq!(measured("own"), vec!["own"; 5]);
-    let auto = measured("auto");
+    assert_eq!(measured("cublaslt", "bf16"), vec!["cublaslt 12.8.4"; 5]);
+    assert_eq!(measured("own", "bf16"), vec!["own"; 5]);
+    let auto = measured("auto", "bf16");
     assert!(auto.len() == 5 && auto.windows(2).all(|pair| pair[0] == pair[1]), "{auto:?}");
+}
+
+#[test]
+fn quantised_products_are_our_own() {
+    assert_eq!(measured("auto", "int8"), vec!["own"; 5]);
+    let fake = FakeDriver::new().with("cublaslt");
+    let args =
+        ["verify", "--device", "cuda:0", "--checkpoint", GOLDEN, "--weights", "int8", "--gemm", "cublaslt"];
+    let out = fake.llmroof(&args).output().unwrap();
+    let stderr = String::from_utf8(out.stderr).unwrap();
+    assert_eq!(out.status.code(), Some(2), "{stderr}");
+    assert!(
+        stderr.contains("cuBLASLt multiplies no int8 weights") && stderr.contains("--gemm own"),
+        "{stderr}"
+    );
 }

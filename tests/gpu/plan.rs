@@ -26,6 +26,10 @@ fn whole_models_are_resident_where_they_fit_and_sampled_otherwise() {
         // 34 GB of cache beside 16 GB of weights.
         ("a100-40gb", &["--model", "llama-8b", "--batch", "1,256"], 3, false),
         ("h100", &["--model", "llama-70b", "--batch", "1,4"], 3, false),
+        // 35 GB of weights instead of 141.
+        ("h100", &["--model", "llama-70b", "--batch", "1,4", "--weights", "int4"], 3, true),
+        ("a100-40gb", &["--model", "llama-8b", "--weights", "int8", "--head", "bf16"], 7, true),
+        ("h100", &["--model", "llama-8b", "--weights", "fp8"], 7, true),
     ];
     each(cases, |(gpu, options, passes, resident)| {
         let (run, table) = measured(gpu, options);

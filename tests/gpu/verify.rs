@@ -24,6 +24,23 @@ fn both_golden_checkpoints_pass_on_both_generations() {
 }
 
 #[test]
+fn golden_checkpoints_pass_with_quantised_weights() {
+    let cases = vec![("a100", GOLDEN[0], "int8"), ("h100", GOLDEN[1], "int4"), ("h100", GOLDEN[0], "fp8")];
+    each(cases, |(gpu, folder, weights)| {
+        let fake = FakeDriver::new().gpus(gpu).with("cublaslt");
+        let ended =
+            llmroof(&fake, &["verify", "--checkpoint", folder, "--weights", weights, "-o", "json"]).well();
+        let report: Value = serde_json::from_str(&ended.out).unwrap();
+        assert_eq!(report["passed"], true, "{}", ended.out);
+        let rows: Vec<&Value> =
+            report["rows"].as_array().unwrap().iter().filter(|row| row["weights"] == weights).collect();
+        assert!(rows.len() >= 10, "{}", ended.out);
+        // Nothing but our own kernels multiplies them.
+        assert!(rows.iter().all(|row| !row["check"].as_str().unwrap().contains("cublaslt")), "{}", ended.out);
+    });
+}
+
+#[test]
 fn random_shapes_pass_by_our_kernels_and_by_cublaslt() {
     let fake = FakeDriver::new().with("cublaslt");
     let ended = llmroof(&fake, &["verify", "--device", "cuda:0", "-o", "csv"]).well();

@@ -2,18 +2,35 @@
 
 use llmroof::backend::cuda::driver::Driver;
 use llmroof::backend::cuda::launch::args::LinearArgs;
+use llmroof::backend::cuda::launch::format::Format;
 use llmroof::backend::cuda::launch::gemm::{self, Plan, Tile};
 use llmroof::backend::cuda::launch::gemv::LinearStage;
 use ptx_interpreter::{MatrixWork, Profile};
 
 use super::gpu::{InterpretedGpu, a100, h100};
+use super::held::{Held, QUANTISED, code_bytes, spread};
 use super::numbers::{normals, relative_error, wide};
 
 /// `[rows][n]` products of `x[rows][k]` and `w[n][k]`.
-fn products(x: &[u16], w: &[u16], k: usize) -> Vec<f64> {
-    let (x, w) = (wide(x), wide(w));
+fn products(x: &[u16], w: &Held, k: usize) -> Vec<f64> {
+    let (x, w) = (wide(x), &w.values);
     let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
     x.chunks_exact(k).flat_map(|x| w.chunks_exact(k).map(move |w| dot(x, w))).collect()
+}
+
+/// A random matrix of `k` columns in a format.
+fn matrix(format: Format, seed: u64, rows: usize, k: usize) -> Held {
+    let deviation = 1.0 / (k as f64).sqrt();
+    let values = match format {
+        Format::Bf16 => normals(seed, rows * k, deviation),
+        _ => spread(seed, k, rows * k, 1.5 * deviation),
+    };
+    Held::new(format, &values, k)
+}
+
+/// A width that a format has: int4 is in groups.
+fn fitting(format: Format, k: usize) -> usize {
+    if format == Format::Int4 { k.next_multiple_of(128) } else { k }
 }
 
 fn assert_rows_close(out: &[u16], expected: &[f64], width: usize) {
@@ -53,14 +70,24 @@ fn run(
     assert!(profile.shared_passes > 0);
     assert_eq!(profile.shared_passes, profile.shared_passes_least, "bank conflicts");
     assert_eq!(profile.local_bytes, 0);
+    let format = plan.tile.format;
     for (name, bytes, times) in
-        [("x", rows * k * 2, tiles / token_tiles), ("w", weights * k * 2, token_tiles)]
+        [("x", rows * k * 2, tiles / token_tiles), ("w", code_bytes(format, weights, k), token_tiles)]
     {
         let read: Vec<_> = profile.traffic.iter().filter(|traffic| traffic.name == name).collect();
         assert_eq!(read.iter().map(|traffic| traffic.unique_read).sum::<u64>(), bytes, "{name}");
         assert_eq!(read.iter().map(|traffic| traffic.read_by_warps).sum::<u64>(), bytes * times, "{name}");
-        assert!(read.iter().all(|traffic| traffic.widths.keys().eq([&16]) && traffic.written == 0), "{name}");
+        // A row may end in half a piece.
+        let half = |width: &u32| format.is_quantised() && name == "w" && *width == 8;
+        let width = |width: &u32| *width == 16 || half(width);
+        assert!(read.iter().all(|t| t.widths.keys().all(width) && t.written == 0), "{name}");
     }
+    let scales = match format {
+        Format::Bf16 => 0,
+        Format::Int4 => 2 * weights * k / 128,
+        _ => 4 * weights,
+    };
+    assert_eq!(unique(&profile, "scales"), (scales, 0));
     profile
 }
 
@@ -72,7 +99,15 @@ fn unique(profile: &Profile, name: &str) -> (u64, u64) {
 
 /// Every tile with k in one piece and in three.
 fn plans() -> impl Iterator<Item = Plan> {
-    Tile::ALL.into_iter().flat_map(|tile| [1, 3].map(|splits| Plan { tile, splits }))
+    plans_of(Format::Bf16)
+}
+
+fn plans_of(format: Format) -> impl Iterator<Item = Plan> {
+    Tile::all(format).into_iter().flat_map(|tile| [1, 3].map(|splits| Plan { tile, splits }))
+}
+
+fn quantised_plans() -> impl Iterator<Item = Plan> {
+    QUANTISED.into_iter().flat_map(plans_of)
 }
 
 fn check_residual(
@@ -84,12 +119,14 @@ fn check_residual(
     x_stride: usize,
 ) {
     let x = normals(1, rows * x_stride, 1.0);
-    let w = normals(2, n * k, 1.0 / (k as f64).sqrt());
+    let w = matrix(plan.tile.format, 2, n, k);
     let residual = normals(3, rows * n, 1.0);
     let mut gpu = InterpretedGpu::new(gpu);
+    let (w0, s0) = w.upload(&mut gpu, "w", "scales");
     let args = LinearArgs {
         x: gpu.upload(&x, "x"),
-        w0: gpu.upload(&w, "w"),
+        w0,
+        s0,
         y: gpu.upload(&residual, "y"),
         rows: rows as u32,
         k: k as u32,
@@ -118,32 +155,44 @@ fn residual_adds_the_product() {
 }
 
 #[test]
+fn residual_adds_the_product_of_quantised_weights() {
+    for plan in quantised_plans() {
+        let k = fitting(plan.tile.format, 328);
+        check_residual(a100(), plan, 129, 264, k, k);
+        check_residual(h100(), plan, 65, 328, k + 128, k + 136);
+    }
+}
+
+#[test]
 fn a_product_shorter_than_a_step() {
-    for tile in Tile::ALL {
+    for tile in Tile::all(Format::Bf16) {
         check_residual(a100(), Plan { tile, splits: 1 }, 65, 72, 8, 8);
     }
 }
 
 #[test]
 fn more_token_tiles_than_a_group_has() {
-    for tile in Tile::ALL {
+    for tile in Tile::all(Format::Bf16) {
         check_residual(a100(), Plan { tile, splits: 1 }, 16 * 128 + 2, 2 * tile.weights as usize + 8, 24, 24);
     }
 }
 
 #[test]
 fn gate_up_is_silu_of_gate_times_up() {
-    for (gpu, plan) in
-        plans().map(|plan| (a100(), plan)).chain([(h100(), Plan { tile: Tile::ALL[0], splits: 1 })])
-    {
-        let (rows, n, k) = (200, 152, 264);
+    let on_h100 = Format::ALL.map(|format| (h100(), Plan { tile: Tile::all(format)[0], splits: 1 }));
+    for (gpu, plan) in plans().chain(quantised_plans()).map(|plan| (a100(), plan)).chain(on_h100) {
+        let format = plan.tile.format;
+        let (rows, n, k) = (200, 152, fitting(format, 264));
         let x = normals(4, rows * k, 1.0);
-        let [gate, up] = [5, 6].map(|seed| normals(seed, n * k, 1.0 / (k as f64).sqrt()));
+        let [gate, up] = [5, 6].map(|seed| matrix(format, seed, n, k));
         let mut gpu = InterpretedGpu::new(gpu);
+        let [(w0, s0), (w1, s1)] = [&gate, &up].map(|w| w.upload(&mut gpu, "w", "scales"));
         let args = LinearArgs {
             x: gpu.upload(&x, "x"),
-            w0: gpu.upload(&gate, "w"),
-            w1: gpu.upload(&up, "w"),
+            w0,
+            w1,
+            s0,
+            s1,
             y: gpu.allocate((rows * n * 2) as u64, "y").unwrap(),
             rows: rows as u32,
             k: k as u32,
@@ -193,23 +242,28 @@ impl Qkv {
     }
 
     fn check(&self, gpu: llmroof::backend::cuda::driver::Gpu, plan: Plan) {
-        let (k, sequences, capacity) = (136, self.start.len(), 300);
+        let format = plan.tile.format;
+        let (k, sequences, capacity) = (fitting(format, 136), self.start.len(), 300);
         let (rows, q_width, kv_width) =
             (sequences * self.tokens, self.heads * self.head_dim, self.kv_heads * self.head_dim);
         let x = normals(7, rows * k, 1.0);
-        let [wq, wk, wv] = [(8, q_width), (9, kv_width), (10, kv_width)]
-            .map(|(seed, width)| normals(seed, width * k, 1.0 / (k as f64).sqrt()));
+        let [wq, wk, wv] =
+            [(8, q_width), (9, kv_width), (10, kv_width)].map(|(seed, width)| matrix(format, seed, width, k));
         let cache = normals(11, sequences * kv_width * capacity, 1.0);
         let turns: Vec<u64> = (0..self.head_dim / 2)
             .map(|i| (self.frequency(i) / std::f64::consts::TAU * 2f64.powi(64)) as u64)
             .collect();
 
         let mut gpu = InterpretedGpu::new(gpu);
+        let [(w0, s0), (w1, s1), (w2, s2)] = [&wq, &wk, &wv].map(|w| w.upload(&mut gpu, "w", "scales"));
         let args = LinearArgs {
             x: gpu.upload(&x, "x"),
-            w0: gpu.upload(&wq, "w"),
-            w1: gpu.upload(&wk, "w"),
-            w2: gpu.upload(&wv, "w"),
+            w0,
+            w1,
+            w2,
+            s0,
+            s1,
+            s2,
             y: gpu.allocate((rows * q_width * 2) as u64, "y").unwrap(),
             keys: gpu.upload(&cache, "keys"),
             values: gpu.upload(&cache, "values"),
@@ -260,10 +314,10 @@ impl Qkv {
 
 #[test]
 fn qkv_rotates_and_appends() {
-    for plan in plans() {
+    for plan in plans().chain(quantised_plans()) {
         Qkv { heads: 4, kv_heads: 2, head_dim: 64, tokens: 43, start: vec![5, 0, 250] }.check(a100(), plan);
     }
-    for tile in Tile::ALL {
+    for tile in Tile::all(Format::Bf16) {
         Qkv { heads: 3, kv_heads: 1, head_dim: 128, tokens: 65, start: vec![17] }
             .check(h100(), Plan { tile, splits: 1 });
     }
@@ -271,7 +325,7 @@ fn qkv_rotates_and_appends() {
 
 #[test]
 fn qkv_of_heads_that_tiles_cut() {
-    for tile in Tile::ALL {
+    for tile in Tile::all(Format::Bf16) {
         Qkv { heads: 5, kv_heads: 1, head_dim: 80, tokens: 1, start: (0..70).collect() }
             .check(a100(), Plan { tile, splits: 2 });
     }
@@ -279,16 +333,21 @@ fn qkv_of_heads_that_tiles_cut() {
 
 #[test]
 fn lm_head_chooses_the_first_of_the_greatest() {
-    for (gpu, tile) in Tile::ALL.into_iter().flat_map(|tile| [(a100(), tile), (h100(), tile)]) {
-        let (rows, n, k) = (130, 301, 72);
+    let tiles = Format::ALL.into_iter().flat_map(Tile::all);
+    for (gpu, tile) in tiles.flat_map(|tile| [(a100(), tile), (h100(), tile)]) {
+        let (rows, n, k) = (130, 301, fitting(tile.format, 72));
         let x = normals(12, rows * k, 1.0);
-        let mut w = normals(13, n * k, 1.0);
+        let mut w =
+            if tile.format.is_quantised() { spread(13, k, n * k, 1.0) } else { normals(13, n * k, 1.0) };
         // Every row of the second half but the last is one of the first again.
         w.copy_within(0..n / 2 * k, n / 2 * k);
+        let w = Held::new(tile.format, &w, k);
         let mut gpu = InterpretedGpu::new(gpu);
+        let (w0, s0) = w.upload(&mut gpu, "w", "scales");
         let args = LinearArgs {
             x: gpu.upload(&x, "x"),
-            w0: gpu.upload(&w, "w"),
+            w0,
+            s0,
             logits: gpu.allocate((rows * n * 4) as u64, "logits").unwrap(),
             chosen: gpu.allocate((rows * 4) as u64, "chosen").unwrap(),
             best: gpu.upload(&vec![0u64; rows], "best"),
@@ -341,7 +400,7 @@ fn executed_work_is_that_of_whole_tiles() {
 fn the_plan_fills_the_gpu() {
     let product = |rows, n, k| LinearArgs { rows, n, k, ..LinearArgs::default() };
     for gpu in [a100(), h100()] {
-        let best = |stage, args| Plan::best(&gpu, stage, &args);
+        let best = |stage, args| Plan::best(&gpu, stage, Format::Bf16, &args);
         // A long prompt fills it with large tiles.
         let long = best(LinearStage::GateUp, product(8192, 14_336, 4096));
         assert!(long.tile.weights >= 128 && long.splits == 1);
@@ -349,10 +408,10 @@ fn the_plan_fills_the_gpu() {
         // A decode step of 128 sequences has 16 tiles of 256 rows: k is split.
         for k in [4096, 14_336] {
             let args = product(128, 4096, k);
-            let launch = gemm::launch(&gpu, LinearStage::Residual, args);
+            let launch = gemm::launch(&gpu, LinearStage::Residual, Format::Bf16, args);
             let blocks = launch.grid[0] * launch.grid[1];
             assert!(blocks >= gpu.multiprocessors * 3 / 4, "{blocks} blocks");
-            let needs = gemm::workspace(&gpu, LinearStage::Residual, &args);
+            let needs = gemm::workspace(&gpu, LinearStage::Residual, Format::Bf16, &args);
             assert_eq!(needs.partial_bytes, u64::from(launch.grid[1]) * 128 * 4096 * 4);
         }
     }

@@ -1,10 +1,12 @@
 //! Linear stages of 1 to 8 token rows.
 
 use llmroof::backend::cuda::driver::Gpu;
+use llmroof::backend::cuda::launch::format::Format;
 use llmroof::backend::cuda::launch::gemv;
 use llmroof::workload::Stage;
 
 use super::gpu::{a100, h100};
+use super::held::QUANTISED;
 use super::linear::{Case, Kernels, model};
 
 const KERNELS: Kernels = (gemv::launch, gemv::workspace);
@@ -65,5 +67,47 @@ fn each_warp_has_slices_of_2_kb_under_way_and_meets_no_bank_twice() {
             Case::new(stage, model(2048, 2048, 1, 1, 16, 8), rows, 1).check(a100(), KERNELS).profile;
         assert!(profile.in_flight >= slices * 2048, "{stage}: {}", profile.in_flight);
         assert_eq!(profile.shared_passes, profile.shared_passes_least, "{stage}");
+    }
+}
+
+#[test]
+fn every_stage_with_quantised_weights() {
+    for format in QUANTISED {
+        // Of int8 and fp8 also rows that end in half a piece, and in half a slice.
+        let model = match format {
+            Format::Int4 => model(256, 384, 2, 1, 64, 251),
+            _ => model(136, 328, 2, 1, 64, 251),
+        };
+        for stage in [Stage::Qkv, Stage::OutProj, Stage::GateUp, Stage::Down, Stage::LmHead] {
+            for sequences in [1, 3, 8] {
+                for gpu in [small(a100()), h100()] {
+                    Case::new(stage, model.clone(), sequences, 1).held_in(format).check(gpu, KERNELS);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn quantised_rows_longer_than_what_is_under_way_at_once() {
+    for format in QUANTISED {
+        let long = 5 * 1024 + 128;
+        for sequences in [1, 2] {
+            let narrow = model(56, long, 1, 1, 16, 8);
+            Case::new(Stage::Down, narrow, sequences, 1).held_in(format).check(small(a100()), KERNELS);
+            let wide = model(long, 40, 1, 1, 16, 8);
+            Case::new(Stage::GateUp, wide, sequences, 1).held_in(format).check(small(h100()), KERNELS);
+        }
+    }
+}
+
+#[test]
+fn quantised_weights_meet_no_bank_twice() {
+    for format in QUANTISED {
+        for (rows, stage) in [(1, Stage::Down), (1, Stage::Qkv), (8, Stage::GateUp)] {
+            let case = Case::new(stage, model(2048, 2048, 1, 1, 16, 8), rows, 1).held_in(format);
+            let profile = case.check(a100(), KERNELS).profile;
+            assert_eq!(profile.shared_passes, profile.shared_passes_least, "{stage}, {format:?}");
+        }
     }
 }

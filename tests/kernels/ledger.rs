@@ -6,7 +6,7 @@ use llmroof::backend::Residency;
 use llmroof::backend::cuda::driver::{Driver, Gpu};
 use llmroof::backend::cuda::step::Pass;
 use llmroof::backend::cuda::suite::Suite;
-use llmroof::backend::weights::RandomWeights;
+use llmroof::backend::weights::{RandomWeights, WeightSource};
 use llmroof::model::{ModelSpec, Precision};
 use llmroof::workload::{Cost, Phase, Stage, Workload};
 use ptx_interpreter::Profile;
@@ -66,11 +66,16 @@ impl Counted {
 }
 
 /// Runs a prompt that fills `context - tokens` positions, then the pass, and counts the pass by stage.
-pub fn count(gpu: Gpu, model: &ModelSpec, pass: Pass) -> BTreeMap<Stage, Counted> {
+pub fn count(
+    gpu: Gpu,
+    model: &ModelSpec,
+    pass: Pass,
+    precision: Precision,
+    weights: &dyn WeightSource,
+) -> BTreeMap<Stage, Counted> {
     let mut suite = Suite::new(InterpretedGpu::new(gpu));
-    let residency =
-        Residency { model: model.clone(), layers: model.layers, precision: Precision::BF16, copies: 1 };
-    suite.load(&residency, &RandomWeights::new(11, model)).unwrap();
+    let residency = Residency { model: model.clone(), layers: model.layers, precision, copies: 1 };
+    suite.load(&residency, weights).unwrap();
     suite.begin(pass.batch, pass.context).unwrap();
     // Distinct tokens, so that every row of the embedding is another one.
     let mut next = 0;
@@ -129,15 +134,22 @@ pub fn odd_model(head_dim: u32, heads: u32, kv_heads: u32) -> ModelSpec {
     }
 }
 
-fn check(gpu: Gpu, model: &ModelSpec, pass: Pass) {
+/// Counts a pass in bf16 and holds it against the ledger.
+fn check_bf16(gpu: Gpu, model: &ModelSpec, pass: Pass) {
+    check(gpu, model, pass, Precision::BF16, &RandomWeights::new(11, model));
+}
+
+/// Counts a pass and holds it against the ledger. A code that is zero would count as padding: the weights have none.
+pub fn check(gpu: Gpu, model: &ModelSpec, pass: Pass, precision: Precision, weights: &dyn WeightSource) {
     let phase = if pass.tokens == 1 { Phase::Decode } else { Phase::Prefill };
     let work = Workload {
         phase,
         tokens: pass.tokens,
         context: pass.context,
+        precision,
         ..Workload::prefill(model, pass.batch, pass.context)
     };
-    for (stage, counted) in count(gpu, model, pass) {
+    for (stage, counted) in count(gpu, model, pass, precision, weights) {
         let place = format!("{} {stage} of {}: {pass:?}", phase.name(), model.name);
         let cost: Cost = work.cost(stage);
         assert_eq!(counted.flops as f64, cost.flops.0, "FLOPs, {place}");
@@ -151,20 +163,20 @@ fn check(gpu: Gpu, model: &ModelSpec, pass: Pass) {
 #[test]
 fn decode_moves_and_computes_what_the_ledger_says() {
     let model = odd_model(128, 6, 2);
-    check(a100(), &model, Pass { batch: 1, tokens: 1, context: 1 });
-    check(h100(), &model, Pass { batch: 1, tokens: 1, context: 77 });
-    check(a100(), &model, Pass { batch: 8, tokens: 1, context: 20 });
-    check(h100(), &odd_model(64, 4, 1), Pass { batch: 33, tokens: 1, context: 18 });
-    check(a100(), &odd_model(64, 4, 4), Pass { batch: 70, tokens: 1, context: 3 });
+    check_bf16(a100(), &model, Pass { batch: 1, tokens: 1, context: 1 });
+    check_bf16(h100(), &model, Pass { batch: 1, tokens: 1, context: 77 });
+    check_bf16(a100(), &model, Pass { batch: 8, tokens: 1, context: 20 });
+    check_bf16(h100(), &odd_model(64, 4, 1), Pass { batch: 33, tokens: 1, context: 18 });
+    check_bf16(a100(), &odd_model(64, 4, 4), Pass { batch: 70, tokens: 1, context: 3 });
 }
 
 #[test]
 fn prefill_moves_and_computes_what_the_ledger_says() {
-    check(a100(), &odd_model(128, 6, 2), Pass { batch: 1, tokens: 130, context: 130 });
-    check(h100(), &odd_model(64, 4, 1), Pass { batch: 3, tokens: 45, context: 45 });
+    check_bf16(a100(), &odd_model(128, 6, 2), Pass { batch: 1, tokens: 130, context: 130 });
+    check_bf16(h100(), &odd_model(64, 4, 1), Pass { batch: 3, tokens: 45, context: 45 });
     // A prompt in pieces, and one that is short enough for the products of few rows.
-    check(a100(), &odd_model(64, 6, 2), Pass { batch: 1, tokens: 70, context: 135 });
-    check(a100(), &odd_model(64, 6, 2), Pass { batch: 2, tokens: 9, context: 9 });
+    check_bf16(a100(), &odd_model(64, 6, 2), Pass { batch: 1, tokens: 70, context: 135 });
+    check_bf16(a100(), &odd_model(64, 6, 2), Pass { batch: 2, tokens: 9, context: 9 });
 }
 
 #[test]
@@ -172,7 +184,8 @@ fn decode_reads_every_weight_once() {
     for gpu in [a100(), h100()] {
         for batch in [1, 8, 16] {
             let model = odd_model(128, 4, 1);
-            for (stage, counted) in count(gpu.clone(), &model, Pass { batch, tokens: 1, context: 9 }) {
+            let (pass, weights) = (Pass { batch, tokens: 1, context: 9 }, RandomWeights::new(11, &model));
+            for (stage, counted) in count(gpu.clone(), &model, pass, Precision::BF16, &weights) {
                 let factor = counted.matrices_asked as f64 / counted.matrices.max(1) as f64;
                 assert!(factor <= 1.02, "{stage} at batch {batch} asks for weights {factor} times");
             }

@@ -3,6 +3,7 @@
 use llmroof::backend::cuda::driver::{Address, Driver, Gpu};
 use llmroof::backend::cuda::launch::Launch;
 use llmroof::backend::cuda::launch::args::LinearArgs;
+use llmroof::backend::cuda::launch::format::Format;
 use llmroof::backend::cuda::launch::gemv::LinearStage;
 use llmroof::backend::cuda::launch::workspace::Workspace;
 use llmroof::model::{ModelSpec, Precision, Tensor};
@@ -11,11 +12,14 @@ use llmroof::workload::{Stage, Workload};
 use ptx_interpreter::Profile;
 
 use super::gpu::InterpretedGpu;
+use super::held::{Held, dtype, spread};
 use super::numbers::{normals, relative_error, to_bf16, wide};
 
 /// How a family of kernels is launched, and what workspace it asks for.
-pub type Kernels =
-    (fn(&Gpu, LinearStage, LinearArgs) -> Launch, fn(&Gpu, LinearStage, &LinearArgs) -> Workspace);
+pub type Kernels = (
+    fn(&Gpu, LinearStage, Format, LinearArgs) -> Launch,
+    fn(&Gpu, LinearStage, Format, &LinearArgs) -> Workspace,
+);
 
 /// A stage of one layer with `tokens` new tokens for each of `sequences` sequences.
 #[derive(Debug, Clone)]
@@ -26,6 +30,8 @@ pub struct Case {
     pub tokens: u32,
     /// The head's rows repeat after this many, so that logits tie.
     pub distinct_logits: u32,
+    /// What the matrices are held in.
+    pub format: Format,
 }
 
 /// A model of which one layer is as wide as this.
@@ -58,7 +64,12 @@ pub struct Outcome {
 impl Case {
     pub fn new(stage: Stage, model: ModelSpec, sequences: u32, tokens: u32) -> Self {
         let distinct_logits = model.vocab;
-        Case { stage, model, sequences, tokens, distinct_logits }
+        Case { stage, model, sequences, tokens, distinct_logits, format: Format::Bf16 }
+    }
+
+    /// With matrices in this format.
+    pub fn held_in(self, format: Format) -> Self {
+        Case { format, ..self }
     }
 
     /// Runs the stage several times and asserts: values are those of the reference, the same bits every time;
@@ -90,7 +101,12 @@ impl Case {
     }
 
     fn check_profile(&self, profile: &Profile) {
-        let cost = Workload::prefill(&self.model, self.sequences, self.tokens).cost(self.stage);
+        let dtype = dtype(self.format);
+        let work = Workload {
+            precision: Precision { weights: dtype, head: dtype, ..Precision::BF16 },
+            ..Workload::prefill(&self.model, self.sequences, self.tokens)
+        };
+        let cost = work.cost(self.stage);
         let sum = |names: &[&str], of: fn(&ptx_interpreter::Traffic) -> u64| -> u64 {
             profile.traffic.iter().filter(|traffic| names.contains(&traffic.name.as_str())).map(of).sum()
         };
@@ -99,7 +115,7 @@ impl Case {
         assert_eq!(profile.matrix.effective as f64, cost.flops.0, "{self:?}");
         assert!(profile.matrix.executed >= profile.matrix.effective);
         assert_eq!(
-            (read + sum(&["norm"], |traffic| traffic.unique_read)) as f64,
+            (read + sum(&["norm", "scales"], |traffic| traffic.unique_read)) as f64,
             cost.weight_bytes.0,
             "{self:?}"
         );
@@ -111,7 +127,13 @@ impl Case {
         assert_eq!(activations as f64, cost.activation_bytes.0, "{self:?}");
         for traffic in &profile.traffic {
             if ["w0", "w1", "w2", "norm", "x", "y", "keys", "values"].contains(&traffic.name.as_str()) {
-                assert!(traffic.widths.keys().eq([&16]), "{self:?}: {traffic:?}");
+                // A row may end in half a piece.
+                let half =
+                    |width: &u32| self.format.is_quantised() && *width == 8 && traffic.name.starts_with('w');
+                assert!(
+                    traffic.widths.keys().all(|width| *width == 16 || half(width)),
+                    "{self:?}: {traffic:?}"
+                );
             }
         }
         assert_eq!(profile.local_bytes, 0, "{self:?}");
@@ -144,8 +166,8 @@ impl Case {
     }
 }
 
-/// The stage's weights: each tensor's bf16 bits and its columns.
-struct Weights(Vec<(Tensor, Vec<u16>, usize)>);
+/// The stage's weights: each tensor and its columns. Norms are bf16.
+struct Weights(Vec<(Tensor, Held, usize)>);
 
 impl Weights {
     fn of(case: &Case) -> Self {
@@ -153,29 +175,34 @@ impl Weights {
         Weights(norm.iter().chain(matrices).map(|&tensor| Self::tensor(case, tensor)).collect())
     }
 
-    fn tensor(case: &Case, tensor: Tensor) -> (Tensor, Vec<u16>, usize) {
+    fn tensor(case: &Case, tensor: Tensor) -> (Tensor, Held, usize) {
         let (rows, columns) = tensor.shape(&case.model);
         let (rows, columns) = (rows as usize, columns as usize);
-        let values = if tensor.is_norm() {
-            wide(&normals(tensor as u64, columns, 0.1)).iter().map(|x| to_bf16((1.0 + x) as f32)).collect()
-        } else {
-            let distinct = if tensor == Tensor::Head { case.distinct_logits as usize } else { rows };
-            let values = normals(tensor as u64, distinct * columns, 1.0 / (columns as f64).sqrt());
-            values.iter().copied().cycle().take(rows * columns).collect()
+        if tensor.is_norm() {
+            let values = wide(&normals(tensor as u64, columns, 0.1));
+            let values: Vec<u16> = values.iter().map(|x| to_bf16((1.0 + x) as f32)).collect();
+            return (tensor, Held::new(Format::Bf16, &values, columns), columns);
+        }
+        let distinct = if tensor == Tensor::Head { case.distinct_logits as usize } else { rows };
+        let (seed, count, deviation) = (tensor as u64, distinct * columns, 1.0 / (columns as f64).sqrt());
+        let values = match case.format {
+            Format::Bf16 => normals(seed, count, deviation),
+            _ => spread(seed, columns, count, 1.5 * deviation),
         };
-        (tensor, values, columns)
+        let values: Vec<u16> = values.iter().copied().cycle().take(rows * columns).collect();
+        (tensor, Held::new(case.format, &values, columns), columns)
     }
 
-    fn bits(&self, tensor: Tensor) -> (&[u16], usize) {
-        let (_, values, columns) = self.0.iter().find(|(of, ..)| *of == tensor).unwrap();
-        (values, *columns)
+    fn held(&self, tensor: Tensor) -> (&Held, usize) {
+        let (_, held, columns) = self.0.iter().find(|(of, ..)| *of == tensor).unwrap();
+        (held, *columns)
     }
 }
 
 impl Rows for Weights {
     fn row(&self, tensor: Tensor, _layer: u32, row: u32, out: &mut [f64]) {
-        let (values, columns) = self.bits(tensor);
-        out.copy_from_slice(&wide(&values[row as usize * columns..][..columns]));
+        let (held, columns) = self.held(tensor);
+        out.copy_from_slice(&held.values[row as usize * columns..][..columns]);
     }
 }
 
@@ -183,7 +210,7 @@ impl Rows for Weights {
 struct Run<'a> {
     case: &'a Case,
     gpu: InterpretedGpu,
-    launch: fn(&Gpu, LinearStage, LinearArgs) -> Launch,
+    launch: fn(&Gpu, LinearStage, Format, LinearArgs) -> Launch,
     args: LinearArgs,
     workspace: Workspace,
     weights: Weights,
@@ -203,10 +230,10 @@ impl<'a> Run<'a> {
         let mut gpu = InterpretedGpu::new(gpu);
         let weights = Weights::of(case);
         let mut upload = |tensor: Option<Tensor>, name| {
-            tensor.map_or(0, |tensor| gpu.upload(weights.bits(tensor).0, name))
+            tensor.map_or((0, 0), |tensor| weights.held(tensor).0.upload(&mut gpu, name, "scales"))
         };
         let matrix = |i| matrices.get(i).copied();
-        let [norm_at, w0, w1, w2] =
+        let [(norm_at, _), (w0, s0), (w1, s1), (w2, s2)] =
             [upload(norm, "norm"), upload(matrix(0), "w0"), upload(matrix(1), "w1"), upload(matrix(2), "w2")];
         let mut args = LinearArgs {
             x: gpu.upload(&x, "x"),
@@ -214,6 +241,9 @@ impl<'a> Run<'a> {
             w0,
             w1,
             w2,
+            s0,
+            s1,
+            s2,
             rows: all_rows,
             k,
             n: matrices[0].shape(model).0,
@@ -260,7 +290,7 @@ impl<'a> Run<'a> {
                 }
             }
         }
-        let workspace = workspace(&Driver::gpu(&gpu).clone(), case.linear_stage(), &args);
+        let workspace = workspace(&Driver::gpu(&gpu).clone(), case.linear_stage(), case.format, &args);
         args.partial = gpu.allocate(workspace.partial_bytes.max(16), "partial").unwrap();
         args.arrivals = gpu.upload(&vec![0u32; workspace.arrivals.max(1) as usize], "arrivals");
         Run { case, gpu, launch, args, workspace, weights, x, residual }
@@ -271,14 +301,24 @@ impl<'a> Run<'a> {
         if !self.residual.is_empty() {
             self.gpu.write(self.args.y, bytemuck::cast_slice(&self.residual)).unwrap();
         }
-        let launch = (self.launch)(&Driver::gpu(&self.gpu).clone(), self.case.linear_stage(), self.args);
+        let launch = (self.launch)(
+            &Driver::gpu(&self.gpu).clone(),
+            self.case.linear_stage(),
+            self.case.format,
+            self.args,
+        );
         self.gpu.launch(&launch).unwrap_or_else(|failure| panic!("{:?}: {failure}", self.case));
         self.chosen()
     }
 
     /// The same with nothing between two launches.
     fn launch_twice(&mut self) -> Vec<u32> {
-        let launch = (self.launch)(&Driver::gpu(&self.gpu).clone(), self.case.linear_stage(), self.args);
+        let launch = (self.launch)(
+            &Driver::gpu(&self.gpu).clone(),
+            self.case.linear_stage(),
+            self.case.format,
+            self.args,
+        );
         for _ in 0..2 {
             self.gpu.launch(&launch).unwrap_or_else(|failure| panic!("{:?}: {failure}", self.case));
         }

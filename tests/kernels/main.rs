@@ -13,10 +13,13 @@ mod gemm;
 mod gemv;
 #[path = "../support/gpu.rs"]
 mod gpu;
+mod held;
 mod ledger;
 mod linear;
 mod numbers;
 mod on_gpu;
+mod quantise;
+mod quantised;
 mod reference;
 mod session;
 mod skinny;

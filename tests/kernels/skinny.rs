@@ -1,10 +1,12 @@
 //! Linear stages of 9 to 64 token rows.
 
 use llmroof::backend::cuda::driver::Gpu;
+use llmroof::backend::cuda::launch::format::Format;
 use llmroof::backend::cuda::launch::skinny;
 use llmroof::workload::Stage;
 
 use super::gpu::{a100, h100};
+use super::held::QUANTISED;
 use super::linear::{Case, Kernels, model};
 
 const KERNELS: Kernels = (skinny::launch, skinny::workspace);
@@ -69,5 +71,31 @@ fn each_warp_has_its_part_of_the_pipeline_under_way_and_meets_no_bank_twice() {
         let profile = case.check(with_multiprocessors(2), KERNELS).profile;
         assert!(profile.in_flight >= ahead << 10, "{stage}: {}", profile.in_flight);
         assert_eq!(profile.shared_passes, profile.shared_passes_least, "{stage}");
+    }
+}
+
+#[test]
+fn every_stage_with_quantised_weights() {
+    for format in QUANTISED {
+        let model = match format {
+            Format::Int4 => model(256, 384, 2, 1, 64, 251),
+            _ => model(136, 328, 2, 1, 64, 251),
+        };
+        for stage in [Stage::Qkv, Stage::OutProj, Stage::GateUp, Stage::Down, Stage::LmHead] {
+            for (sequences, gpu) in [(9, a100()), (16, h100()), (32, a100()), (64, h100()), (64, a100())] {
+                Case::new(stage, model.clone(), sequences, 1).held_in(format).check(gpu, KERNELS);
+            }
+        }
+    }
+}
+
+#[test]
+fn quantised_tiles_in_pieces_meet_no_bank_twice() {
+    for format in QUANTISED {
+        for (multiprocessors, rows) in [(1, 16), (3, 64), (5, 33)] {
+            let case = Case::new(Stage::Down, model(328, 1408, 1, 1, 16, 8), rows, 1).held_in(format);
+            let profile = case.check(with_multiprocessors(multiprocessors), KERNELS).profile;
+            assert_eq!(profile.shared_passes, profile.shared_passes_least, "{rows} rows, {format:?}");
+        }
     }
 }

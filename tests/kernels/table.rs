@@ -11,13 +11,17 @@ use generate_kernels::occupancy::{architecture, blocks};
 use llmroof::backend::cuda::driver::{Driver, Gpu};
 use llmroof::backend::cuda::launch::Launch;
 use llmroof::backend::cuda::launch::args::{AttentionArgs, LinearArgs};
+use llmroof::backend::cuda::launch::format::Format;
 use llmroof::backend::cuda::launch::gemv::LinearStage;
 use llmroof::backend::cuda::launch::workspace::Workspace;
-use llmroof::backend::cuda::launch::{attention, ceilings, elementwise, fill, gemm, gemv, reference, skinny};
+use llmroof::backend::cuda::launch::{
+    attention, ceilings, elementwise, fill, gemm, gemv, quantise, reference, skinny,
+};
 use llmroof::model::DType;
 use ptx_interpreter::Profile;
 
 use crate::gpu::{InterpretedGpu, a100, h100};
+use crate::held::{Held as Matrix, QUANTISED};
 use crate::numbers::normals;
 
 /// Long enough for every pipeline to fill; the simple kernels need none.
@@ -62,34 +66,39 @@ fn run_all(gpu: fn() -> Gpu) -> BTreeMap<Kernel, Row> {
         let profile = machine.profiles.pop().unwrap().1;
         rows.entry((launch.kernel, launch.source)).or_insert(Row { launch, profile });
     };
-    for stage in LinearStage::ALL {
+    for (format, stage) in
+        Format::ALL.into_iter().flat_map(|format| LinearStage::ALL.map(|stage| (format, stage)))
+    {
         for (count, family) in [(1, 0), (8, 0), (16, 1), (32, 1), (64, 1), (256, 2)] {
             let mut machine = InterpretedGpu::with_workers(gpu(), 1);
             let normed = family < 2 && stage != LinearStage::Residual;
             let k = if family < 2 { K } else { K_OF_TILES };
-            let args = linear(&mut machine, stage, count, k, normed);
+            let args = linear(&mut machine, stage, format, count, k, normed);
             let on = machine.gpu().clone();
             match family {
-                0 => with_workspace(&mut machine, args, gemv::workspace(&on, stage, &args), |args| {
-                    vec![gemv::launch(&on, stage, args)]
+                0 => with_workspace(&mut machine, args, gemv::workspace(&on, stage, format, &args), |args| {
+                    vec![gemv::launch(&on, stage, format, args)]
                 }),
-                1 => with_workspace(&mut machine, args, skinny::workspace(&on, stage, &args), |args| {
-                    vec![skinny::launch(&on, stage, args)]
-                }),
+                1 => {
+                    with_workspace(&mut machine, args, skinny::workspace(&on, stage, format, &args), |args| {
+                        vec![skinny::launch(&on, stage, format, args)]
+                    })
+                }
                 _ => with_workspace(
                     &mut machine,
                     args,
                     Workspace { arrivals: 4096, partial_bytes: 0 },
                     |args| {
-                        let plans = gemm::Tile::ALL.map(|tile| gemm::Plan { tile, splits: 1 });
-                        plans.map(|plan| plan.launch(stage, args)).into()
+                        let plans =
+                            gemm::Tile::all(format).into_iter().map(|tile| gemm::Plan { tile, splits: 1 });
+                        plans.map(|plan| plan.launch(stage, args)).collect()
                     },
                 ),
             }
             .into_iter()
             .for_each(|launch| run(&mut machine, launch));
-            if family == 0 {
-                let args = linear(&mut machine, stage, count, K_OF_REFERENCE, normed);
+            if family == 0 && format == Format::Bf16 {
+                let args = linear(&mut machine, stage, format, count, K_OF_REFERENCE, normed);
                 let launches = match stage {
                     LinearStage::Qkv => vec![reference::qkv(&args)],
                     LinearStage::Residual => vec![reference::residual(&args)],
@@ -99,6 +108,14 @@ fn run_all(gpu: fn() -> Gpu) -> BTreeMap<Kernel, Row> {
                 launches.into_iter().for_each(|launch| run(&mut machine, launch));
             }
         }
+    }
+    for format in QUANTISED {
+        let mut machine = InterpretedGpu::with_workers(gpu(), 1);
+        let from = machine.upload(&normals(3, 16 * K as usize, 0.1), "from");
+        let codes = machine.allocate(format.code_bytes(16, K), "codes").unwrap();
+        let scales = machine.allocate(format.scale_bytes(16, K), "scales").unwrap();
+        let target = quantise::Target { format, codes, scales };
+        run(&mut machine, quantise::rows(from, target, 0, 16, K));
     }
     for head_dim in [64, 128] {
         // Groups of 4 and of 16 query heads; prompts of few and of many tiles.
@@ -134,7 +151,7 @@ fn run_all(gpu: fn() -> Gpu) -> BTreeMap<Kernel, Row> {
         (LinearStage::Qkv, elementwise::rotate_append as fn(LinearArgs) -> Launch),
         (LinearStage::GateUp, elementwise::silu_multiply),
     ] {
-        let args = linear(&mut machine, stage, 256, K_OF_REFERENCE, false);
+        let args = linear(&mut machine, stage, Format::Bf16, 256, K_OF_REFERENCE, false);
         let width = if stage == LinearStage::GateUp { 2 * args.n } else { args.n };
         let x = machine.upload(&normals(10, (256 * width) as usize, 1.0), "x");
         run(&mut machine, finish(LinearArgs { x, x_stride: width, ..args }));
@@ -171,7 +188,14 @@ fn with_workspace(
 }
 
 /// A linear stage of `rows` tokens, one per sequence.
-fn linear(machine: &mut InterpretedGpu, stage: LinearStage, rows: u32, k: u32, normed: bool) -> LinearArgs {
+fn linear(
+    machine: &mut InterpretedGpu,
+    stage: LinearStage,
+    format: Format,
+    rows: u32,
+    k: u32,
+    normed: bool,
+) -> LinearArgs {
     let (q_width, kv_width) = (512, 128);
     let n = match stage {
         LinearStage::Qkv => q_width + 2 * kv_width,
@@ -179,12 +203,13 @@ fn linear(machine: &mut InterpretedGpu, stage: LinearStage, rows: u32, k: u32, n
         _ => 512,
     };
     let mut matrix = |name: &str, rows: u32| {
-        machine.upload(&normals(u64::from(rows), (rows * k) as usize, 1.0 / f64::from(k).sqrt()), name)
+        let values = normals(u64::from(rows), (rows * k) as usize, 1.0 / f64::from(k).sqrt());
+        Matrix::new(format, &values, k as usize).upload(machine, name, "scales")
     };
-    let (w0, w1, w2) = match stage {
-        LinearStage::Qkv => (matrix("w0", q_width), matrix("w1", kv_width), matrix("w2", kv_width)),
-        LinearStage::GateUp => (matrix("w0", n), matrix("w1", n), 0),
-        _ => (matrix("w0", n), 0, 0),
+    let [(w0, s0), (w1, s1), (w2, s2)] = match stage {
+        LinearStage::Qkv => [matrix("w0", q_width), matrix("w1", kv_width), matrix("w2", kv_width)],
+        LinearStage::GateUp => [matrix("w0", n), matrix("w1", n), (0, 0)],
+        _ => [matrix("w0", n), (0, 0), (0, 0)],
     };
     let out = |machine: &mut InterpretedGpu| machine.upload(&normals(9, (rows * 512) as usize, 1.0), "y");
     LinearArgs {
@@ -193,6 +218,9 @@ fn linear(machine: &mut InterpretedGpu, stage: LinearStage, rows: u32, k: u32, n
         w0,
         w1,
         w2,
+        s0,
+        s1,
+        s2,
         y: out(machine),
         keys: machine.allocate(u64::from(rows * kv_width) * 2 * 16, "keys").unwrap(),
         values: machine.allocate(u64::from(rows * kv_width) * 2 * 16, "values").unwrap(),
@@ -296,6 +324,7 @@ fn about((kernel, source): Kernel) -> [&'static str; 3] {
         "copy_memory" => "a copy",
         "read_cache" => "xor of a buffer in L2, over and over",
         "fill_normals" => "seeded normals",
+        k if k.starts_with("quantise") => "codes and scales of bf16",
         k if k.contains("argmax") => "first of the greatest logits",
         k if k.contains("attention") => "softmax(q k^T) v, one row after the other",
         k if k.starts_with("peak") => "products from registers",
@@ -346,6 +375,7 @@ fn about((kernel, source): Kernel) -> [&'static str; 3] {
         "silu_multiply" => ["1024 pairs of a row", "gate and up in, their product out"],
         "read_memory" | "copy_memory" | "read_cache" => ["32 KB at a time", "what it is asked for"],
         "fill_normals" => ["2048 elements at a time", "writes alone"],
+        k if k.starts_with("quantise") => ["a row", "bf16 in, codes and scales out"],
         k if k.starts_with("peak") => ["8 warps x 16 chains", "its operands, once a block"],
         _ => ["one output a thread", "re-reads everything"],
     };

@@ -302,6 +302,7 @@ pub fn options(layers: Layers) -> Options {
             batches: vec![1, 4],
             prompts: vec![40],
             contexts: Vec::new(),
+            speculate: vec![],
             generate: 20,
             precisions: vec![llmroof::model::Precision::BF16],
             ranks: vec![1],
@@ -316,6 +317,9 @@ pub fn options(layers: Layers) -> Options {
         seed: 1,
         profile: None,
         link: None,
+        draft: None,
+        show_ways: false,
+        terms: llmroof::ways::Terms::default(),
     }
 }
 

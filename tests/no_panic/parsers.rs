@@ -36,6 +36,7 @@ fn predicted(model: &ModelSpec, device: &DeviceProfile, show: bool) -> Result<()
         batches: vec![1, u32::MAX],
         prompts: vec![16.min(model.max_position)],
         contexts: vec![model.max_position],
+        speculate: vec![],
         generate: 1,
         precisions: vec![llmroof::model::Precision::BF16],
         ranks: vec![1],

@@ -118,6 +118,8 @@ pub fn empty(name: &str) -> Run {
         ceilings: Vec::new(),
         points: Vec::new(),
         request: None,
+        draft: None,
+        ways: Vec::new(),
         verification: None,
         plan: None,
         processes: Vec::new(),

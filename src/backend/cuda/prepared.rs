@@ -97,7 +97,7 @@ impl Prepared {
                 Stage::Attention => (copies, caches.min(copies)),
                 _ => (copies, copies),
             };
-            let bytes = streamed(&residency.model, residency.layers, pass, stage) * f64::from(distinct);
+            let bytes = streamed(residency, pass, stage) * f64::from(distinct);
             stages.push(StageGraph {
                 graph: suite.driver_mut().record(&what, launches)?,
                 kernels: launches.len(),
@@ -294,11 +294,12 @@ pub(super) fn label(pass: Pass) -> String {
 }
 
 /// Bytes of weights and caches that a stage reads in a step of the held layers.
-fn streamed(model: &ModelSpec, layers: u32, pass: Pass, stage: Stage) -> f64 {
-    let held = ModelSpec { layers, ..model.clone() };
+fn streamed(residency: &Residency, pass: Pass, stage: Stage) -> f64 {
+    let held = ModelSpec { layers: residency.layers, ..residency.model.clone() };
     let phase = if pass.tokens == 1 { Phase::Decode } else { Phase::Prefill };
     let base = Workload::decode(&held, pass.batch, pass.context);
-    let cost = Workload { phase, tokens: pass.tokens, ..base }.cost(stage);
+    let precision = residency.precision;
+    let cost = Workload { phase, tokens: pass.tokens, precision, ..base }.cost(stage);
     cost.weight_bytes.0 + cost.kv_bytes.0
 }
 

@@ -4,7 +4,7 @@ use super::driver::gpu::CudaGpu;
 use super::driver::{Driver, Gpu};
 use super::image::image;
 use super::launch::elementwise::{EmbedArgs, embed};
-use super::memory::{Allocations, Cache, weight_bytes};
+use super::memory::{Allocations, Cache, loading_bytes, weight_bytes};
 use super::prepared::{Prepared, StartCosts, label, median};
 use super::probes::{self, Probes};
 use super::step::{Pass, Products};
@@ -65,12 +65,20 @@ impl CudaSession {
         Ok(CudaSession { prepared: None, probes: Probes::default(), costs: None, suite, gemm, ran: None })
     }
 
-    /// What may multiply; the last needs the most memory.
-    fn choice(&self) -> &'static [Products] {
+    /// What may multiply bf16; the last needs the most memory.
+    fn offered(&self) -> &'static [Products] {
         match (self.gemm, self.suite.driver().cublaslt()) {
             (Gemm::CublasLt, _) => &[Products::CublasLt],
             (Gemm::Auto, Some(_)) => &[Products::Own, Products::CublasLt],
             _ => &[Products::Own],
+        }
+    }
+
+    /// What may multiply the weights that are loaded: quantised ones nothing but our own kernels.
+    fn choice(&self) -> &'static [Products] {
+        match self.suite.residency() {
+            Some(residency) if residency.precision.weights.is_quantised() => &[Products::Own],
+            _ => self.offered(),
         }
     }
 
@@ -200,6 +208,10 @@ impl Session for CudaSession {
     }
 
     fn supports(&self, model: &ModelSpec, precision: Precision) -> Result<()> {
+        if self.gemm == Gemm::CublasLt && precision.weights.is_quantised() {
+            return Err(Failure::input(format!("cuBLASLt multiplies no {} weights", precision.weights))
+                .hint("give --gemm own or auto, or --weights bf16"));
+        }
         Suite::<CudaGpu>::supports(model, precision)
     }
 
@@ -220,7 +232,9 @@ impl Session for CudaSession {
             })
             .max();
         let weights = Allocations::taken(weight_bytes(residency));
-        Bytes((weights + largest.unwrap_or_default() + self.probes.needed(self.suite.driver())) as f64)
+        // What loading takes is given back before a pass takes its own.
+        let largest = largest.unwrap_or_default().max(Allocations::taken(loading_bytes(residency)));
+        Bytes((weights + largest + self.probes.needed(self.suite.driver())) as f64)
     }
 
     fn load(&mut self, residency: &Residency, weights: &dyn WeightSource) -> Result<()> {
@@ -308,7 +322,7 @@ impl Session for CudaSession {
             Gemm::CublasLt => Products::CublasLt,
             Gemm::Own | Gemm::Auto => Products::Own,
         };
-        if !self.choice().contains(&products) {
+        if !self.offered().contains(&products) {
             return Err(Failure::input(format!("{gemm:?} is not what this session multiplies with"))
                 .hint("choose another --gemm"));
         }

@@ -6,10 +6,12 @@ use super::cublaslt;
 use super::driver::{Address, Gpu};
 use super::launch::Launch;
 use super::launch::args::{AttentionArgs, LinearArgs};
+use super::launch::format::Format;
 use super::launch::gemv::LinearStage;
 use super::launch::workspace::Workspace;
 use super::launch::{attention, elementwise, gemm, gemv, skinny};
-use super::memory::{Buffers, Cache, LayerWeights, Weights};
+use super::memory::{Buffers, Cache, LayerWeights, Matrix, Weights};
+use crate::backend::Residency;
 use crate::model::ModelSpec;
 use crate::workload::Stage;
 
@@ -113,9 +115,15 @@ impl Step<'_> {
     }
 
     /// Scratch memory that the launches of a pass share.
-    pub fn workspace(gpu: &Gpu, model: &ModelSpec, pass: Pass) -> Workspace {
+    pub fn workspace(gpu: &Gpu, residency: &Residency, pass: Pass) -> Workspace {
+        let Residency { model, precision, .. } = residency;
         let (weights, cache) = (
-            Weights { layers: vec![LayerWeights::default()], ..Weights::default() },
+            Weights {
+                layers: vec![LayerWeights::default()],
+                format: Format::of(precision.weights),
+                head_format: Format::of(precision.head),
+                ..Weights::default()
+            },
             Cache { keys: vec![0], values: vec![0], capacity: pass.context },
         );
         let step = Step {
@@ -131,10 +139,11 @@ impl Step<'_> {
             .into_iter()
             .filter_map(|stage| {
                 let (kind, args) = step.linear_args(pass, stage, 0)?;
+                let format = step.format(kind);
                 Some(match Family::of(args.rows) {
-                    Family::Gemv => gemv::workspace(gpu, kind, &args),
-                    Family::Skinny => skinny::workspace(gpu, kind, &args),
-                    Family::Gemm => gemm::workspace(gpu, kind, &args),
+                    Family::Gemv => gemv::workspace(gpu, kind, format, &args),
+                    Family::Skinny => skinny::workspace(gpu, kind, format, &args),
+                    Family::Gemm => gemm::workspace(gpu, kind, format, &args),
                 })
             })
             .fold(attended, Workspace::larger)
@@ -188,8 +197,8 @@ impl Step<'_> {
     fn linear(&self, pass: Pass, stage: Stage, layer: usize) -> Vec<Launch> {
         let Some((kind, mut args)) = self.linear_args(pass, stage, layer) else { return Vec::new() };
         match Family::of(args.rows) {
-            Family::Gemv => vec![gemv::launch(self.gpu, kind, args)],
-            Family::Skinny => vec![skinny::launch(self.gpu, kind, args)],
+            Family::Gemv => vec![gemv::launch(self.gpu, kind, self.format(kind), args)],
+            Family::Skinny => vec![skinny::launch(self.gpu, kind, self.format(kind), args)],
             Family::Gemm if args.norm == 0 => self.product(kind, args),
             Family::Gemm => {
                 let norm = elementwise::rms_norm(
@@ -210,13 +219,21 @@ impl Step<'_> {
         }
     }
 
-    /// A product of many rows whose `x` is normed.
+    /// A product of many rows whose `x` is normed. cuBLASLt multiplies bf16 alone.
     fn product(&self, kind: LinearStage, args: LinearArgs) -> Vec<Launch> {
+        let format = self.format(kind);
         let elsewhere = match self.products {
-            Products::Own => None,
-            Products::CublasLt => cublaslt::launches(kind, args, self.buffers.products),
+            Products::CublasLt if !format.is_quantised() => {
+                cublaslt::launches(kind, args, self.buffers.products)
+            }
+            _ => None,
         };
-        elsewhere.unwrap_or_else(|| vec![gemm::launch(self.gpu, kind, args)])
+        elsewhere.unwrap_or_else(|| vec![gemm::launch(self.gpu, kind, format, args)])
+    }
+
+    /// What a stage's matrices are held in.
+    fn format(&self, kind: LinearStage) -> Format {
+        if kind == LinearStage::LmHead { self.weights.head_format } else { self.weights.format }
     }
 
     /// Which product a stage is; `None` for embed and attention.
@@ -235,9 +252,10 @@ impl Step<'_> {
             eps: model.norm_eps as f32,
             ..LinearArgs::default()
         };
-        let add = |x: Address, k: u32, w0: Address| LinearArgs {
+        let add = |x: Address, k: u32, w: Matrix| LinearArgs {
             x,
-            w0,
+            w0: w.codes,
+            s0: w.scales,
             y: buffers.residual,
             k,
             n: model.hidden,
@@ -258,9 +276,12 @@ impl Step<'_> {
             Stage::Qkv => (
                 LinearStage::Qkv,
                 LinearArgs {
-                    w0: weights.q,
-                    w1: weights.k,
-                    w2: weights.v,
+                    w0: weights.q.codes,
+                    w1: weights.k.codes,
+                    w2: weights.v.codes,
+                    s0: weights.q.scales,
+                    s1: weights.k.scales,
+                    s2: weights.v.scales,
                     y: buffers.q,
                     keys: self.cache.keys[layer],
                     values: self.cache.values[layer],
@@ -274,8 +295,10 @@ impl Step<'_> {
             Stage::GateUp => (
                 LinearStage::GateUp,
                 LinearArgs {
-                    w0: weights.gate,
-                    w1: weights.up,
+                    w0: weights.gate.codes,
+                    w1: weights.up.codes,
+                    s0: weights.gate.scales,
+                    s1: weights.up.scales,
                     y: buffers.gated,
                     ..normed(weights.ffn_norm, model.ffn)
                 },
@@ -289,7 +312,8 @@ impl Step<'_> {
                     x_stride: pass.tokens * model.hidden,
                     rows: pass.batch,
                     tokens: 1,
-                    w0: self.weights.head,
+                    w0: self.weights.head.codes,
+                    s0: self.weights.head.scales,
                     logits: buffers.logits,
                     chosen: buffers.chosen,
                     best: buffers.best,

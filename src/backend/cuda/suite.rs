@@ -71,16 +71,19 @@ impl<D: Driver> Suite<D> {
     /// Whether the kernels can run this model.
     ///
     /// # Errors
-    /// A head dimension that attention was not written for, or types that are not bf16.
+    /// A head dimension that attention was not written for, activations or a cache that are not bf16, or weights of a
+    /// width that int4 does not fit.
     pub fn supports(model: &ModelSpec, precision: Precision) -> Result<()> {
-        let activations = precision.activations;
-        if precision.is_quantised() {
-            return Err(Failure::input(format!("the GPU kernels have no {}", precision.name()))
-                .hint("use bf16 weights and cache"));
-        }
+        precision.check(model)?;
+        let Precision { activations, kv, .. } = precision;
         if activations != DType::Bf16 {
             return Err(Failure::input(format!("the GPU kernels have no {activations} activations"))
                 .hint("use bf16 activations"));
+        }
+        if kv != DType::Bf16 {
+            return Err(
+                Failure::input(format!("the GPU kernels have no {kv} cache")).hint("use a bf16 cache")
+            );
         }
         if !attention::supports(model.head_dim) {
             return Err(Failure::input(format!(
@@ -225,7 +228,7 @@ impl<D: Driver> Suite<D> {
 
         let driver = &mut self.driver;
         sequences.of_pass.free(driver)?;
-        let workspace = Step::<'_>::workspace(driver.gpu(), model, pass);
+        let workspace = Step::<'_>::workspace(driver.gpu(), &loaded.residency, pass);
         let mut addresses = [0; BUFFERS];
         for (address, (what, bytes)) in
             addresses.iter_mut().zip(sizes(model, pass, self.products, workspace, logits))
@@ -355,7 +358,7 @@ impl<D: Driver> Suite<D> {
     pub fn at_rest(&mut self, pass: Pass) -> Result<bool> {
         let Some(loaded) = &self.loaded else { return Err(nothing_loaded()) };
         let Some(sequences) = &loaded.sequences else { return Err(no_caches()) };
-        let arrivals = Step::<'_>::workspace(self.driver.gpu(), &loaded.residency.model, pass).arrivals;
+        let arrivals = Step::<'_>::workspace(self.driver.gpu(), &loaded.residency, pass).arrivals;
         let counters = [
             (sequences.buffers.best, 8 * sequences.batch as usize),
             (sequences.buffers.arrivals, 4 * arrivals as usize),
@@ -441,7 +444,7 @@ fn sizes(
 pub fn pass_bytes(gpu: &Gpu, residency: &Residency, pass: Pass, products: Products, caches: u32) -> u64 {
     let model = &residency.model;
     let cache = Allocations::taken(Cache::bytes(model, pass.batch, pass.context));
-    let workspace = Step::<'_>::workspace(gpu, model, pass);
+    let workspace = Step::<'_>::workspace(gpu, residency, pass);
     let buffers = sizes(model, pass, products, workspace, false);
     2 * u64::from(caches.max(1)) * u64::from(residency.layers) * cache
         + buffers.iter().map(|&(_, bytes)| Allocations::taken(bytes)).sum::<u64>()

@@ -68,7 +68,10 @@ pub type Sweep<'a> = Vec<(usize, &'a Point)>;
 /// Whether a point has a place on logarithmic axes. A stage without operations (embed) has none.
 pub fn drawable(point: &Point) -> bool {
     const CREDIBLE: std::ops::RangeInclusive<f64> = 1e-9..=1e12;
-    CREDIBLE.contains(&point.intensity) && super::roofs::CREDIBLE.contains(&point.flops_per_second)
+    // Passes that verify several tokens have a table of their own.
+    !point.is_verifying()
+        && CREDIBLE.contains(&point.intensity)
+        && super::roofs::CREDIBLE.contains(&point.flops_per_second)
 }
 
 /// What two points must share to lie on one path: all but what grows along it.

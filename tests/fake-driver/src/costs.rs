@@ -145,6 +145,9 @@ pub fn understand(launched: &Launched, start: &dyn Fn(u64, u64) -> Vec<u32>) -> 
     if kernel.contains("attention") {
         return crate::stages::attention(launched, &p, start);
     }
+    if kernel.starts_with("quantise_") {
+        return crate::stages::quantise(kernel, &p);
+    }
     if kernel.starts_with("reference_") {
         return crate::stages::linear(kernel, &p);
     }

@@ -17,6 +17,37 @@ impl Spans {
     }
 }
 
+/// Bytes of a row of weights, and of all scales of `rows` rows, in the format that a kernel is named after.
+fn held(kernel: &str, k: u64) -> (u64, impl Fn(u64) -> u64) {
+    let named = |format: &str| kernel.contains(format);
+    let (int4, narrow) = (named("_int4"), named("_int8") || named("_fp8"));
+    let row = if int4 {
+        k / 2
+    } else if narrow {
+        k.next_multiple_of(16)
+    } else {
+        2 * k
+    };
+    let scales = move |rows: u64| match (int4, narrow) {
+        (true, _) => rows.next_multiple_of(8) * (k / 128) * 2,
+        (_, true) => 4 * rows,
+        _ => 0,
+    };
+    (row, scales)
+}
+
+/// What makes weights narrower: `struct Quantise`.
+pub fn quantise(kernel: &str, p: &Parameters) -> Option<Understood> {
+    let (rows, k) = (p.word(24), p.word(28));
+    let (row, scales) = held(kernel, k);
+    let mut spans = Spans(Vec::new());
+    spans.must(p.wide(0), 2 * rows * k, "from");
+    spans.must(p.wide(8), rows * row, "codes");
+    spans.must(p.wide(16), scales(rows), "scales");
+    let cost = Cost::memory((rows * (2 * k + row)) as f64, 0.6);
+    Some(Understood { cost, spans: spans.0, way: Way::Interpret })
+}
+
 /// A product: `struct Linear`.
 pub fn linear(kernel: &str, p: &Parameters) -> Option<Understood> {
     let [rows, k, n, stride, tokens] = [120, 124, 128, 132, 136].map(|offset| p.word(offset));
@@ -32,11 +63,16 @@ pub fn linear(kernel: &str, p: &Parameters) -> Option<Understood> {
     spans.must(p.wide(0), 2 * rows.saturating_sub(1) * stride + row, "x");
     spans.may(p.wide(8), row, "norm");
     let (w0, w1, w2, y) = (p.wide(16), p.wide(24), p.wide(32), p.wide(40));
+    let [s0, s1, s2] = [168, 176, 184].map(|offset| p.wide(offset));
+    let (weight_row, scales) = held(kernel, k);
     let (weights, out);
     if kernel.contains("qkv") {
-        spans.must(w0, q_width * row, "w0");
-        spans.must(w1, kv_width * row, "w1");
-        spans.must(w2, kv_width * row, "w2");
+        spans.must(w0, q_width * weight_row, "w0");
+        spans.may(s0, scales(q_width), "s0");
+        spans.must(w1, kv_width * weight_row, "w1");
+        spans.may(s1, scales(kv_width), "s1");
+        spans.must(w2, kv_width * weight_row, "w2");
+        spans.may(s2, scales(kv_width), "s2");
         spans.must(y, 2 * rows * q_width, "y");
         let sequences = rows / tokens.max(1);
         spans.must(p.wide(48), 2 * sequences * kv_width * capacity, "keys");
@@ -45,12 +81,15 @@ pub fn linear(kernel: &str, p: &Parameters) -> Option<Understood> {
         spans.must(p.wide(72), 4 * sequences, "start");
         (weights, out) = (n, 2 * rows * n);
     } else if kernel.contains("gate_up") {
-        spans.must(w0, n * row, "w0");
-        spans.must(w1, n * row, "w1");
+        spans.must(w0, n * weight_row, "w0");
+        spans.may(s0, scales(n), "s0");
+        spans.must(w1, n * weight_row, "w1");
+        spans.may(s1, scales(n), "s1");
         spans.must(y, 2 * rows * n, "y");
         (weights, out) = (2 * n, 2 * rows * n);
     } else if kernel.contains("lm_head") {
-        spans.must(w0, n * row, "w0");
+        spans.must(w0, n * weight_row, "w0");
+        spans.may(s0, scales(n), "s0");
         spans.may(p.wide(80), 4 * rows * n, "logits");
         if !kernel.starts_with("reference") {
             spans.must(p.wide(88), 4 * rows, "chosen");
@@ -58,7 +97,8 @@ pub fn linear(kernel: &str, p: &Parameters) -> Option<Understood> {
         }
         (weights, out) = (n, 4 * rows);
     } else if kernel.contains("residual") {
-        spans.must(w0, n * row, "w0");
+        spans.must(w0, n * weight_row, "w0");
+        spans.may(s0, scales(n), "s0");
         spans.must(y, 2 * rows * n, "y");
         (weights, out) = (n, 4 * rows * n);
     } else {
@@ -66,7 +106,7 @@ pub fn linear(kernel: &str, p: &Parameters) -> Option<Understood> {
     }
     spans.may(p.wide(104), 4, "partial");
     spans.may(p.wide(112), 4, "arrivals");
-    let bytes = (weights * row + rows * row + out) as f64;
+    let bytes = (weights * weight_row + scales(weights) + rows * row + out) as f64;
     let flops = 2.0 * (rows * weights) as f64 * k as f64;
     Some(Understood { cost: Cost::product(bytes, flops), spans: spans.0, way: Way::Interpret })
 }

@@ -44,6 +44,7 @@ struct Linear {
     splits: u32,
     eps: f32,
     reserved: u32,
+    s: [u64; 3],
 }
 
 /// Parameters of attention.

@@ -37,6 +37,9 @@ pub struct LinearArgs {
     pub splits: u32,
     pub eps: f32,
     pub reserved: u32,
+    pub s0: Address,
+    pub s1: Address,
+    pub s2: Address,
 }
 
 /// `struct Attention` of `kernels/attention.cuh`, which says what each field is.

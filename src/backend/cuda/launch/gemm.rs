@@ -2,6 +2,7 @@
 
 use super::Launch;
 use super::args::LinearArgs;
+use super::format::{self, Format};
 use super::gemv::LinearStage;
 use super::workspace::Workspace;
 use crate::backend::cuda::driver::Gpu;
@@ -18,6 +19,8 @@ const SHARED_OVERHEAD: u32 = 1024 + 128;
 pub struct Tile {
     /// Weight rows, which is also the threads of a block.
     pub weights: u32,
+    /// Of the weights.
+    pub format: Format,
     /// Columns of k in a step.
     k_step: u32,
     /// Steps that the ring in shared memory holds.
@@ -25,15 +28,18 @@ pub struct Tile {
 }
 
 impl Tile {
-    /// All of them.
-    pub const ALL: [Tile; 3] = [
-        Tile { weights: 256, k_step: 64, stages: 3 },
-        Tile { weights: 128, k_step: 32, stages: 5 },
-        Tile { weights: 64, k_step: 32, stages: 3 },
-    ];
+    /// All of a format.
+    pub fn all(format: Format) -> Vec<Tile> {
+        let sizes: &[(u32, u32, u32)] = match format {
+            Format::Bf16 => &[(256, 64, 3), (128, 32, 5), (64, 32, 3)],
+            Format::Int8 | Format::Fp8 => &[(256, 64, 4), (128, 64, 3)],
+            Format::Int4 => &[(256, 128, 3), (128, 128, 2)],
+        };
+        sizes.iter().map(|&(weights, k_step, stages)| Tile { weights, format, k_step, stages }).collect()
+    }
 
     fn shared(self) -> u32 {
-        self.stages * (TOKENS + self.weights) * self.k_step * 2
+        self.stages * (TOKENS * self.k_step * 2 + self.format.step_bytes(self.weights, self.k_step))
     }
 
     /// Tiles that the product has.
@@ -60,9 +66,10 @@ pub struct Plan {
 
 impl Plan {
     /// The plan that is predicted to be fastest.
-    pub fn best(gpu: &Gpu, stage: LinearStage, args: &LinearArgs) -> Plan {
-        let mut best = (f64::INFINITY, Plan { tile: Tile::ALL[0], splits: 1 });
-        for tile in Tile::ALL {
+    pub fn best(gpu: &Gpu, stage: LinearStage, format: Format, args: &LinearArgs) -> Plan {
+        let tiles = Tile::all(format);
+        let mut best = (f64::INFINITY, Plan { tile: tiles[0], splits: 1 });
+        for tile in tiles {
             if tile.shared() + SHARED_OVERHEAD > gpu.shared_per_block || tile.resident(gpu) == 0 {
                 continue;
             }
@@ -95,9 +102,10 @@ impl Plan {
         let resident = self.tile.resident(gpu).min(blocks);
         let warps = f64::from(resident * self.tile.weights / 32);
         let [tokens, weights, k] = [TOKENS, self.tile.weights, args.k].map(f64::from);
+        let weight_bytes = 16.0 / f64::from(self.tile.format.columns());
         let column = f64::max(
             2.0 * tokens * weights / (FLOP * f64::min(1.0, warps * OF_A_WARP)),
-            2.0 * (tokens + weights) / L2_BYTES,
+            (2.0 * tokens + weight_bytes * weights) / L2_BYTES,
         );
         // Stored, and where k is split written as f32 and read again.
         let bytes = tokens * weights * if self.splits > 1 { 2.0 + 4.0 + 4.0 } else { 2.0 };
@@ -117,32 +125,19 @@ impl Plan {
 
     /// The launch of this plan.
     pub fn launch(self, stage: LinearStage, args: LinearArgs) -> Launch {
-        let kernel = match (stage, self.tile.weights) {
-            (LinearStage::Qkv, 256) => "gemm_qkv_256",
-            (LinearStage::Qkv, 128) => "gemm_qkv_128",
-            (LinearStage::Qkv, _) => "gemm_qkv_64",
-            (LinearStage::Residual, 256) => "gemm_residual_256",
-            (LinearStage::Residual, 128) => "gemm_residual_128",
-            (LinearStage::Residual, _) => "gemm_residual_64",
-            (LinearStage::GateUp, 256) => "gemm_gate_up_256",
-            (LinearStage::GateUp, 128) => "gemm_gate_up_128",
-            (LinearStage::GateUp, _) => "gemm_gate_up_64",
-            (LinearStage::LmHead, 256) => "gemm_lm_head_256",
-            (LinearStage::LmHead, 128) => "gemm_lm_head_128",
-            (LinearStage::LmHead, _) => "gemm_lm_head_64",
-        };
+        let (source, kernel) = format::gemm(stage, self.tile.format, self.tile.weights);
         let grid = [self.tile.count(stage, &args), self.splits, 1];
         let args = LinearArgs { splits: self.splits, ..args };
-        Launch::new("gemm", kernel, grid, self.tile.weights, self.tile.shared(), &args).early()
+        Launch::new(source, kernel, grid, self.tile.weights, self.tile.shared(), &args).early()
     }
 }
 
 /// The product; `x` is normed already, `args.splits` is chosen here.
-pub fn launch(gpu: &Gpu, stage: LinearStage, args: LinearArgs) -> Launch {
-    Plan::best(gpu, stage, &args).launch(stage, args)
+pub fn launch(gpu: &Gpu, stage: LinearStage, format: Format, args: LinearArgs) -> Launch {
+    Plan::best(gpu, stage, format, &args).launch(stage, args)
 }
 
 /// What [`launch`] needs for these arguments.
-pub fn workspace(gpu: &Gpu, stage: LinearStage, args: &LinearArgs) -> Workspace {
-    Plan::best(gpu, stage, args).workspace(stage, args)
+pub fn workspace(gpu: &Gpu, stage: LinearStage, format: Format, args: &LinearArgs) -> Workspace {
+    Plan::best(gpu, stage, format, args).workspace(stage, args)
 }

@@ -2,6 +2,7 @@
 
 use super::Launch;
 use super::args::LinearArgs;
+use super::format::{self, Format};
 use super::workspace::Workspace;
 use crate::backend::cuda::driver::Gpu;
 
@@ -41,32 +42,49 @@ const RESIDENT: u32 = 2;
 /// Shared memory of a block besides the rings: the kernel's own, and what the driver keeps.
 const RESERVED_SHARED: u32 = 4736 + 1024;
 
+/// `Ring` of the kernel: what a warp has under way, in slices.
+struct Ring {
+    slices: u32,
+    /// Bytes of a slice of weights, tokens, norm and scales.
+    bytes: u32,
+}
+
+impl Ring {
+    fn of(stage: LinearStage, format: Format, one: bool) -> Ring {
+        // Pieces that a lane takes of each half of a tile.
+        let pieces = if format == Format::Int4 { 1 } else { 2 };
+        let line = 4 * pieces * format.columns() * 2;
+        // One token lies before as many zeros.
+        let tokens = if one { 2 * line } else { 8 * line };
+        let norm = if stage == LinearStage::Residual { 0 } else { line };
+        let scales = if format == Format::Int4 { 128 } else { 0 };
+        let slices = match format {
+            Format::Bf16 if one => 4,
+            Format::Bf16 => 3,
+            Format::Int4 if one => 5,
+            Format::Int4 => 3,
+            Format::Int8 | Format::Fp8 if one => 3,
+            Format::Int8 | Format::Fp8 => 2,
+        };
+        Ring { slices, bytes: 1024 * pieces + tokens + norm + scales }
+    }
+}
+
 /// One linear stage of up to [`MOST_ROWS`] token rows. Needs `norm` for every stage but [`LinearStage::Residual`].
-pub fn launch(gpu: &Gpu, stage: LinearStage, args: LinearArgs) -> Launch {
+pub fn launch(gpu: &Gpu, stage: LinearStage, format: Format, args: LinearArgs) -> Launch {
     debug_assert!((1..=MOST_ROWS).contains(&args.rows) && args.k > 0 && args.k.is_multiple_of(8));
     debug_assert!((stage == LinearStage::Residual) == (args.norm == 0));
     let one = args.rows == 1;
-    let kernel = match (stage, one) {
-        (LinearStage::Qkv, true) => "gemv_qkv_1",
-        (LinearStage::Qkv, false) => "gemv_qkv_8",
-        (LinearStage::Residual, true) => "gemv_residual_1",
-        (LinearStage::Residual, false) => "gemv_residual_8",
-        (LinearStage::GateUp, true) => "gemv_gate_up_1",
-        (LinearStage::GateUp, false) => "gemv_gate_up_8",
-        (LinearStage::LmHead, true) => "gemv_lm_head_1",
-        (LinearStage::LmHead, false) => "gemv_lm_head_8",
-    };
-    // `Ring` of the kernel: slices of weights, tokens and norm.
-    let (depth, tokens) = if one { (4, 256) } else { (3, 1024) };
-    let norm = if stage == LinearStage::Residual { 0 } else { 128 };
-    let shared = THREADS / 32 * depth * (2048 + tokens + norm);
+    let (source, kernel) = format::gemv(stage, format, one);
+    let ring = Ring::of(stage, format, one);
+    let shared = THREADS / 32 * ring.slices * ring.bytes;
     // Blocks that stay take tile after tile, with the next tile's weights on their way before one is done.
     let room = gpu.shared_per_multiprocessor / (shared + RESERVED_SHARED);
     let blocks = stage.tiles(&args).min(gpu.multiprocessors * room.clamp(1, RESIDENT));
-    Launch::new("gemv", kernel, [blocks, 1, 1], THREADS, shared, &args).early()
+    Launch::new(source, kernel, [blocks, 1, 1], THREADS, shared, &args).early()
 }
 
 /// What [`launch`] needs besides its inputs and outputs.
-pub fn workspace(_gpu: &Gpu, stage: LinearStage, _args: &LinearArgs) -> Workspace {
+pub fn workspace(_gpu: &Gpu, stage: LinearStage, _format: Format, _args: &LinearArgs) -> Workspace {
     Workspace { partial_bytes: 0, arrivals: u64::from(stage == LinearStage::LmHead) }
 }

@@ -2,6 +2,7 @@
 
 use super::Launch;
 use super::args::LinearArgs;
+use super::format::{self, Format};
 use super::gemv::LinearStage;
 use super::workspace::Workspace;
 use crate::backend::cuda::driver::Gpu;
@@ -14,8 +15,6 @@ const THREADS: u32 = 128;
 const RESIDENT: u32 = 3;
 /// Tiles of sixteen weight rows that a block takes at once.
 const TILES: u32 = 8;
-/// Columns of the weights that a block takes at once.
-const STEP: u32 = 64;
 /// A block below this many steps is through before its pipeline has filled.
 const FEWEST_STEPS: u32 = 4;
 /// Shared memory of a block besides the pipeline's: the kernel's own, and what the driver keeps.
@@ -25,21 +24,30 @@ const MOST_GATHERED: u64 = 96 * 1024;
 
 /// `Shape` of the kernel.
 struct Shape {
+    format: Format,
     tokens: u32,
     stages: u32,
 }
 
 impl Shape {
-    fn of(rows: u32) -> Shape {
-        match rows {
-            0..=16 => Shape { tokens: 16, stages: 4 },
-            17..=32 => Shape { tokens: 32, stages: 4 },
-            _ => Shape { tokens: 64, stages: 3 },
-        }
+    fn of(rows: u32, format: Format) -> Shape {
+        let (tokens, stages) = match (rows, format) {
+            (0..=16, Format::Bf16 | Format::Int4) => (16, 4),
+            (0..=16, _) => (16, 5),
+            (17..=32, Format::Int4) => (32, 3),
+            (17..=32, _) => (32, 4),
+            _ => (64, 3),
+        };
+        Shape { format, tokens, stages }
+    }
+
+    /// Columns of the weights that a block takes at once.
+    fn step(&self) -> u32 {
+        if self.format == Format::Bf16 { 64 } else { 4 * self.format.columns() }
     }
 
     fn shared(&self) -> u32 {
-        self.stages * (TILES * 16 + self.tokens + 1) * STEP * 2
+        self.stages * (self.format.step_bytes(TILES * 16, self.step()) + (self.tokens + 1) * self.step() * 2)
     }
 
     /// f32 of one block's part of a tile: the products and a sum of squares for each token.
@@ -50,7 +58,7 @@ impl Shape {
     /// As many blocks as are resident at once, which share the steps of all tiles evenly.
     fn blocks(&self, gpu: &Gpu, stage: LinearStage, args: &LinearArgs) -> u32 {
         let tiles = stage.tiles(args).div_ceil(TILES);
-        let steps = tiles * args.k.div_ceil(STEP);
+        let steps = tiles * args.k.div_ceil(self.step());
         let room = gpu.shared_per_multiprocessor / (self.shared() + RESERVED_SHARED);
         let mut blocks = gpu.multiprocessors * room.clamp(1, RESIDENT);
         // Where tiles are few, fewer blocks share each of them.
@@ -64,31 +72,18 @@ impl Shape {
 
 /// One linear stage of up to [`MOST_ROWS`] token rows. Needs `norm` for every stage but [`LinearStage::Residual`], and
 /// [`workspace`] in `partial` and `arrivals`.
-pub fn launch(gpu: &Gpu, stage: LinearStage, args: LinearArgs) -> Launch {
+pub fn launch(gpu: &Gpu, stage: LinearStage, format: Format, args: LinearArgs) -> Launch {
     debug_assert!((1..=MOST_ROWS).contains(&args.rows) && args.k > 0 && args.k.is_multiple_of(8));
     debug_assert!((stage == LinearStage::Residual) == (args.norm == 0));
-    let shape = Shape::of(args.rows);
-    let kernel = match (stage, shape.tokens) {
-        (LinearStage::Qkv, 16) => "skinny_qkv_16",
-        (LinearStage::Qkv, 32) => "skinny_qkv_32",
-        (LinearStage::Qkv, _) => "skinny_qkv_64",
-        (LinearStage::Residual, 16) => "skinny_residual_16",
-        (LinearStage::Residual, 32) => "skinny_residual_32",
-        (LinearStage::Residual, _) => "skinny_residual_64",
-        (LinearStage::GateUp, 16) => "skinny_gate_up_16",
-        (LinearStage::GateUp, 32) => "skinny_gate_up_32",
-        (LinearStage::GateUp, _) => "skinny_gate_up_64",
-        (LinearStage::LmHead, 16) => "skinny_lm_head_16",
-        (LinearStage::LmHead, 32) => "skinny_lm_head_32",
-        (LinearStage::LmHead, _) => "skinny_lm_head_64",
-    };
+    let shape = Shape::of(args.rows, format);
+    let (source, kernel) = format::skinny(stage, format, shape.tokens);
     let blocks = shape.blocks(gpu, stage, &args);
-    Launch::new("skinny", kernel, [blocks, 1, 1], THREADS, shape.shared(), &args).early()
+    Launch::new(source, kernel, [blocks, 1, 1], THREADS, shape.shared(), &args).early()
 }
 
 /// What [`launch`] needs besides its inputs and outputs.
-pub fn workspace(gpu: &Gpu, stage: LinearStage, args: &LinearArgs) -> Workspace {
-    let shape = Shape::of(args.rows);
+pub fn workspace(gpu: &Gpu, stage: LinearStage, format: Format, args: &LinearArgs) -> Workspace {
+    let shape = Shape::of(args.rows, format);
     let tiles = stage.tiles(args).div_ceil(TILES);
     Workspace {
         // The end of a tile that another block began, and the beginning of one that another ends.
