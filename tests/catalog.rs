@@ -282,3 +282,16 @@ fn a_wrong_floor_is_named() {
     assert!(with("").contains("[floors] of l4 is empty"));
     assert!(with("prefill = { value = 0.5, source = \"x\" }").contains("unknown field `prefill`"));
 }
+
+#[test]
+fn every_card_has_a_link_and_a_wrong_one_is_named() {
+    assert!(catalog().devices().all(|card| card.link().is_some_and(|link| link.joins(2))));
+    for value in ["0.0", "-1.0", "nan", "inf"] {
+        let said = complaint("value = 32.0e9", &format!("value = {value}"));
+        assert!(said.contains("link.bandwidth of l4 is ") && said.contains("base units"), "{said}");
+    }
+    let line = "[link]\n";
+    let said = complaint(line, &format!("{line}latency = {{ value = 5e-6, source = \" \" }}\n"));
+    assert!(said.contains("link.latency of l4 has no source"), "{said}");
+    assert!(complaint(line, &format!("{line}speed = 1\n")).contains("unknown field `speed`"));
+}

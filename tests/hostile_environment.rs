@@ -36,7 +36,7 @@ fn complaint(arguments: &str, variables: &[(&str, &OsStr)]) -> String {
 }
 
 /// Each variable, a command that reads it, and what the line about it must name.
-const VARIABLES: [(&str, &str, &str); 15] = [
+const VARIABLES: [(&str, &str, &str); 17] = [
     ("LLMROOF_AGAINST", "check", "device"),
     ("LLMROOF_BATCH", "predict -d l4", "--batch"),
     ("LLMROOF_BUDGET", "measure", "--budget"),
@@ -45,12 +45,14 @@ const VARIABLES: [(&str, &str, &str); 15] = [
     ("LLMROOF_HEAD", "measure", "--head"),
     ("LLMROOF_ISA", "verify --device cpu", "--isa"),
     ("LLMROOF_KV", "measure", "--kv"),
+    ("LLMROOF_LINK", "predict -d l4", "device"),
     ("LLMROOF_MODEL", "measure", "model"),
     ("LLMROOF_PROFILES", "devices", "--profiles"),
     ("LLMROOF_REPORTS", "plot", "--reports"),
     ("LLMROOF_SOAK", "measure", "--soak"),
     ("LLMROOF_THREADS", "verify --device cpu", "--threads"),
     ("LLMROOF_TIMEOUT", "verify", "--timeout"),
+    ("LLMROOF_TP", "predict -d l4", "--tp"),
     ("LLMROOF_WEIGHTS", "predict -d l4", "--weights"),
 ];
 

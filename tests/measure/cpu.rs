@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use llmroof::device::{Fact, Link, ProfileLink};
 use llmroof::error::Code;
 use llmroof::measure::{Layers, Options};
 use llmroof::model::DType;
@@ -119,4 +120,45 @@ fn a_soak_leaves_the_sustained_peak_beside_the_burst() {
     assert!(close(sustained.rate, 0.7 * 400e9), "{}", sustained.rate);
     assert!(sustained.citation.contains("9 s of the same"), "{}", sustained.citation);
     assert_eq!(run.status, RunStatus::Complete);
+}
+
+#[test]
+fn of_each_number_of_ranks_ones_shard_is_measured_apart() {
+    let fact = |value| Fact { value, source: "a test".into() };
+    let facts = ProfileLink { bandwidth: fact(1e9), latency: Some(fact(1e-6)), joins: None };
+    let mut asked = options(Layers::All);
+    asked.model.vocab = 96;
+    asked.sweeps.ranks = vec![1, 2];
+    asked.link = Some(Link { profile: "some-card".into(), facts });
+    let mut session = Scripted::reaching(0.8);
+    let run = run(&mut session, &asked, &mut Watching::default()).unwrap().run;
+    assert_eq!(run.status, RunStatus::Complete, "{:?}", run.notes);
+    assert_eq!(
+        session.residency.as_ref().unwrap().model,
+        asked.model.shard(2).unwrap(),
+        "the last that was held"
+    );
+    let steps: Vec<_> = run.points.iter().filter(|p| p.stage.is_none()).collect();
+    assert_eq!(steps.iter().map(|p| p.ranks).collect::<Vec<_>>(), [1, 1, 1, 2, 2, 2], "one after the other");
+    for step in &steps[3..] {
+        let stages = run.points.iter().filter(|p| p.stage.is_some() && p.shares_pass_with(step));
+        assert!(stages.clone().count() > 0 && stages.into_iter().all(|p| close(p.fraction_of_roof, 0.8)));
+        // Two a layer, and the argmax: 8 bytes a sequence.
+        let rows = f64::from(step.batch * step.tokens);
+        let all = 17.0 * 1e-6 + (16.0 * rows * 64.0 * 2.0 + f64::from(step.batch) * 8.0) / 1e9;
+        assert!(close(step.all_reduce_seconds.unwrap(), all), "{step:?} for {all}");
+        assert!(close(step.tokens_per_second.unwrap(), rows / (step.seconds.median + all)));
+        assert!(
+            step.trials.iter().all(|trial| trial.seconds < step.seconds.median + all),
+            "trials are measured"
+        );
+    }
+    assert_eq!(run.request.unwrap().ranks, 1, "that of the first");
+    assert!(
+        run.notes.iter().any(|note| note.contains("modelled over the link of some-card")),
+        "{:?}",
+        run.notes
+    );
+    asked.sweeps.ranks = vec![4];
+    assert_eq!(asked.check().unwrap_err().code, Code::BadInput);
 }
