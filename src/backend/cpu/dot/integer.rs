@@ -1,4 +1,4 @@
-//! Panel times columns of integers in plain Rust, for every instruction set without 8-bit dot products.
+//! Panel times columns of integers in plain Rust, for what is no x86 or has no AVX2.
 
 use super::{GROUP_STEPS, PANEL, STEP_BYTES};
 use crate::backend::cpu::panels::{GROUP_BYTES, GROUP_COLUMN_BYTES};
@@ -8,7 +8,6 @@ use crate::backend::weights::from_bf16;
 ///
 /// # Safety
 /// The contract of [`super::Dot`]; the panel is int8.
-#[inline(always)]
 pub unsafe fn int8<const C: usize>(
     panel: *const u8,
     steps: usize,
@@ -46,7 +45,6 @@ pub unsafe fn int8<const C: usize>(
 ///
 /// # Safety
 /// The contract of [`super::Dot`]; the panel is int4.
-#[inline(always)]
 pub unsafe fn int4<const T: usize, const C: usize>(
     panel: *const u8,
     steps: usize,
@@ -94,47 +92,3 @@ pub unsafe fn int4<const T: usize, const C: usize>(
         }
     }
 }
-
-macro_rules! compiled_for {
-    ($int8:ident, $int4:ident, $features:literal) => {
-        /// [`int8`] compiled for more than the baseline.
-        ///
-        /// # Safety
-        /// As for [`int8`]; the CPU has the features.
-        #[cfg(target_arch = "x86_64")]
-        #[target_feature(enable = $features)]
-        pub unsafe fn $int8<const C: usize>(
-            panel: *const u8,
-            steps: usize,
-            x: *const u8,
-            out: *mut f32,
-            accumulate: bool,
-            ahead: *const u8,
-            step: usize,
-        ) {
-            // SAFETY: the caller keeps the same contract.
-            unsafe { int8::<C>(panel, steps, x, out, accumulate, ahead, step) }
-        }
-
-        /// [`int4`] compiled for more than the baseline.
-        ///
-        /// # Safety
-        /// As for [`int4`]; the CPU has the features.
-        #[cfg(target_arch = "x86_64")]
-        #[target_feature(enable = $features)]
-        pub unsafe fn $int4<const T: usize, const C: usize>(
-            panel: *const u8,
-            steps: usize,
-            x: *const u8,
-            out: *mut f32,
-            accumulate: bool,
-            ahead: *const u8,
-            step: usize,
-        ) {
-            // SAFETY: the caller keeps the same contract.
-            unsafe { int4::<T, C>(panel, steps, x, out, accumulate, ahead, step) }
-        }
-    };
-}
-compiled_for!(int8_avx512, int4_avx512, "avx512f,avx512bw,avx512vl,avx512dq,fma");
-compiled_for!(int8_avx2, int4_avx2, "avx2,fma");

@@ -11,6 +11,8 @@ mod avx512;
 #[cfg(target_arch = "x86_64")]
 mod avx512_bf16;
 mod integer;
+#[cfg(target_arch = "x86_64")]
+mod integer_avx2;
 mod portable;
 #[cfg(target_arch = "x86_64")]
 mod vnni;
@@ -214,11 +216,9 @@ fn integer_tables(isa: InstructionSet, limbs: usize) -> (DotTable, DotTable) {
             [(once.0, again.0), (once.1, again.1)].map(table)
         }
         #[cfg(target_arch = "x86_64")]
-        InstructionSet::Avx512Bf16 | InstructionSet::Avx512 => {
-            plain(integer_kernels!(integer::int8_avx512, int4_avx512, limbs))
+        InstructionSet::Avx512Bf16 | InstructionSet::Avx512 | InstructionSet::Avx2 => {
+            plain(integer_kernels!(integer_avx2::int8, int4, limbs))
         }
-        #[cfg(target_arch = "x86_64")]
-        InstructionSet::Avx2 => plain(integer_kernels!(integer::int8_avx2, int4_avx2, limbs)),
         _ => plain(integer_kernels!(integer::int8, int4, limbs)),
     };
     (int8, int4)
