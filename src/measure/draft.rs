@@ -78,6 +78,8 @@ pub(super) fn draft(
             batch: work.batch,
             context: work.context,
             seconds: median,
+            flops: own.total().flops.0,
+            bytes: own.total().bytes().0,
             fraction_of_roof: fraction,
             count: seconds.len() as u32,
         });

@@ -111,6 +111,8 @@ pub fn predict_draft(model: &ModelSpec, device: &DeviceProfile, sweeps: &Sweeps)
             .map(|cost| roof.shortest(cost.flops, cost.bytes()).0.0)
             .iter()
             .sum(),
+        flops: work.total().flops.0,
+        bytes: work.total().bytes().0,
         fraction_of_roof: 1.0,
         count: 0,
     });

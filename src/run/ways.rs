@@ -77,6 +77,10 @@ pub struct DraftStep {
     pub context: u32,
     /// Median seconds.
     pub seconds: f64,
+    /// Operations of it.
+    pub flops: f64,
+    /// Compulsory bytes of it.
+    pub bytes: f64,
     /// Median share of the roof that was measured beside it.
     pub fraction_of_roof: f64,
     /// Samples.
@@ -98,7 +102,8 @@ impl Way {
 impl Draft {
     /// Checks that the times are positive numbers.
     pub(super) fn validate(&self) -> Result<()> {
-        let figures = self.steps.iter().flat_map(|step| [step.seconds, step.fraction_of_roof]);
+        let figures =
+            self.steps.iter().flat_map(|step| [step.seconds, step.flops, step.bytes, step.fraction_of_roof]);
         match figures.into_iter().all(|figure| figure.is_finite() && figure > 0.0) {
             true => Ok(()),
             false => Err(impossible("a step of the draft has no positive time".into())),

@@ -64,10 +64,11 @@ pub fn verified(run: &Run) -> Vec<Verified> {
             .iter()
             .flat_map(|draft| &draft.steps)
             .find(|draft| (draft.batch, draft.context) == (step.point.batch, step.point.context));
-        // The draft's time was taken under a roof of its own as well.
-        let draft = draft.map(|draft| {
-            let slower = one.point.seconds.median / one.seconds;
-            f64::from(step.point.tokens - 1) * draft.seconds / (one.seconds * slower)
+        // The draft ran at another time: it counts under the run's read ceiling like everything else.
+        let draft = draft.and_then(|draft| {
+            let bandwidth = run.roofline()?.bandwidth.0;
+            let shortest = (draft.bytes / bandwidth).max(draft.flops / one.point.roof_flops_per_second);
+            Some(f64::from(step.point.tokens - 1) * shortest / draft.fraction_of_roof / one.seconds)
         });
         Some(Verified {
             precision: step.point.precision(),
