@@ -63,8 +63,13 @@ pub fn subtitle(runs: &[Run]) -> String {
     if prefill().next().is_some() {
         parts.push(format!("prefill of {} tokens", sorted(prefill().map(|p| p.tokens).collect())));
     }
-    if let Some(point) = steps().next() {
-        parts.push(types(point));
+    let mut weights: Vec<&str> = steps().map(|p| p.weights.name()).collect();
+    let mut seen = std::collections::BTreeSet::new();
+    weights.retain(|name| seen.insert(*name));
+    match (steps().next(), &weights[..]) {
+        (Some(point), [_]) => parts.push(types(point)),
+        (Some(_), several) => parts.push(format!("{} weights", several.join(", "))),
+        (None, _) => {}
     }
     if steps().any(|p| p.ranks > 1) {
         parts.push(format!("one rank's shard of {}", sorted(steps().map(|p| p.ranks).collect())));

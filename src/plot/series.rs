@@ -116,6 +116,11 @@ impl Series<'_> {
         self.key.4
     }
 
+    /// The weights' type, as `int8 weights`.
+    fn weights(&self) -> String {
+        format!("{} weights", self.key.2[0])
+    }
+
     /// Whether any of it was measured; a prediction is the roof itself.
     fn is_measured(&self) -> bool {
         self.spots.iter().any(|s| s.point.status != Status::Predicted)
@@ -228,11 +233,13 @@ pub(super) fn draw(runs: &[Run], along: Along, look: Look) -> Result<String> {
     let runs_shown = all.iter().any(|s| s.run != all[0].run);
     let values_shown = all.iter().any(|s| s.fixed != all[0].fixed);
     let ranks_shown = all.iter().any(|s| s.ranks() != all[0].ranks());
+    let types_shown = all.iter().any(|s| s.weights() != all[0].weights());
     let name_of = |i: usize| {
         let run = runs_shown.then(|| caption::letter(all[i].run));
         let value = values_shown.then(|| along.fixed_name(all[i].fixed));
+        let types = types_shown.then(|| all[i].weights());
         let ranks = ranks_shown.then(|| ranks_name(all[i].ranks()));
-        run.into_iter().chain(value).chain(ranks).collect::<Vec<_>>().join(", ")
+        run.into_iter().chain(types).chain(value).chain(ranks).collect::<Vec<_>>().join(", ")
     };
     let labels: Vec<Label> = all
         .iter()
@@ -431,13 +438,16 @@ fn obstacles(scale: &Scale, along: Along, all: &[Series]) -> Obstacles {
 fn entries(all: &[Series], hues: &[Hue], runs: &[Run], along: Along) -> Vec<(Sign, String)> {
     let mut out: Vec<(Sign, String)> = Vec::new();
     let mut seen: Vec<usize> = Vec::new();
+    let types = all.iter().any(|s| s.weights() != all[0].weights());
     for (one, hue) in all.iter().zip(hues) {
         let run = &runs[one.run];
         if runs.len() > 1 && !seen.contains(&one.run) {
             seen.push(one.run);
             out.push((Sign::Swatch(hue.main), caption::lettered(one.run, run)));
         } else if runs.len() == 1 {
-            out.push((Sign::Swatch(hue.main), along.fixed_name(one.fixed) + &of_ranks(one.ranks())));
+            let types = if types { format!("{}, ", one.weights()) } else { String::new() };
+            let name = types + &along.fixed_name(one.fixed) + &of_ranks(one.ranks());
+            out.push((Sign::Swatch(hue.main), name));
         }
     }
     let spots = || all.iter().flat_map(|s| &s.spots);

@@ -169,11 +169,16 @@ fn draw_bar(canvas: &mut Canvas, runs: &[Run], bar: &Bar, length: f64, y: f64, n
         Phase::Prefill if step.batch == 1 => format!("prefill, {} tokens", step.tokens),
         Phase::Prefill => format!("prefill, {} × {} tokens", step.batch, step.tokens),
     };
+    let other_types = |p: &Point| p.weights != step.weights;
+    let types = match runs[bar.run].points.iter().any(other_types) {
+        true => format!(", {}", step.weights),
+        false => String::new(),
+    };
     let own = if runs.len() > 1 { theme::RUNS[bar.run % theme::RUNS.len()] } else { theme::INK };
     let place = at(LEFT - 12.0, middle);
     let room = LEFT - 20.0;
     canvas.text(&words(
-        text::fit(&(letter + &name + &step.of_ranks()), theme::LABEL, true, room),
+        text::fit(&(letter + &name + &types + &step.of_ranks()), theme::LABEL, true, room),
         place,
         Anchor::End,
         theme::LABEL,

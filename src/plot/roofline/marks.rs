@@ -121,17 +121,22 @@ pub fn marks<'a>(
     let (decode, of_roof) = if overlay { ("", "") } else { ("decode, ", " of roof") };
     let letter = if overlay { format!("{} · ", caption::letter(index)) } else { String::new() };
     // The pass that stands for its phase: on the fewest ranks the smallest batch, and of those the shortest context.
-    let place = |p: &Point| (p.ranks, p.batch, p.context);
+    let first_types = run.points.first().map(Point::precision);
+    let other = |p: &Point| Some(p.precision()) != first_types;
+    let several_types = run.points.iter().any(other);
+    // The run's first types, where it has several.
+    let place = |p: &Point| (other(p), p.ranks, p.batch, p.context);
     let [decode_first, prefill_first] = [Phase::Decode, Phase::Prefill]
         .map(|phase| run.points.iter().filter(|p| p.phase == phase).map(place).min());
     let first = |phase| if phase == Phase::Decode { decode_first } else { prefill_first };
     let of_first = |p: &Point| first(p.phase) == Some(place(p));
-    // The paths of further contexts and of more ranks lie close to the first: only their ends are named.
+    // The paths of further contexts, of other types and of more ranks lie close to the first: only their ends are named.
     let further = |p: &Point| {
-        p.phase == Phase::Decode && decode_first.is_some_and(|f| (f.0, f.2) != (p.ranks, p.context))
+        p.phase == Phase::Decode
+            && decode_first.is_some_and(|f| (f.0, f.1, f.3) != (other(p), p.ranks, p.context))
     };
     let within_further_path = |p: &Point| {
-        let of_path = |p: &Point| (p.phase, p.context, p.ranks);
+        let of_path = |p: &Point| (p.phase, p.context, p.ranks, p.precision());
         let path = run.points.iter().filter(|o| of_path(o) == of_path(p));
         p.stage.is_none() && further(p) && path.map(|o| o.batch).max() != Some(p.batch)
     };
@@ -150,21 +155,25 @@ pub fn marks<'a>(
             Some(_) => level != Level::Phase && of_first(p),
         })
         .map(|(i, point)| {
+            let types = if several_types { format!("{}, ", point.weights) } else { String::new() };
             let (name, of_roof, importance) = match (point.stage, point.phase) {
                 (None, Phase::Decode) if of_first(point) => {
                     let context =
                         if several_contexts { format!(", context {}", point.context) } else { String::new() };
-                    (format!("{letter}{decode}batch {}{context}", point.batch), of_roof, 100.0)
+                    (format!("{letter}{decode}{types}batch {}{context}", point.batch), of_roof, 100.0)
                 }
                 (None, Phase::Decode) if further(point) => {
                     let context =
                         if several_contexts { format!(", context {}", point.context) } else { String::new() };
-                    let name = format!("batch {}{context}{}", point.batch, point.of_ranks());
+                    let name = format!("{types}batch {}{context}{}", point.batch, point.of_ranks());
                     (name, "", 60.0)
                 }
                 (None, Phase::Decode) => (format!("batch {}", point.batch), "", 50.0),
                 (None, Phase::Prefill) if point.ranks > 1 => {
                     (format!("prefill, {} tokens{}", point.tokens, point.of_ranks()), "", 75.0)
+                }
+                (None, Phase::Prefill) if several_types => {
+                    (format!("{types}prefill, {} tokens", point.tokens), "", 85.0)
                 }
                 (None, Phase::Prefill) if !several_prompts => (format!("{letter}prefill"), of_roof, 90.0),
                 (None, Phase::Prefill) if point.batch == 1 => {
