@@ -102,7 +102,33 @@ pub(super) fn check_memory(session: &dyn Session, options: &Options, works: &[Wo
         needed.human(),
         available.human()
     ))
-    .hint("measure fewer layers (--layers auto samples them), smaller batches or a shorter context"))
+    .hint(match longest_context(session, &held, works) {
+        Some((context, batch)) => format!(
+            "at batch {batch} a --context of {context} fits; otherwise measure fewer layers (--layers auto samples them) \
+             or smaller batches"
+        ),
+        None => "measure fewer layers (--layers auto samples them), smaller batches or a shorter context".into(),
+    }))
+}
+
+/// The longest context of decode that fits at the largest batch, and that batch; `None` where a shorter one is no help.
+fn longest_context(session: &dyn Session, held: &[Held], works: &[Workload]) -> Option<(u32, u32)> {
+    let largest = works.iter().filter(|work| work.phase == Phase::Decode).max_by_key(|work| work.batch)?;
+    let available = session.available_memory().0;
+    let fits = |context: u32| {
+        let work = Work { context, ..pass(largest) };
+        held.iter().all(|held| session.needed_memory(&held.residency, &[work]).0 <= available)
+    };
+    let longest = works.iter().map(|work| work.context).max()?;
+    if !fits(largest.tokens) || fits(longest) {
+        return None;
+    }
+    let (mut low, mut high) = (largest.tokens, longest);
+    while high - low > 1 {
+        let middle = low + (high - low) / 2;
+        if fits(middle) { low = middle } else { high = middle }
+    }
+    Some((low, largest.batch))
 }
 
 /// What holding `layers` layers for these passes means: of each type and number of ranks as many copies as it takes to be

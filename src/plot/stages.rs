@@ -50,7 +50,9 @@ fn bars(runs: &[Run]) -> Vec<Bar<'_>> {
     }
     all.retain(|bar| {
         let seconds = bar.step.seconds.median;
-        !bar.stages.is_empty() && (1e-12..1e9).contains(&seconds) && bar.step.status != Status::Invalid
+        let credible = (1e-12..1e9).contains(&seconds) && bar.step.status != Status::Invalid;
+        // Passes that verify several tokens have a table of their own.
+        !bar.stages.is_empty() && credible && !bar.step.is_verifying()
     });
     for bar in &mut all {
         bar.stages.sort_by_key(|(_, p)| p.stage.map_or(0, Stage::index));
@@ -164,15 +166,17 @@ fn draw_bar(canvas: &mut Canvas, runs: &[Run], bar: &Bar, length: f64, y: f64, n
     let middle = (low + high) / 2.0 + 0.36 * theme::LABEL;
     let step = bar.step;
     let letter = if runs.len() > 1 { format!("{} · ", caption::letter(bar.run)) } else { String::new() };
-    let name = match step.phase {
-        Phase::Decode => format!("decode, batch {}", step.batch),
-        Phase::Prefill if step.batch == 1 => format!("prefill, {} tokens", step.tokens),
-        Phase::Prefill => format!("prefill, {} × {} tokens", step.batch, step.tokens),
-    };
     let other_types = |p: &Point| p.weights != step.weights;
     let types = match runs[bar.run].points.iter().any(other_types) {
         true => format!(", {}", step.weights),
         false => String::new(),
+    };
+    let name = match step.phase {
+        Phase::Decode => format!("decode, batch {}", step.batch),
+        // With the type behind it there is no room for the word.
+        Phase::Prefill if step.batch == 1 && !types.is_empty() => format!("prefill, {}", step.tokens),
+        Phase::Prefill if step.batch == 1 => format!("prefill, {} tokens", step.tokens),
+        Phase::Prefill => format!("prefill, {} × {} tokens", step.batch, step.tokens),
     };
     let own = if runs.len() > 1 { theme::RUNS[bar.run % theme::RUNS.len()] } else { theme::INK };
     let place = at(LEFT - 12.0, middle);

@@ -185,9 +185,9 @@ per_isa! {
         unsafe {
             for t in 0..tokens {
                 let scale = *inputs.scales.add(first + t);
-                let to = &mut *out.add(t * PANEL).cast::<[f32; PANEL]>();
+                let to = out.add(t * PANEL).cast::<[f32; PANEL]>();
                 if panels.dtype == DType::Int4 {
-                    to.iter_mut().for_each(|value| *value *= scale);
+                    (&mut *to).iter_mut().for_each(|value| *value *= scale);
                     continue;
                 }
                 let rows = &*panel.add(panels.offset(panels.steps())).cast::<[f32; PANEL]>();
@@ -200,7 +200,8 @@ per_isa! {
                         *total = *total * 256.0 + sum.wrapping_sub(offset) as f32;
                     }
                 }
-                for ((to, total), row) in to.iter_mut().zip(total).zip(rows) {
+                // Only now: the first token's values lie where its integers were.
+                for ((to, total), row) in (&mut *to).iter_mut().zip(total).zip(rows) {
                     *to = total * (scale * row);
                 }
             }
