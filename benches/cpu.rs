@@ -1,7 +1,7 @@
 //! How close the CPU's kernels come to the ceilings that are measured right before and after each of them.
 //!
 //! `cargo bench --bench cpu -- [--quick] [--rounds N] [--layers N] [--threads N] [FILTER...]`; filters are words
-//! that a line's name must contain, such as `llama-1b` or `decode`. Ratios are medians over the rounds.
+//! that a line's name must contain, such as `llama-1b`, `decode` or a type: `bf16`, `int8`, `int4`, `a8w8` (int8 activations), `a8w4`. Ratios are medians over the rounds.
 //!
 //! Times are those of the clock on the wall: the figures want a machine that does nothing else. The last lines time
 //! the program itself: `--help`, `plot` of the run in reports/, and a whole default `measure`.

@@ -11,7 +11,7 @@ use crate::model::ModelSpec;
 use crate::roofline::Roofline;
 use crate::run::{Draft, DraftStep};
 use crate::stats;
-use crate::workload::{Stage, Workload};
+use crate::workload::{Phase, Stage, Workload};
 
 /// Samples of each step.
 const SAMPLES: usize = 7;
@@ -43,7 +43,7 @@ pub(super) fn draft(
     ceilings.survey_memory(session, 0.1)?;
     let mut steps: Vec<DraftStep> = Vec::new();
     let most = Duration::from_secs_f64(options.budget.as_secs_f64() * SHARE);
-    for work in works {
+    for work in works.iter().filter(|work| work.phase == Phase::Decode) {
         if steps.iter().any(|step| (step.batch, step.context) == (work.batch, work.context)) {
             continue;
         }

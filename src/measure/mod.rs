@@ -97,7 +97,7 @@ impl Options {
     /// Checks that the model can do what is asked, before a device is opened.
     ///
     /// # Errors
-    /// More layers than the model has, more positions than it was made for, or ranks that do not divide it.
+    /// More layers than the model has, more positions than it or the draft was made for, or ranks that do not divide it.
     pub fn check(&self) -> Result<()> {
         match (self.layers, self.model.layers) {
             (Layers::Count(n), total) if n > total => {
@@ -105,6 +105,10 @@ impl Options {
                     .hint(format!("give 1 to {total}, all, or auto")));
             }
             _ => {}
+        }
+        if let Some(draft) = &self.draft {
+            let own = Sweeps { phases: vec![Phase::Decode], ranks: vec![1], ..self.sweeps.clone() };
+            own.workloads(draft).map_err(|failure| failure.at(format!("--draft {}", draft.name)))?;
         }
         self.sweeps.workloads(&self.model).map(|_| ())
     }
@@ -306,6 +310,9 @@ impl Trials<'_> {
                     observer.doing("ceilings: memory", self.clock.left());
                     self.ceilings.survey_memory(self.session, self.each)?;
                     loaded = Some(held);
+                    if let Some(code) = observer.interrupted() {
+                        return Ok(Some(code));
+                    }
                 }
                 let before = measured[at].samples();
                 let sampled = self.point(measured, at, trial, observer);

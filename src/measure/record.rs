@@ -108,7 +108,16 @@ impl Record {
             layers: plan.layout().layers,
             weights: sweeps.precisions.iter().map(|precision| precision.weights).collect(),
             head: first.filter(|p| p.head != p.weights).map(|p| p.head),
-            activations: first.map_or(DType::Bf16, |p| p.activations),
+            // Of several types those that are quantised may run with narrower inputs than the others.
+            activations: match sweeps
+                .precisions
+                .iter()
+                .find(|p| p.activations.is_quantised())
+                .or(first.as_ref())
+            {
+                Some(precision) => precision.activations,
+                None => DType::Bf16,
+            },
             kv: first.filter(|p| p.kv != p.border()).map(|p| p.kv),
             ranks: sweeps.ranks,
             link: options.link.as_ref().map(|link| link.profile.clone()),

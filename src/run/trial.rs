@@ -132,12 +132,18 @@ fn one_or_several<'de, D: Deserializer<'de>>(deserializer: D) -> std::result::Re
 impl Plan {
     /// Types of weights, activations and cache, in the order asked for.
     pub fn precisions(&self) -> Vec<Precision> {
-        let activations = self.activations;
-        let of = |&weights: &DType| Precision {
-            weights,
-            head: self.head.unwrap_or(weights),
-            activations,
-            kv: self.kv.unwrap_or(Precision { activations, ..Precision::BF16 }.border()),
+        let of = |&weights: &DType| {
+            // Integers are multiplied with quantised weights alone.
+            let activations = match self.activations.is_quantised() && !weights.is_quantised() {
+                true => DType::Bf16,
+                false => self.activations,
+            };
+            Precision {
+                weights,
+                head: self.head.unwrap_or(weights),
+                activations,
+                kv: self.kv.unwrap_or(Precision { activations, ..Precision::BF16 }.border()),
+            }
         };
         self.weights.iter().map(of).collect()
     }
@@ -191,5 +197,20 @@ impl PointTrial {
             return Err(impossible("bubble_seconds is not a number".into()));
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_plan_gives_back_the_types_that_it_was_made_of() {
+        let text = r#"{"phases": ["decode"], "batches": [1], "prompts": [8], "contexts": [], "generate": 1, "layers": 1,
+            "weights": ["bf16", "int8"], "activations": "int8", "repeat": 1, "gemm": null}"#;
+        let plan: Plan = serde_json::from_str(text).unwrap_or_else(|e| panic!("{e}"));
+        let int8 =
+            Precision { weights: DType::Int8, head: DType::Int8, activations: DType::Int8, kv: DType::Bf16 };
+        assert_eq!(plan.precisions(), [Precision::BF16, int8]);
     }
 }
