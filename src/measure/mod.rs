@@ -107,7 +107,13 @@ impl Options {
             _ => {}
         }
         if let Some(draft) = &self.draft {
-            let own = Sweeps { phases: vec![Phase::Decode], ranks: vec![1], ..self.sweeps.clone() };
+            let first = self.sweeps.precisions.first().copied();
+            let own = Sweeps {
+                phases: vec![Phase::Decode],
+                ranks: vec![1],
+                precisions: first.into_iter().collect(),
+                ..self.sweeps.clone()
+            };
             own.workloads(draft).map_err(|failure| failure.at(format!("--draft {}", draft.name)))?;
         }
         self.sweeps.workloads(&self.model).map(|_| ())
