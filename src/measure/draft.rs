@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::ceilings::Ceilings;
+use super::plan::copies;
 use super::{Clock, Observer, Options, pass, plausible};
 use crate::backend::weights::RandomWeights;
 use crate::backend::{Residency, Session};
@@ -17,8 +18,6 @@ use crate::workload::{Phase, Stage, Workload};
 const SAMPLES: usize = 7;
 /// The most of the budget that one step may take.
 const SHARE: f64 = 0.02;
-/// The resident weights are this many times the last-level cache at least.
-const TIMES_CACHE: f64 = 4.0;
 
 /// Loads the draft, all layers, and times a decode step at each batch and context of the works. `None` where it was
 /// interrupted before the first.
@@ -35,8 +34,7 @@ pub(super) fn draft(
     observer: &mut dyn Observer,
 ) -> Result<Option<Draft>> {
     let Some(&precision) = options.sweeps.precisions.first() else { return Ok(None) };
-    let cache = session.device().cache.map_or(64e6, |bytes| bytes.0);
-    let copies = (TIMES_CACHE * cache / model.streamed_bytes(precision).0).ceil().clamp(1.0, 64.0) as u32;
+    let copies = copies(session, model, precision, model.layers);
     observer.doing(&format!("loading the draft, {}", model.name), clock.left());
     let residency = Residency { model: model.clone(), layers: model.layers, precision, copies };
     session.load(&residency, &RandomWeights::new(options.seed, model))?;

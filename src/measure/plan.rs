@@ -134,16 +134,21 @@ fn longest_context(session: &dyn Session, held: &[Held], works: &[Workload]) -> 
 /// What holding `layers` layers for these passes means: of each type and number of ranks as many copies as it takes to be
 /// larger than the caches.
 fn held(session: &dyn Session, works: &[Workload], layers: u32) -> Vec<Held> {
-    let most = if is_gpu(session) { MOST_COPIES_GPU } else { MOST_COPIES };
     let mut all: Vec<Held> = Vec::new();
     for Workload { model, precision, ranks, .. } in works {
         if all.iter().all(|held| (held.residency.precision, held.ranks) != (*precision, *ranks)) {
-            let copies = cold_copies(session, model, *precision, layers).clamp(1.0, most) as u32;
+            let copies = copies(session, model, *precision, layers);
             let residency = Residency { model: model.clone(), layers, precision: *precision, copies };
             all.push(Held { ranks: *ranks, residency });
         }
     }
     all
+}
+
+/// Copies to hold: larger than the caches, as far as so many are allowed.
+pub(super) fn copies(session: &dyn Session, model: &ModelSpec, precision: Precision, layers: u32) -> u32 {
+    let most = if is_gpu(session) { MOST_COPIES_GPU } else { MOST_COPIES };
+    cold_copies(session, model, precision, layers).clamp(1.0, most) as u32
 }
 
 /// Copies that are larger than the caches.

@@ -43,7 +43,7 @@ pub struct Full(f32);
 
 /// `to_bf16` for finite values: no branch, so that loops over it vectorise.
 #[inline(always)]
-fn round_finite(value: f32) -> u16 {
+pub fn round_finite(value: f32) -> u16 {
     let bits = value.to_bits();
     (bits.wrapping_add(0x7fff + ((bits >> 16) & 1)) >> 16) as u16
 }

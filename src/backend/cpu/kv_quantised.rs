@@ -4,7 +4,7 @@
 //! bf16 on every instruction set, so a block is widened into the thread's L1 first: half the bytes come from memory, and
 //! what the widening costs is seen in the measured share of the roof.
 
-use super::activation::panel_index;
+use super::activation::{panel_index, round_finite};
 use super::dot::PANEL;
 use super::isa::per_isa;
 use super::kv::{BLOCK, KvCache};
@@ -70,18 +70,11 @@ impl KvCache {
     }
 }
 
-/// bf16 bits of a product that is finite.
-#[inline(always)]
-fn narrow(value: f32) -> u16 {
-    let bits = value.to_bits();
-    (bits.wrapping_add(0x7fff + ((bits >> 16) & 1)) >> 16) as u16
-}
-
 /// Values of 64 codes, each times its own scale. Whole arrays, so that it becomes a few vector instructions.
 #[inline(always)]
 fn widen_line(from: &[i8; 2 * PANEL], scales: &[f32; 2 * PANEL], to: &mut [u16; 2 * PANEL]) {
     for i in 0..2 * PANEL {
-        to[i] = narrow(f32::from(from[i]) * scales[i]);
+        to[i] = round_finite(f32::from(from[i]) * scales[i]);
     }
 }
 
