@@ -4,10 +4,12 @@ use std::collections::BTreeMap;
 
 use llmroof::backend::Residency;
 use llmroof::backend::cuda::driver::{Driver, Gpu};
+use llmroof::backend::cuda::launch::Launch;
+use llmroof::backend::cuda::launch::args::AttentionArgs;
 use llmroof::backend::cuda::step::Pass;
 use llmroof::backend::cuda::suite::Suite;
 use llmroof::backend::weights::{RandomWeights, WeightSource};
-use llmroof::model::{ModelSpec, Precision};
+use llmroof::model::{DType, ModelSpec, Precision};
 use llmroof::workload::{Cost, Phase, Stage, Workload};
 use ptx_interpreter::Profile;
 
@@ -76,7 +78,7 @@ pub fn count(
     let mut suite = Suite::new(InterpretedGpu::new(gpu));
     let residency = Residency { model: model.clone(), layers: model.layers, precision, copies: 1 };
     suite.load(&residency, weights).unwrap();
-    suite.begin(pass.batch, pass.context).unwrap();
+    suite.begin(pass.batch, pass.context, None).unwrap();
     // Distinct tokens, so that every row of the embedding is another one.
     let mut next = 0;
     let mut tokens = |count: u32| -> Vec<Vec<u32>> {
@@ -106,12 +108,32 @@ pub fn count(
             suite.driver_mut().write(buffer, bytemuck::cast_slice(&values)).unwrap();
         }
         for launch in &stage.launches {
+            if stage.stage == Stage::Attention && precision.kv.is_quantised() {
+                without_zeros(suite.driver_mut(), launch, pass, model);
+            }
             suite.driver_mut().profiles.clear();
             suite.driver_mut().launch(launch).unwrap();
             counted.entry(stage.stage).or_default().add(&suite.driver().profiles[0].1);
         }
     }
     counted
+}
+
+/// Codes of keys and values that are zero would count as padding as well.
+fn without_zeros(gpu: &mut InterpretedGpu, launch: &Launch, pass: Pass, model: &ModelSpec) {
+    let args: AttentionArgs = bytemuck::pod_read_unaligned(&launch.parameter);
+    let width = model.head_dim as usize;
+    let rows = u64::from(pass.batch * model.kv_heads * args.capacity);
+    for row in
+        [args.keys, args.values].into_iter().flat_map(|at| (0..rows).map(move |row| at + row * width as u64))
+    {
+        let mut codes = vec![0u8; width];
+        // The last page of a sequence may not be full.
+        if gpu.machine.read(row, &mut codes).is_ok() {
+            codes.iter_mut().filter(|code| **code & 0x7f == 0).for_each(|code| *code = 1);
+            gpu.write(row, &codes).unwrap();
+        }
+    }
 }
 
 /// A model of odd sizes; vocabulary large enough for distinct tokens.
@@ -183,6 +205,29 @@ fn prefill_moves_and_computes_what_the_ledger_says() {
     // A prompt in pieces, and one that is short enough for the products of few rows.
     check_bf16(a100(), &odd_model(64, 6, 2), Pass::new(1, 70, 135));
     check_bf16(a100(), &odd_model(64, 6, 2), Pass::new(2, 9, 9));
+}
+
+#[test]
+fn caches_of_codes_move_what_the_ledger_says() {
+    for (gpu, kv, model) in [
+        (a100(), DType::Int8, odd_model(128, 6, 2)),
+        (h100(), DType::Fp8, odd_model(64, 4, 1)),
+        (h100(), DType::Int8, odd_model(64, 6, 2)),
+    ] {
+        let precision = Precision { kv, ..Precision::BF16 };
+        let weights = RandomWeights::new(11, &model);
+        for pass in [
+            Pass::new(1, 1, 77),
+            Pass::new(8, 1, 20),
+            Pass::new(33, 1, 18),
+            Pass::new(70, 1, 3),
+            Pass::new(1, 70, 135),
+            Pass::new(3, 45, 45),
+            Pass { headed: 4, ..Pass::new(1, 4, 30) },
+        ] {
+            check(gpu.clone(), &model, pass, precision, &weights);
+        }
+    }
 }
 
 #[test]

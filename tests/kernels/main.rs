@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod attended;
 mod attention;
 mod ceilings;
 #[path = "../support/device.rs"]

@@ -94,7 +94,7 @@ impl<D: Driver> Session for SuiteSession<D> {
     }
 
     fn begin(&mut self, batch: u32, capacity: u32) -> Result<()> {
-        self.suite.begin(batch, capacity)
+        self.suite.begin(batch, capacity, None)
     }
 
     fn forward(&mut self, tokens: &[Vec<u32>], trace: bool) -> Result<Vec<StageOutput>> {

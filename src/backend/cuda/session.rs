@@ -1,10 +1,11 @@
 //! An opened GPU: loads, probes, prepares and runs.
 
+use super::cache::Layout;
 use super::driver::gpu::CudaGpu;
 use super::driver::{Driver, Gpu};
 use super::image::image;
 use super::launch::elementwise::{EmbedArgs, embed};
-use super::memory::{Allocations, Cache, loading_bytes, weight_bytes};
+use super::memory::{Allocations, loading_bytes, weight_bytes};
 use super::prepared::{Prepared, StartCosts, label, median};
 use super::probes::{self, Probes};
 use super::step::{Pass, Products};
@@ -227,9 +228,11 @@ impl Session for CudaSession {
         let gpu = self.suite.gpu();
         let largest = works
             .iter()
-            .map(|work| {
-                let caches = caches(gpu, residency, pass(work));
-                pass_bytes(gpu, residency, pass(work), self.largest_choice(), caches)
+            .filter_map(|work| {
+                // What cannot be prepared says so when it is.
+                let layout = layout(residency, work).ok()?;
+                let caches = caches(gpu, residency, &layout);
+                Some(pass_bytes(gpu, residency, pass(work), &layout, self.largest_choice(), caches))
             })
             .max();
         let weights = Allocations::taken(weight_bytes(residency));
@@ -268,8 +271,8 @@ impl Session for CudaSession {
                 .hint("the context counts the new tokens as well"));
         }
         self.start_costs()?;
-        let caches = caches(self.suite.gpu(), &residency, pass(work));
-        self.suite.begin_rotating(work.batch, work.context, caches)?;
+        let caches = caches(self.suite.gpu(), &residency, &layout(&residency, work)?);
+        self.suite.begin_rotating(work.batch, work.context, None, caches)?;
         self.suite.pretend(work.context - work.tokens, SEED)?;
         self.suite.set_products(self.largest_choice());
         let verifying = work.phase == Phase::Decode && work.tokens > 1;
@@ -335,7 +338,7 @@ impl Session for CudaSession {
     fn begin(&mut self, batch: u32, capacity: u32) -> Result<()> {
         self.suite.driver().bind()?;
         self.prepared = None;
-        self.suite.begin(batch, capacity)
+        self.suite.begin(batch, capacity, None)
     }
 
     fn forward(&mut self, tokens: &[Vec<u32>], trace: bool) -> Result<Vec<StageOutput>> {
@@ -349,9 +352,13 @@ fn pass(work: &Work) -> Pass {
     Pass { headed, ..Pass::new(work.batch, work.tokens, work.context) }
 }
 
+fn layout(residency: &Residency, work: &Work) -> Result<Layout> {
+    Layout::new(residency, work.batch, work.context, None)
+}
+
 /// Caches to rotate through: as many as there are copies of the weights, but no more than it takes to leave L2.
-fn caches(gpu: &Gpu, residency: &Residency, pass: Pass) -> u32 {
-    let one = 2 * u64::from(residency.layers) * Cache::bytes(&residency.model, pass.batch, pass.context);
+fn caches(gpu: &Gpu, residency: &Residency, layout: &Layout) -> u32 {
+    let one = 2 * u64::from(residency.layers) * layout.bytes(&residency.model);
     let enough = (TIMES_CACHE * gpu.l2 as f64 / one.max(1) as f64).ceil() as u32;
     residency.copies.min(enough).max(1)
 }

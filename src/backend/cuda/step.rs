@@ -2,6 +2,7 @@
 
 use std::f64::consts::LOG2_E;
 
+use super::cache::Cache;
 use super::cublaslt;
 use super::driver::{Address, Gpu};
 use super::launch::Launch;
@@ -10,7 +11,7 @@ use super::launch::format::Format;
 use super::launch::gemv::LinearStage;
 use super::launch::workspace::Workspace;
 use super::launch::{attention, elementwise, gemm, gemv, skinny};
-use super::memory::{Buffers, Cache, LayerWeights, Matrix, Weights};
+use super::memory::{Buffers, LayerWeights, Matrix, Weights};
 use crate::backend::Residency;
 use crate::model::ModelSpec;
 use crate::workload::Stage;
@@ -131,7 +132,13 @@ impl Step<'_> {
                 head_format: Format::of(precision.head),
                 ..Weights::default()
             },
-            Cache { keys: vec![0], values: vec![0], capacity: pass.context },
+            Cache {
+                keys: vec![Matrix::default()],
+                values: vec![Matrix::default()],
+                format: Format::of(precision.kv),
+                capacity: pass.context,
+                pages: None,
+            },
         );
         let step = Step {
             gpu,
@@ -141,7 +148,8 @@ impl Step<'_> {
             buffers: &Buffers::default(),
             products: Products::Own,
         };
-        let attended = attention::workspace(gpu, &step.attention_args(pass, 0), model.head_dim, pass.context);
+        let args = step.attention_args(pass, 0);
+        let attended = attention::workspace(gpu, &args, model.head_dim, step.cache.format, pass.context);
         Stage::ALL
             .into_iter()
             .filter_map(|stage| {
@@ -172,18 +180,19 @@ impl Step<'_> {
 
     fn attention(&self, pass: Pass, layer: usize) -> Launch {
         let args = self.attention_args(pass, layer);
-        let head_dim = self.model.head_dim;
+        let (head_dim, format) = (self.model.head_dim, self.cache.format);
         match pass.tokens {
-            1 => attention::decode(self.gpu, args, head_dim, pass.context),
-            _ => attention::prefill(self.gpu, args, head_dim, pass.context),
+            1 => attention::decode(self.gpu, args, head_dim, format, pass.context),
+            _ => attention::prefill(self.gpu, args, head_dim, format, pass.context),
         }
     }
 
     fn attention_args(&self, pass: Pass, layer: usize) -> AttentionArgs {
+        let (pages, page_shift) = self.pages();
         AttentionArgs {
             q: self.buffers.q,
-            keys: self.cache.keys[layer],
-            values: self.cache.values[layer],
+            keys: self.cache.keys[layer].codes,
+            values: self.cache.values[layer].codes,
             out: self.buffers.attended,
             start: self.buffers.start,
             partial: self.buffers.partial,
@@ -195,15 +204,25 @@ impl Step<'_> {
             capacity: self.cache.capacity,
             splits: 1,
             scale: (LOG2_E / f64::from(self.model.head_dim).sqrt()) as f32,
-            reserved: 0,
+            page_shift,
+            pages,
+            key_scales: self.cache.keys[layer].scales,
+            value_scales: self.cache.values[layer].scales,
         }
+    }
+
+    /// Address of the table of pages, 0 without, and the logarithm of their size.
+    fn pages(&self) -> (Address, u32) {
+        self.cache.pages.as_ref().map_or((0, 0), |pages| (pages.table, pages.shift))
     }
 
     /// A linear stage by the kernel for this many rows. Products of many rows get their input normed by a launch
     /// of its own: recomputing the norm in every tile would cost more than it saves.
     fn linear(&self, pass: Pass, stage: Stage, layer: usize) -> Vec<Launch> {
         let Some((kind, mut args)) = self.linear_args(pass, stage, layer) else { return Vec::new() };
-        match Family::of(args.rows) {
+        let append = (kind == LinearStage::Qkv && self.cache.format.is_quantised())
+            .then(|| elementwise::append(self.cache.format, args));
+        let mut launches = match Family::of(args.rows) {
             Family::Gemv => vec![gemv::launch(self.gpu, kind, self.format(kind), args)],
             Family::Skinny => vec![skinny::launch(self.gpu, kind, self.format(kind), args)],
             Family::Gemm if args.norm == 0 => self.product(kind, args),
@@ -223,7 +242,9 @@ impl Step<'_> {
                 (args.x, args.x_stride, args.norm) = (self.buffers.normed, args.k, 0);
                 [vec![norm], self.product(kind, args)].concat()
             }
-        }
+        };
+        launches.extend(append);
+        launches
     }
 
     /// A product of many rows whose `x` is normed. cuBLASLt multiplies bf16 alone.
@@ -290,9 +311,14 @@ impl Step<'_> {
                     s1: weights.k.scales,
                     s2: weights.v.scales,
                     y: buffers.q,
-                    keys: self.cache.keys[layer],
-                    values: self.cache.values[layer],
+                    keys: self.cache.keys[layer].codes,
+                    values: self.cache.values[layer].codes,
+                    key_scales: self.cache.keys[layer].scales,
+                    value_scales: self.cache.values[layer].scales,
                     capacity: self.cache.capacity,
+                    fresh: buffers.fresh,
+                    pages: self.pages().0,
+                    page_shift: self.pages().1,
                     turns: buffers.turns,
                     start: buffers.start,
                     ..normed(weights.attention_norm, q_width + 2 * kv_width)

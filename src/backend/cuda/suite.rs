@@ -1,11 +1,11 @@
 //! The suite on a GPU: a loaded model whose passes run through the kernels.
 
+use super::cache::{Cache, Layout, Pages};
 use super::cublaslt;
 use super::driver::{Driver, Gpu};
 use super::launch::attention;
-use super::launch::fill::{Normal, normals};
 use super::launch::workspace::Workspace;
-use super::memory::{self, Allocations, Buffers, Cache, Weights};
+use super::memory::{self, Allocations, Buffers, Weights};
 use super::step::{Pass, Products, StageLaunches, Step};
 use crate::backend::rope;
 use crate::backend::weights::{WeightSource, from_bf16};
@@ -31,8 +31,7 @@ struct Loaded {
 
 /// Caches of some sequences, and the buffers of the last pass over them.
 struct Sequences {
-    batch: u32,
-    capacity: u32,
+    layout: Layout,
     filled: u32,
     /// More than one where the weights have copies and the caches would stay in L2: executions rotate through them.
     caches: Vec<Cache>,
@@ -71,19 +70,14 @@ impl<D: Driver> Suite<D> {
     /// Whether the kernels can run this model.
     ///
     /// # Errors
-    /// A head dimension that attention was not written for, activations or a cache that are not bf16, or weights of a
-    /// width that int4 does not fit.
+    /// A head dimension that attention was not written for, activations that are not bf16, or weights of a width that int4
+    /// does not fit.
     pub fn supports(model: &ModelSpec, precision: Precision) -> Result<()> {
         precision.check(model)?;
-        let Precision { activations, kv, .. } = precision;
+        let activations = precision.activations;
         if activations != DType::Bf16 {
             return Err(Failure::input(format!("the GPU kernels have no {activations} activations"))
                 .hint("use bf16 activations"));
-        }
-        if kv != DType::Bf16 {
-            return Err(
-                Failure::input(format!("the GPU kernels have no {kv} cache")).hint("use a bf16 cache")
-            );
         }
         if !attention::supports(model.head_dim) {
             return Err(Failure::input(format!(
@@ -134,30 +128,34 @@ impl<D: Driver> Suite<D> {
         Ok(())
     }
 
-    /// Empties the caches for `batch` sequences of up to `capacity` positions.
+    /// Empties the caches for `batch` sequences of up to `capacity` positions, in pages of `kv_page` positions if given.
     ///
     /// # Errors
-    /// Nothing is loaded, or out of memory.
-    pub fn begin(&mut self, batch: u32, capacity: u32) -> Result<()> {
-        self.begin_rotating(batch, capacity, 1)
+    /// Nothing is loaded, out of memory, or a page that is no power of two from 16 on.
+    pub fn begin(&mut self, batch: u32, capacity: u32, kv_page: Option<u32>) -> Result<()> {
+        self.begin_rotating(batch, capacity, kv_page, 1)
     }
 
     /// As [`Suite::begin`], with this many caches for executions to rotate through.
     ///
     /// # Errors
     /// As [`Suite::begin`].
-    pub fn begin_rotating(&mut self, batch: u32, capacity: u32, caches: u32) -> Result<()> {
+    pub fn begin_rotating(
+        &mut self,
+        batch: u32,
+        capacity: u32,
+        kv_page: Option<u32>,
+        caches: u32,
+    ) -> Result<()> {
         self.end()?;
         let Some(loaded) = &mut self.loaded else { return Err(nothing_loaded()) };
-        let (batch, capacity) = (batch.max(1), capacity.max(1));
+        let layout = Layout::new(&loaded.residency, batch, capacity, kv_page)?;
         let mut held = Allocations::default();
-        let allocated =
-            allocate_sequences(&mut self.driver, &mut held, &loaded.residency, (batch, capacity), caches);
+        let allocated = allocate_sequences(&mut self.driver, &mut held, &loaded.residency, &layout, caches);
         match allocated {
             Ok((caches, buffers)) => {
                 let of_pass = Allocations::default();
-                loaded.sequences =
-                    Some(Sequences { batch, capacity, filled: 0, caches, held, buffers, of_pass });
+                loaded.sequences = Some(Sequences { layout, filled: 0, caches, held, buffers, of_pass });
                 Ok(())
             }
             Err(failure) => {
@@ -176,15 +174,13 @@ impl<D: Driver> Suite<D> {
     pub fn pretend(&mut self, positions: u32, seed: u64) -> Result<()> {
         let Some(loaded) = &mut self.loaded else { return Err(nothing_loaded()) };
         let Some(sequences) = &mut loaded.sequences else { return Err(no_caches()) };
-        if positions > sequences.capacity {
-            return Err(too_many_positions(positions, sequences.capacity));
+        if positions > sequences.layout.positions {
+            return Err(too_many_positions(positions, sequences.layout.positions));
         }
-        let count = Cache::bytes(&loaded.residency.model, sequences.batch, sequences.capacity) / 2;
-        let normal = Normal { mean: 0.0, deviation: 1.0 };
-        let all = sequences.caches.iter().flat_map(|cache| cache.keys.iter().chain(&cache.values));
-        for (stream, &address) in (0..).zip(all) {
-            let launch = normals(self.driver.gpu(), address, count, seed, stream, normal);
-            self.driver.launch(&launch)?;
+        let mut stream = 0;
+        for cache in &sequences.caches {
+            let model = &loaded.residency.model;
+            stream = cache.fill(&mut self.driver, model, &sequences.layout, seed, stream)?;
         }
         sequences.filled = positions;
         self.driver.synchronise("filling the caches")
@@ -232,21 +228,21 @@ impl<D: Driver> Suite<D> {
         let Some(sequences) = &mut loaded.sequences else { return Err(no_caches()) };
         let new = tokens.first().map_or(0, Vec::len) as u32;
         let headed = if all { new } else { 1 };
-        let pass = Pass { headed, ..Pass::new(sequences.batch, new, sequences.filled + new) };
-        check_tokens(tokens, pass, model.vocab, sequences.capacity)?;
+        let pass = Pass { headed, ..Pass::new(sequences.layout.batch, new, sequences.filled + new) };
+        check_tokens(tokens, pass, model.vocab, sequences.layout.positions)?;
 
         let driver = &mut self.driver;
         sequences.of_pass.free(driver)?;
         let workspace = Step::<'_>::workspace(driver.gpu(), &loaded.residency, pass);
         let mut addresses = [0; BUFFERS];
         for (address, (what, bytes)) in
-            addresses.iter_mut().zip(sizes(model, pass, self.products, workspace, logits))
+            addresses.iter_mut().zip(sizes(&loaded.residency, pass, self.products, workspace, logits))
         {
             if bytes > 0 {
                 *address = sequences.of_pass.allocate(driver, bytes, what)?;
             }
         }
-        let [residual, normed, q, attended, gated, products, tokens_at, logits, partial, arrivals] =
+        let [residual, normed, q, attended, gated, products, fresh, tokens_at, logits, partial, arrivals] =
             addresses;
         sequences.buffers = Buffers {
             residual,
@@ -255,6 +251,7 @@ impl<D: Driver> Suite<D> {
             attended,
             gated,
             products,
+            fresh,
             tokens: tokens_at,
             logits,
             partial,
@@ -317,18 +314,11 @@ impl<D: Driver> Suite<D> {
             Stage::Qkv => {
                 let (q_width, d) = (model.q_width() as usize, model.head_dim as usize);
                 let q = halves(buffers.q, rows * q_width)?;
-                // Of the caches, the new positions alone are sure to be written.
-                let new = pass.tokens as usize * d;
-                let first = (pass.context - pass.tokens) as usize * d;
-                let line = sequences.capacity as usize * d;
-                let mut of_heads = |cache: u64| -> Result<Vec<Vec<f32>>> {
-                    (0..(pass.batch * model.kv_heads) as usize)
-                        .map(|head| halves(cache + 2 * (head * line + first) as u64, new))
-                        .collect()
-                };
                 let Some(cache) = sequences.caches.first() else { return Err(no_caches()) };
-                let keys = of_heads(cache.keys[layer as usize])?;
-                let values = of_heads(cache.values[layer as usize])?;
+                // Of the caches, the new positions alone are sure to be written.
+                let new = (pass.context - pass.tokens, pass.tokens);
+                let keys = cache.read(driver, model, cache.keys[layer as usize], pass.batch, new)?;
+                let values = cache.read(driver, model, cache.values[layer as usize], pass.batch, new)?;
                 let mut out = Vec::new();
                 for (row, q) in q.chunks_exact(q_width).enumerate() {
                     let (sequence, token) = (row / pass.tokens as usize, row % pass.tokens as usize);
@@ -355,7 +345,7 @@ impl<D: Driver> Suite<D> {
     pub fn chosen(&mut self) -> Result<Vec<u32>> {
         let Some(loaded) = &self.loaded else { return Err(nothing_loaded()) };
         let Some(sequences) = &loaded.sequences else { return Err(nothing_loaded()) };
-        let mut chosen = vec![0u32; sequences.batch as usize];
+        let mut chosen = vec![0u32; sequences.layout.batch as usize];
         self.driver.read(sequences.buffers.chosen, bytemuck::cast_slice_mut(&mut chosen))?;
         Ok(chosen)
     }
@@ -369,7 +359,7 @@ impl<D: Driver> Suite<D> {
         let Some(sequences) = &loaded.sequences else { return Err(no_caches()) };
         let arrivals = Step::<'_>::workspace(self.driver.gpu(), &loaded.residency, pass).arrivals;
         let counters = [
-            (sequences.buffers.best, 8 * (sequences.batch * MOST_HEADED) as usize),
+            (sequences.buffers.best, 8 * (sequences.layout.batch * MOST_HEADED) as usize),
             (sequences.buffers.arrivals, 4 * arrivals as usize),
         ];
         for (address, bytes) in counters.into_iter().filter(|&(_, bytes)| bytes > 0) {
@@ -403,13 +393,16 @@ fn allocate_sequences(
     driver: &mut dyn Driver,
     held: &mut Allocations,
     residency: &Residency,
-    (batch, capacity): (u32, u32),
+    layout: &Layout,
     caches: u32,
 ) -> Result<(Vec<Cache>, Buffers)> {
+    let Residency { model, layers, .. } = residency;
+    let batch = layout.batch;
+    let pages = Pages::allocate(driver, held, layout)?;
     let caches = (0..caches.max(1))
-        .map(|_| Cache::allocate(driver, held, &residency.model, residency.layers, batch, capacity))
+        .map(|_| Cache::allocate(driver, held, model, *layers, layout, pages.clone()))
         .collect::<Result<_>>()?;
-    let turns = rope::turns(&residency.model);
+    let turns = rope::turns(model);
     let buffers = Buffers {
         turns: held.allocate(driver, 8 * turns.len() as u64, "rope turns")?,
         start: held.allocate(driver, 4 * u64::from(batch), "start positions")?,
@@ -425,16 +418,17 @@ fn allocate_sequences(
 pub const MOST_HEADED: u32 = 32;
 
 /// Buffers that a pass has of its own.
-const BUFFERS: usize = 10;
+const BUFFERS: usize = 11;
 
 /// Their names and bytes, in the order of [`Buffers`]; without bytes there is none.
 fn sizes(
-    model: &ModelSpec,
+    residency: &Residency,
     pass: Pass,
     products: Products,
     workspace: Workspace,
     logits: bool,
 ) -> [(&'static str, u64); BUFFERS] {
+    let Residency { model, precision, .. } = residency;
     let rows = u64::from(pass.rows());
     let activations = |width: u32| 2 * rows * u64::from(width);
     let elsewhere = products == Products::CublasLt && pass.has_choice();
@@ -445,6 +439,7 @@ fn sizes(
         ("attended", activations(model.q_width())),
         ("gated", activations(model.ffn)),
         ("products", if elsewhere { activations(cublaslt::width(model)) } else { 0 }),
+        ("fresh", if precision.kv.is_quantised() { 8 * rows * u64::from(model.kv_width()) } else { 0 }),
         ("tokens", 4 * rows),
         ("logits", if logits { 4 * u64::from(pass.batch * pass.headed) * u64::from(model.vocab) } else { 0 }),
         ("partial sums", workspace.partial_bytes),
@@ -453,13 +448,24 @@ fn sizes(
 }
 
 /// Memory that the caches and buffers of a timed pass take.
-pub fn pass_bytes(gpu: &Gpu, residency: &Residency, pass: Pass, products: Products, caches: u32) -> u64 {
+pub fn pass_bytes(
+    gpu: &Gpu,
+    residency: &Residency,
+    pass: Pass,
+    layout: &Layout,
+    products: Products,
+    caches: u32,
+) -> u64 {
     let model = &residency.model;
-    let cache = Allocations::taken(Cache::bytes(model, pass.batch, pass.context));
+    let cache = Allocations::taken(layout.bytes(model));
     let workspace = Step::<'_>::workspace(gpu, residency, pass);
-    let buffers = sizes(model, pass, products, workspace, false);
+    let buffers = sizes(residency, pass, products, workspace, false);
+    // What filling the caches takes is given back before the pass has its buffers.
+    let buffers = buffers.iter().map(|&(_, bytes)| Allocations::taken(bytes)).sum::<u64>();
+    let buffers = buffers.max(Allocations::taken(layout.filling_bytes(model)));
     2 * u64::from(caches.max(1)) * u64::from(residency.layers) * cache
-        + buffers.iter().map(|&(_, bytes)| Allocations::taken(bytes)).sum::<u64>()
+        + buffers
+        + Allocations::taken(layout.table_bytes())
         + Allocations::taken(4 * u64::from(model.head_dim))
         + 3 * Allocations::taken(8 * u64::from(pass.batch))
 }
