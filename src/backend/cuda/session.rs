@@ -270,9 +270,12 @@ impl Session for CudaSession {
             return Err(Failure::input(format!("{} new tokens at context {}", work.tokens, work.context))
                 .hint("the context counts the new tokens as well"));
         }
+        if work.chunk.is_some() {
+            return Err(not_yet("mixed steps"));
+        }
         self.start_costs()?;
         let caches = caches(self.suite.gpu(), &residency, &layout(&residency, work)?);
-        self.suite.begin_rotating(work.batch, work.context, None, caches)?;
+        self.suite.begin_rotating(work.batch, work.context, work.kv_page, caches)?;
         self.suite.pretend(work.context - work.tokens, SEED)?;
         self.suite.set_products(self.largest_choice());
         let verifying = work.phase == Phase::Decode && work.tokens > 1;
@@ -335,10 +338,10 @@ impl Session for CudaSession {
         Ok(())
     }
 
-    fn begin(&mut self, batch: u32, capacity: u32) -> Result<()> {
+    fn begin(&mut self, batch: u32, capacity: u32, kv_page: Option<u32>) -> Result<()> {
         self.suite.driver().bind()?;
         self.prepared = None;
-        self.suite.begin(batch, capacity, None)
+        self.suite.begin(batch, capacity, kv_page)
     }
 
     fn forward(&mut self, tokens: &[Vec<u32>], trace: bool) -> Result<Vec<StageOutput>> {
@@ -353,7 +356,7 @@ fn pass(work: &Work) -> Pass {
 }
 
 fn layout(residency: &Residency, work: &Work) -> Result<Layout> {
-    Layout::new(residency, work.batch, work.context, None)
+    Layout::new(residency, work.batch, work.context, work.kv_page)
 }
 
 /// Caches to rotate through: as many as there are copies of the weights, but no more than it takes to leave L2.
@@ -372,6 +375,10 @@ fn tokens(work: &Work, vocab: u32) -> Vec<Vec<u32>> {
         ((u128::from(state) * u128::from(vocab)) >> 64) as u32
     };
     (0..work.batch).map(|_| (0..work.tokens).map(|_| next()).collect()).collect()
+}
+
+fn not_yet(what: &str) -> Failure {
+    Failure::input(format!("no kernel for {what} runs on a GPU")).hint("leave --mix out")
 }
 
 fn nothing_prepared() -> Failure {
