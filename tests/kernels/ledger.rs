@@ -23,7 +23,7 @@ pub struct Counted {
     pub flops: u64,
     /// Distinct bytes of weights.
     pub weights: u64,
-    /// Distinct bytes of keys and values, read or written.
+    /// Distinct bytes of keys and values, read or written, and of the table of their pages.
     pub kv: u64,
     /// Distinct bytes of activations, read and written.
     pub activations: u64,
@@ -55,7 +55,7 @@ impl Counted {
                         self.matrices_asked += asked;
                     }
                 }
-                Some("keys" | "values") => {
+                Some("keys" | "values" | "pages") => {
                     self.kv += unique;
                 }
                 Some("residual" | "q" | "attended" | "gated") => self.activations += unique,
@@ -73,12 +73,13 @@ pub fn count(
     model: &ModelSpec,
     pass: Pass,
     precision: Precision,
+    kv_page: Option<u32>,
     weights: &dyn WeightSource,
 ) -> BTreeMap<Stage, Counted> {
     let mut suite = Suite::new(InterpretedGpu::new(gpu));
     let residency = Residency { model: model.clone(), layers: model.layers, precision, copies: 1 };
     suite.load(&residency, weights).unwrap();
-    suite.begin(pass.batch, pass.context, None).unwrap();
+    suite.begin(pass.batch, pass.context, kv_page).unwrap();
     // Distinct tokens, so that every row of the embedding is another one.
     let mut next = 0;
     let mut tokens = |count: u32| -> Vec<Vec<u32>> {
@@ -163,15 +164,28 @@ fn check_bf16(gpu: Gpu, model: &ModelSpec, pass: Pass) {
 
 /// Counts a pass and holds it against the ledger. A code that is zero would count as padding: the weights have none.
 pub fn check(gpu: Gpu, model: &ModelSpec, pass: Pass, precision: Precision, weights: &dyn WeightSource) {
+    check_pages(gpu, model, pass, precision, None, weights);
+}
+
+/// The same with the cache in pages.
+fn check_pages(
+    gpu: Gpu,
+    model: &ModelSpec,
+    pass: Pass,
+    precision: Precision,
+    kv_page: Option<u32>,
+    weights: &dyn WeightSource,
+) {
     let phase = if pass.tokens == pass.headed { Phase::Decode } else { Phase::Prefill };
     let work = Workload {
         phase,
         tokens: pass.tokens,
         context: pass.context,
         precision,
+        kv_page,
         ..Workload::prefill(model, pass.batch, pass.context)
     };
-    for (stage, counted) in count(gpu, model, pass, precision, weights) {
+    for (stage, counted) in count(gpu, model, pass, precision, kv_page, weights) {
         let place = format!("{} {stage} of {}: {pass:?}", phase.name(), model.name);
         let cost: Cost = work.cost(stage);
         assert_eq!(counted.flops as f64, cost.flops.0, "FLOPs, {place}");
@@ -208,11 +222,13 @@ fn prefill_moves_and_computes_what_the_ledger_says() {
 }
 
 #[test]
-fn caches_of_codes_move_what_the_ledger_says() {
-    for (gpu, kv, model) in [
-        (a100(), DType::Int8, odd_model(128, 6, 2)),
-        (h100(), DType::Fp8, odd_model(64, 4, 1)),
-        (h100(), DType::Int8, odd_model(64, 6, 2)),
+fn caches_of_codes_and_in_pages_move_what_the_ledger_says() {
+    for (gpu, kv, kv_page, model) in [
+        (a100(), DType::Int8, None, odd_model(128, 6, 2)),
+        (h100(), DType::Fp8, None, odd_model(64, 4, 1)),
+        (h100(), DType::Bf16, Some(16), odd_model(64, 6, 2)),
+        (a100(), DType::Int8, Some(64), odd_model(128, 6, 2)),
+        (h100(), DType::Fp8, Some(16), odd_model(128, 4, 1)),
     ] {
         let precision = Precision { kv, ..Precision::BF16 };
         let weights = RandomWeights::new(11, &model);
@@ -225,7 +241,7 @@ fn caches_of_codes_move_what_the_ledger_says() {
             Pass::new(3, 45, 45),
             Pass { headed: 4, ..Pass::new(1, 4, 30) },
         ] {
-            check(gpu.clone(), &model, pass, precision, &weights);
+            check_pages(gpu.clone(), &model, pass, precision, kv_page, &weights);
         }
     }
 }
@@ -236,7 +252,7 @@ fn decode_reads_every_weight_once() {
         for batch in [1, 8, 16] {
             let model = odd_model(128, 4, 1);
             let (pass, weights) = (Pass::new(batch, 1, 9), RandomWeights::new(11, &model));
-            for (stage, counted) in count(gpu.clone(), &model, pass, Precision::BF16, &weights) {
+            for (stage, counted) in count(gpu.clone(), &model, pass, Precision::BF16, None, &weights) {
                 let factor = counted.matrices_asked as f64 / counted.matrices.max(1) as f64;
                 assert!(factor <= 1.02, "{stage} at batch {batch} asks for weights {factor} times");
             }

@@ -12,7 +12,7 @@ mod shapes;
 mod source;
 
 pub use checkpoint::{check_checkpoint, check_logits, random_logits};
-pub use kernels::{Extent, check_kernels, check_support};
+pub use kernels::{Extent, check_kernels, check_pages, check_support};
 pub use source::{NormalWeights, WeightRows};
 
 use serde::Serialize;
@@ -108,15 +108,23 @@ pub fn worst(rows: &[Row]) -> Option<&Row> {
     rows.iter().max_by(|a, b| a.severity().total_cmp(&b.severity()))
 }
 
-/// Checks the kernels on small random models in each of the types before anything is timed; replaces what is loaded.
-/// Takes a fraction of a second.
+/// Checks the kernels on small random models in each of the types before anything is timed, and with the cache in pages of
+/// each of these sizes; replaces what is loaded. Takes a fraction of a second.
 ///
 /// # Errors
 /// The device failed, or an error is above its bound ([`crate::error::Code::Invalid`]).
-pub fn quick_check(session: &mut dyn Session, seed: u64, precisions: &[Precision]) -> Result<Verification> {
+pub fn quick_check(
+    session: &mut dyn Session,
+    seed: u64,
+    precisions: &[Precision],
+    pages: &[u32],
+) -> Result<Verification> {
     let mut rows = Vec::new();
     for &precision in precisions {
         rows.extend(check_kernels(session, seed, precision, Extent::Short)?);
+        for &page in pages {
+            rows.extend(check_pages(session, seed, precision, Extent::Short, page)?);
+        }
     }
     let worst = worst(&rows).ok_or_else(|| Failure::invalid("the check of the kernels compared nothing"))?;
     if !worst.passed() {
