@@ -134,24 +134,10 @@ fn check(
             Some(checkpoint) => verify::check_checkpoint(session, checkpoint, args.seed, precision)?,
             None => verify::check_kernels(session, args.seed, precision, Extent::Full)?,
         });
-        if checkpoint.is_none() {
-            for &page in pages(session, args) {
-                rows.extend(verify::check_pages(session, args.seed, precision, Extent::Full, page)?);
-            }
-        }
     }
     match refusal {
         Some(failure) if rows.is_empty() => Err(failure),
         _ => Ok((rows, left_out)),
-    }
-}
-
-/// The pages that were asked for, or some that a GPU has.
-fn pages<'a>(session: &dyn Session, args: &'a VerifyArgs) -> &'a [u32] {
-    match &args.precision.kv_page {
-        Some(sweep) => &sweep.0,
-        None if session.device().gpu.is_some() => &[16, 64],
-        None => &[],
     }
 }
 

@@ -62,7 +62,7 @@ fn decode_shares_a_long_context_out() {
         let case =
             Case { head_dim, heads, kv_heads, capacity: 1024, start: &[999, 3], format, page, ..PLAIN };
         let (launch, split, profile) = case.decode(&mut InterpretedGpu::new(a100()));
-        assert!(launch.grid[0] > 4, "{} splits", launch.grid[0]);
+        assert!(launch.grid[0] > 2, "{} splits", launch.grid[0]);
         assert!(traffic(&profile, "partial").unique_written > 0);
         // Partial results are few beside the cache: of every split two numbers and a row for each query head.
         let rows = u64::from(launch.grid[0] * heads * 2);

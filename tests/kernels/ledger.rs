@@ -234,11 +234,8 @@ fn caches_of_codes_and_in_pages_move_what_the_ledger_says() {
         let weights = RandomWeights::new(11, &model);
         for pass in [
             Pass::new(1, 1, 77),
-            Pass::new(8, 1, 20),
             Pass::new(33, 1, 18),
-            Pass::new(70, 1, 3),
             Pass::new(1, 70, 135),
-            Pass::new(3, 45, 45),
             Pass { headed: 4, ..Pass::new(1, 4, 30) },
         ] {
             check_pages(gpu.clone(), &model, pass, precision, kv_page, &weights);

@@ -61,33 +61,11 @@ pub fn check_kernels(
                 session.use_gemm(gemm)?;
             }
             let errors = if gemm == Some(Gemm::CublasLt) { &mut cublaslt } else { &mut own };
-            check_model(session, shape, seed, precision, None, errors.get_or_insert_default())?;
+            check_model(session, shape, seed, precision, errors.get_or_insert_default())?;
         }
     }
     let rows = |(errors, by): (Option<Errors>, &str)| errors.map(|errors| errors.rows(precision, by));
     Ok([(own, ""), (cublaslt, CUBLASLT)].into_iter().filter_map(rows).flatten().collect())
-}
-
-/// The same with the cache in pages of so many positions; what multiplies is as it is.
-///
-/// # Errors
-/// As [`check_kernels`], or the device has no such pages.
-pub fn check_pages(
-    session: &mut dyn Session,
-    seed: u64,
-    precision: Precision,
-    extent: Extent,
-    page: u32,
-) -> Result<Vec<Row>> {
-    check_support(session, precision, extent)?;
-    let mut errors = Errors::default();
-    for (i, shape) in shapes(extent == Extent::Full, precision).iter().enumerate() {
-        if session.supports(&shape.spec(), precision).is_ok() {
-            let seed = seed.wrapping_mul(1000).wrapping_add(i as u64);
-            check_model(session, shape, seed, precision, Some(page), &mut errors)?;
-        }
-    }
-    Ok(errors.rows(precision, &format!(", pages of {page}")))
 }
 
 /// The largest errors of every stage, and of the logits of whole models.
@@ -105,7 +83,8 @@ impl Errors {
             .into_iter()
             .zip(self.stages)
             .map(|(stage, largest)| {
-                largest.row(precision, &format!("{stage}{by}"), bounds.stage, bounds.element)
+                let (row, element) = bounds.stage(stage, precision.kv);
+                largest.row(precision, &format!("{stage}{by}"), row, element)
             })
             .collect();
         // After all layers errors have spread over the elements: rows are compared as wholes.
@@ -121,7 +100,6 @@ fn check_model(
     shape: &Shape,
     seed: u64,
     precision: Precision,
-    kv_page: Option<u32>,
     errors: &mut Errors,
 ) -> Result<()> {
     let spec = shape.spec();
@@ -138,7 +116,7 @@ fn check_model(
         name: String::new(),
     };
     session.load(&Residency { model: spec.clone(), layers: LAYERS, precision, copies: 1 }, &weights)?;
-    session.begin(shape.batch, shape.positions(), kv_page)?;
+    session.begin(shape.batch, shape.positions(), None)?;
     for &count in shape.passes {
         let tokens: Vec<Vec<u32>> = (0..shape.batch).map(|_| random.tokens(count, spec.vocab)).collect();
         let outputs = session.forward(&tokens, true)?;

@@ -12,7 +12,7 @@ mod shapes;
 mod source;
 
 pub use checkpoint::{check_checkpoint, check_logits, random_logits};
-pub use kernels::{Extent, check_kernels, check_pages, check_support};
+pub use kernels::{Extent, check_kernels, check_support};
 pub use source::{NormalWeights, WeightRows};
 
 use serde::Serialize;
@@ -21,6 +21,7 @@ use crate::backend::{Gemm, Session};
 use crate::error::{Failure, Result};
 use crate::model::{DType, Precision};
 use crate::run::Verification;
+use crate::workload::Stage;
 
 /// One comparison: the largest relative errors and what they were held against.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -90,6 +91,15 @@ impl Bounds {
             _ => Bounds { logits: 0.05, stage: 0.01, element: 0.05 },
         }
     }
+
+    /// Those of a stage. What a device puts into a cache of e4m3 may fall to the other side of a tie, where the next number
+    /// is an eighth of it away. One element in thirty does: that is 1.4% of a row.
+    fn stage(self, stage: Stage, kv: DType) -> (f64, f64) {
+        match (stage, kv) {
+            (Stage::Qkv, DType::Fp8) => (2.0 * self.stage, 0.125 + self.element / 2.0),
+            _ => (self.stage, self.element),
+        }
+    }
 }
 
 /// Behind the names of rows whose products of many rows were cuBLASLt's.
@@ -108,23 +118,15 @@ pub fn worst(rows: &[Row]) -> Option<&Row> {
     rows.iter().max_by(|a, b| a.severity().total_cmp(&b.severity()))
 }
 
-/// Checks the kernels on small random models in each of the types before anything is timed, and with the cache in pages of
-/// each of these sizes; replaces what is loaded. Takes a fraction of a second.
+/// Checks the kernels on small random models in each of the types before anything is timed; replaces what is loaded.
+/// Takes a fraction of a second.
 ///
 /// # Errors
 /// The device failed, or an error is above its bound ([`crate::error::Code::Invalid`]).
-pub fn quick_check(
-    session: &mut dyn Session,
-    seed: u64,
-    precisions: &[Precision],
-    pages: &[u32],
-) -> Result<Verification> {
+pub fn quick_check(session: &mut dyn Session, seed: u64, precisions: &[Precision]) -> Result<Verification> {
     let mut rows = Vec::new();
     for &precision in precisions {
         rows.extend(check_kernels(session, seed, precision, Extent::Short)?);
-        for &page in pages {
-            rows.extend(check_pages(session, seed, precision, Extent::Short, page)?);
-        }
     }
     let worst = worst(&rows).ok_or_else(|| Failure::invalid("the check of the kernels compared nothing"))?;
     if !worst.passed() {
