@@ -160,7 +160,7 @@ impl Session for ReferenceSession {
         Err(Failure::device("the reference is not timed"))
     }
 
-    fn begin(&mut self, batch: u32, capacity: u32) -> Result<()> {
+    fn begin(&mut self, batch: u32, capacity: u32, _: Option<u32>) -> Result<()> {
         let Loaded { weights, numerics, spec } =
             self.loaded.as_ref().ok_or_else(|| Failure::device("nothing is loaded"))?;
         self.model = Some(Reference::new(spec, *weights, *numerics, spec.layers, batch as usize));
