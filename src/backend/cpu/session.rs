@@ -448,7 +448,8 @@ impl Session for CpuSession {
             None => (0, &[][..]),
         };
         let even = others.iter().all(|own| own.len() == new);
-        let mixed = (last != new || ready.filled.last != ready.filled.others) && new == 1 && !others.is_empty();
+        let mixed =
+            (last != new || ready.filled.last != ready.filled.others) && new == 1 && !others.is_empty();
         if tokens.len() != ready.batch || new == 0 || last == 0 || !even || (last != new && !mixed) {
             return Err(Failure::input(format!("{} sequences of tokens were given", tokens.len())).hint(
                 format!("give {} sequences of one length, or of one token but for the last", ready.batch),
