@@ -4,7 +4,7 @@ use super::activation::Activation;
 use super::dot::{MAX_TOKENS, PANEL};
 use super::elementwise as el;
 use super::isa::InstructionSet;
-use super::kv::BLOCK;
+use super::kv::{BLOCK, SMALLEST_PAGE};
 use super::kv_quantised::widen;
 use super::shape::{Groups, split};
 #[cfg(target_arch = "x86_64")]
@@ -203,28 +203,42 @@ impl Step<'_> {
             let position = pass.start + (first + c) / self.shape.group;
             *limit = (position + 1).saturating_sub(block * BLOCK).min(BLOCK);
         }
-        let (key_bytes, value_bytes) = match self.kv.is_quantised() {
-            true => (PANEL * width * 2, PANEL * BLOCK * 2),
-            false => self.kv.panel_bytes(),
-        };
-        // SAFETY: the offsets stay in the block, the queries of the unit, the scratch and the state.
+        // Pieces that nobody sees would add nothing; the last block may even lack some.
+        let kv = self.kv;
+        let seen = limits[..columns].iter().fold(0, |most, &limit| most.max(limit)).div_ceil(kv.piece());
+        let pieces = kv.pieces(block);
+        let (rows, element) = (PANEL.min(kv.piece()), if kv.is_quantised() { 2 } else { kv.element() });
+        let (key_bytes, value_bytes) = (rows * width * element, PANEL * kv.piece() * element);
+        // SAFETY: the offsets stay in the pieces, the queries of the unit, the scratch and the state.
         unsafe {
-            let mut keys = self.kv.block(self.kv_copy, layer, unit, block).cast_const();
-            if self.kv.is_quantised() {
-                let wide = self.pass.block(thread);
-                widen(self.isa, keys.cast(), width, wide);
-                keys = wide.cast_const().cast();
+            let piece = |i: usize| -> *const u8 {
+                let piece = kv.at(self.kv_copy, layer, unit, pieces.start + i).cast_const();
+                if !kv.is_quantised() {
+                    return piece;
+                }
+                let wide = self.pass.block(thread).add(i * 2 * kv.piece() * width);
+                widen(self.isa, piece.cast(), kv.piece(), width, wide);
+                wide.cast_const().cast()
+            };
+            let mut held = [std::ptr::null(); BLOCK / SMALLEST_PAGE];
+            for (i, held) in held[..seen].iter_mut().enumerate() {
+                *held = piece(i);
             }
+            let held = &held[..seen];
             let q = pass.q.ptr::<A>().add((unit * pass.columns.count + first) * width).cast::<u8>();
             let scores = self.attention_scratch(thread);
             let p = scores.add(2 * MAX_TOKENS * PANEL);
             let shrink = p.add(2 * MAX_TOKENS * PANEL);
+            let table = &self.dots.kv;
+            let dot = if rows < PANEL { table.halves(columns) } else { table.plain(columns) };
             // Fetching ahead by hand gained nothing at any distance, and lost up to half at some.
-            let (dot, rows) = (self.dots.kv.plain(columns), self.dots.kv.rows(columns));
-            for half in 0..2 {
-                let panel = keys.add(half * key_bytes);
-                let out = scores.add(half * columns * PANEL);
-                dot(panel, width / 2, q, out, false, panel, 0);
+            for (i, piece) in held.iter().enumerate() {
+                for panel in 0..kv.piece() / rows {
+                    let row = i * kv.piece() + panel * rows;
+                    let out = scores.add(row / PANEL * columns * PANEL + row % PANEL);
+                    let panel = piece.add(panel * key_bytes);
+                    dot(panel, width / 2, q, out, false, panel, 0);
+                }
             }
             let (largest, weights) = (state.largest.add(first), state.weights.add(first));
             let (limits, scale) = (&limits[..columns], self.score_scale);
@@ -237,16 +251,23 @@ impl Step<'_> {
                     el::softmax::<A>(isa, scores, columns, limits, scale, largest, weights, shrink, p.cast());
                 }
             }
-            for panel in 0..self.shape.head_panels {
-                let sums = state.sums.add(first * width + panel * columns * PANEL);
-                for c in 0..columns {
-                    let factor = *shrink.add(c);
-                    if factor != 1.0 {
-                        el::scale(self.isa, sums.add(c * PANEL), factor);
+            for c in 0..columns {
+                let factor = *shrink.add(c);
+                if factor != 1.0 {
+                    for panel in 0..self.shape.head_panels {
+                        let at = first * width + (panel * columns + c) * PANEL;
+                        el::scale(self.isa, state.sums.add(at), factor);
                     }
                 }
-                let values = keys.add(2 * key_bytes + panel * value_bytes);
-                rows(values, BLOCK / 2, p.cast(), sums, true, values, 0);
+            }
+            let dot = table.rows(columns);
+            for (i, piece) in held.iter().enumerate() {
+                let p = p.cast::<A>().add(i * kv.piece()).cast();
+                for panel in 0..self.shape.head_panels {
+                    let sums = state.sums.add(first * width + panel * columns * PANEL);
+                    let values = piece.add(kv.piece() / rows * key_bytes + panel * value_bytes);
+                    dot(values, kv.piece() / 2, p, sums, true, values, 0);
+                }
             }
         }
     }

@@ -1,13 +1,13 @@
-//! The cache in 8 bits: heads on their way in, and blocks of 64 positions back to bf16 before they are attended.
+//! The cache in 8 bits: heads on their way in, and pieces of up to 64 positions back to bf16 before they are attended.
 //!
-//! Codes lie in the order of the bf16 panels, the scales of a block's keys and values behind them. Attention multiplies
-//! bf16 on every instruction set, so a block is widened into the thread's L1 first: half the bytes come from memory, and
+//! Codes lie in the order of the bf16 panels, the scales of a piece's keys and values behind them. Attention multiplies
+//! bf16 on every instruction set, so a piece is widened into the thread's L1 first: half the bytes come from memory, and
 //! what the widening costs is seen in the measured share of the roof.
 
 use super::activation::{panel_index, round_finite};
 use super::dot::PANEL;
 use super::isa::per_isa;
-use super::kv::{BLOCK, KvCache};
+use super::kv::KvCache;
 use super::pool::Worker;
 use super::shape::split;
 use super::step::Step;
@@ -39,76 +39,91 @@ impl Step<'_> {
             unsafe {
                 let values = std::slice::from_raw_parts(self.fresh(token, which, head), width);
                 let scale = quantise(DType::Int8, values, &mut codes);
-                let run = self.kv.block(self.kv_copy, layer, unit, 0);
                 let position = pass.start + new;
+                let piece = self.kv.of(self.kv_copy, layer, unit, position);
                 for (d, &code) in codes.iter().enumerate() {
-                    *self.kv.code(run, position, which, d) = code as i8;
+                    *self.kv.code(piece, position, which, d) = code as i8;
                 }
-                *self.kv.scale(run, position, which) = scale;
+                *self.kv.scale(piece, position, which) = scale;
             }
         }
     }
 }
 
 impl KvCache {
-    /// Where the code of element `d` of a key (`which` 0, `d` in rotary order) or value (1) lies.
-    pub(super) fn code(&self, run: *mut u8, position: usize, which: usize, d: usize) -> *mut i8 {
-        let (block, at) = (position / BLOCK, position % BLOCK);
+    /// Where the code of element `d` of a key (`which` 0, `d` in rotary order) or value (1) lies in its piece.
+    pub(super) fn code(&self, piece: *mut u8, position: usize, which: usize, d: usize) -> *mut i8 {
         let (key_bytes, value_bytes) = self.panel_bytes();
+        let (at, rows) = (position % self.piece(), PANEL.min(self.piece()));
         let place = match which {
-            0 => at / PANEL * key_bytes + panel_index(at % PANEL, d),
-            _ => 2 * key_bytes + d / PANEL * value_bytes + panel_index(d % PANEL, at),
+            0 => at / rows * key_bytes + panel_index(rows, at % rows, d),
+            _ => self.values() + d / PANEL * value_bytes + panel_index(PANEL, d % PANEL, at),
         };
-        run.wrapping_add(block * self.block_bytes() + place).cast()
+        piece.wrapping_add(place).cast()
     }
 
-    /// Where the scale of a position's key (`which` 0) or value (1) lies.
-    pub(super) fn scale(&self, run: *mut u8, position: usize, which: usize) -> *mut f32 {
-        let (block, at) = (position / BLOCK, position % BLOCK);
-        let end = run.wrapping_add((block + 1) * self.block_bytes()).cast::<f32>();
-        end.wrapping_sub((2 - which) * BLOCK).wrapping_add(at)
+    /// Where the scale of a position's key (`which` 0) or value (1) lies, behind the codes of its piece.
+    pub(super) fn scale(&self, piece: *mut u8, position: usize, which: usize) -> *mut f32 {
+        let scales = piece.wrapping_add(2 * self.values()).cast::<f32>();
+        scales.wrapping_add(which * self.piece() + position % self.piece())
     }
 }
 
-/// Values of 64 codes, each times its own scale. Whole arrays, so that it becomes a few vector instructions.
+/// Values of codes, each times its own scale. Whole arrays, so that it becomes a few vector instructions.
 #[inline(always)]
-fn widen_line(from: &[i8; 2 * PANEL], scales: &[f32; 2 * PANEL], to: &mut [u16; 2 * PANEL]) {
-    for i in 0..2 * PANEL {
+fn widen_line<const N: usize>(from: &[i8; N], scales: &[f32; N], to: &mut [u16; N]) {
+    for i in 0..N {
         to[i] = round_finite(f32::from(from[i]) * scales[i]);
     }
 }
 
+/// Widens a panel of keys, `N / 2` of them, whose scales are given.
+///
+/// # Safety
+/// `codes` and `out` hold the panel.
+#[inline(always)]
+unsafe fn widen_keys<const N: usize>(codes: *const i8, scales: *const f32, width: usize, out: *mut u16) {
+    // SAFETY: the caller vouches for the extents.
+    unsafe {
+        let mut twice = [0f32; N];
+        for (i, scale) in twice.iter_mut().enumerate() {
+            *scale = *scales.add(i / 2);
+        }
+        for pair in 0..width / 2 {
+            let (from, to) = (codes.add(pair * N).cast::<[i8; N]>(), out.add(pair * N).cast::<[u16; N]>());
+            widen_line(&*from, &twice, &mut *to);
+        }
+    }
+}
+
 per_isa! {
-    /// Widens a block of codes into bf16 panels of the same order.
+    /// Widens a piece of `positions` positions into bf16 panels of the same order.
     ///
     /// # Safety
-    /// `block` is one of heads of this width, `out` has room for its elements.
-    pub unsafe fn widen(block: *const i8, width: usize, out: *mut u16) {
+    /// `piece` is one of heads of this width, `out` has room for its elements.
+    pub unsafe fn widen(piece: *const i8, positions: usize, width: usize, out: *mut u16) {
         // SAFETY: the caller vouches for the extents.
         unsafe {
-            let scales = block.add(2 * BLOCK * width).cast::<[f32; BLOCK]>();
-            let (keys, values) = (&*scales, &*scales.add(1));
-            for panel in 0..2 {
-                let mut twice = [0f32; 2 * PANEL];
-                for (i, scale) in twice.iter_mut().enumerate() {
-                    *scale = keys[panel * PANEL + i / 2];
-                }
-                for pair in 0..width / 2 {
-                    let at = (panel * width / 2 + pair) * 2 * PANEL;
-                    let (from, to) = (&*block.add(at).cast::<[i8; 2 * PANEL]>(), out.add(at));
-                    widen_line(from, &twice, &mut *to.cast::<[u16; 2 * PANEL]>());
+            let start = positions * width;
+            let keys = piece.add(2 * start).cast::<f32>();
+            let values = keys.add(positions);
+            if positions < PANEL {
+                widen_keys::<PANEL>(piece, keys, width, out);
+            } else {
+                for panel in 0..positions / PANEL {
+                    let at = panel * PANEL * width;
+                    widen_keys::<{ 2 * PANEL }>(piece.add(at), keys.add(panel * PANEL), width, out.add(at));
                 }
             }
-            let start = BLOCK * width;
-            for pair in 0..BLOCK / 2 {
+            for pair in 0..positions / 2 {
                 // The scales of two positions in turn.
-                let mut turns = [values[2 * pair]; 2 * PANEL];
+                let mut turns = [*values.add(2 * pair); 2 * PANEL];
                 for scale in turns.iter_mut().skip(1).step_by(2) {
-                    *scale = values[2 * pair + 1];
+                    *scale = *values.add(2 * pair + 1);
                 }
                 for panel in 0..width / PANEL {
-                    let at = start + (panel * BLOCK / 2 + pair) * 2 * PANEL;
-                    let (from, to) = (&*block.add(at).cast::<[i8; 2 * PANEL]>(), out.add(at));
+                    let at = start + (panel * positions / 2 + pair) * 2 * PANEL;
+                    let (from, to) = (&*piece.add(at).cast::<[i8; 2 * PANEL]>(), out.add(at));
                     widen_line(from, &turns, &mut *to.cast::<[u16; 2 * PANEL]>());
                 }
             }

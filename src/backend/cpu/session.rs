@@ -9,7 +9,7 @@ use super::activation::{Activation, Bf16, Full, Rounded};
 use super::buffer::huge_page_share;
 use super::dot::{Dots, Format};
 use super::isa::InstructionSet;
-use super::kv::{BLOCK, KvCache, Rope};
+use super::kv::{BLOCK, KvCache, Layout, Rope};
 use super::loaded::{self, Loaded};
 use super::pass::{self, Extent, Pass};
 use super::pool::{Pool, Worker};
@@ -92,42 +92,60 @@ impl CpuSession {
         copies.min((cold / bytes.max(1.0)).ceil() as usize).max(1)
     }
 
-    /// Bytes of an element of the cache, and whether it has scales.
-    fn kv_element(&self, precision: Precision) -> (usize, bool) {
-        match precision.kv.is_quantised() {
-            true => (1, true),
-            false => (elements(self.format(precision.activations)).1, false),
+    /// The cache of a pass with room for so many positions, in pages of `kv_page` positions if any.
+    fn kv_layout(
+        &self,
+        precision: Precision,
+        shape: &Shape,
+        extent: Extent,
+        (positions, kv_page): (usize, Option<u32>),
+    ) -> Layout {
+        Layout {
+            layers: extent.layers,
+            sequences: extent.batch,
+            heads: shape.kv_heads,
+            positions,
+            width: shape.head_width(),
+            element: match precision.kv.is_quantised() {
+                true => (1, true),
+                false => (elements(self.format(precision.activations)).1, false),
+            },
+            page: kv_page.map(|page| page as usize),
         }
     }
 
     /// Bytes of cache, activations and rotary tables of a pass.
-    fn pass_bytes(&self, residency: &Residency, shape: &Shape, extent: Extent, positions: usize) -> f64 {
-        let kv_element = self.kv_element(residency.precision);
-        let one = KvCache::bytes(
-            extent.layers * extent.batch * shape.kv_heads,
-            positions,
-            shape.head_width(),
-            kv_element,
-        );
+    fn pass_bytes(
+        &self,
+        residency: &Residency,
+        shape: &Shape,
+        extent: Extent,
+        (positions, kv_page): (usize, Option<u32>),
+    ) -> f64 {
+        let one = self.kv_layout(residency.precision, shape, extent, (positions, kv_page)).bytes();
         let copies = Self::kv_copies(residency.copies.max(1) as usize, one);
         copies as f64 * one + pass::needed(shape, extent) + positions as f64 * shape.head_width() as f64 * 4.0
     }
 
-    /// Allocates what a pass over the loaded layers needs; `positions` is the room in the cache.
-    fn make_ready(&mut self, extent: Extent, start: usize, positions: usize, copies: usize) -> Result<Ready> {
+    /// Allocates what a pass over the loaded layers needs; `positions` is the room in the cache, in pages of `kv_page`.
+    fn make_ready(
+        &mut self,
+        extent: Extent,
+        start: usize,
+        (positions, kv_page): (usize, Option<u32>),
+        copies: usize,
+    ) -> Result<Ready> {
         let Some(loaded) = &self.loaded else { return Err(nothing_loaded()) };
-        let kv_element = self.kv_element(loaded.residency.precision);
-        let (shape, width) = (&loaded.shape, loaded.shape.head_width());
-        let needed = self.pass_bytes(&loaded.residency, shape, extent, positions);
-        self.check_memory(needed, "this pass")?;
-        let units = extent.batch * shape.kv_heads;
-        let one = KvCache::bytes(extent.layers * units, positions, width, kv_element);
-        let kv_copies = Self::kv_copies(copies, one);
+        let (shape, room) = (&loaded.shape, (positions, kv_page));
+        let layout = self.kv_layout(loaded.residency.precision, shape, extent, room);
+        layout.check()?;
+        self.check_memory(self.pass_bytes(&loaded.residency, shape, extent, room), "this pass")?;
+        let kv_copies = Self::kv_copies(copies, layout.bytes());
         Ok(Ready {
             pass: Pass::new(shape, extent, start)?,
-            kv: KvCache::new(kv_copies, extent.layers, units, positions, width, kv_element)?,
+            kv: KvCache::new(kv_copies, layout)?,
             kv_copies,
-            rope: Rope::new(loaded.model(), positions, width),
+            rope: Rope::new(loaded.model(), positions, shape.head_width()),
             ids: vec![0; extent.batch * extent.tokens],
             turn: 0,
             capacity: positions,
@@ -154,20 +172,22 @@ impl CpuSession {
         let Some(loaded) = &self.loaded else { return };
         let random = RandomWeights::new(SEED, loaded.model());
         let full = self.format_loaded() == Format::Full;
-        let quantised = ready.kv.is_quantised();
-        let (layers, blocks) = (loaded.layers(), ready.kv.units() * ready.kv.blocks());
+        let kv = &ready.kv;
+        let (layers, blocks) = (loaded.layers(), kv.units() * kv.blocks());
         self.pool.run(&|worker: Worker<'_>| {
-            let bytes = ready.kv.block_bytes();
             for at in 0..ready.kv_copies * layers {
                 for index in split(blocks, worker.threads, worker.index) {
-                    let (unit, block) = (index / ready.kv.blocks(), index % ready.kv.blocks());
-                    let block = ready.kv.block(at / layers, at % layers, unit, block);
-                    let stream = (at * blocks + index) as u64;
-                    // SAFETY: the block lies in the cache and is this thread's to fill.
-                    unsafe {
-                        fill(&random, stream, block, bytes, full);
-                        if quantised {
-                            set_scales(block, bytes);
+                    let (unit, block) = (index / kv.blocks(), index % kv.blocks());
+                    for piece in kv.pieces(block) {
+                        let stream =
+                            ((at * kv.units() + unit) * kv.blocks() * (BLOCK / kv.piece()) + piece) as u64;
+                        let to = kv.at(at / layers, at % layers, unit, piece);
+                        // SAFETY: the piece lies in the cache and is this thread's to fill.
+                        unsafe {
+                            fill(&random, stream, to, kv.piece_bytes(), full);
+                            if kv.is_quantised() {
+                                set_scales(to, kv.piece_bytes(), 2 * kv.piece());
+                            }
                         }
                     }
                 }
@@ -228,14 +248,14 @@ fn elements(format: Format) -> (usize, usize) {
     }
 }
 
-/// Fills a block of the cache with normals.
+/// Fills a piece of the cache with normals.
 ///
 /// # Safety
 /// The bytes are writable and nobody else's.
-unsafe fn fill(random: &RandomWeights, stream: u64, block: *mut u8, bytes: usize, full: bool) {
+unsafe fn fill(random: &RandomWeights, stream: u64, piece: *mut u8, bytes: usize, full: bool) {
     // SAFETY: the caller vouches for the extent.
     unsafe {
-        let halves = std::slice::from_raw_parts_mut(block.cast::<u16>(), bytes / 2);
+        let halves = std::slice::from_raw_parts_mut(piece.cast::<u16>(), bytes / 2);
         random.normals(stream, halves);
         if full {
             // The upper half of an f32 is what counts; the lower one is cleared for all to be finite.
@@ -246,15 +266,15 @@ unsafe fn fill(random: &RandomWeights, stream: u64, block: *mut u8, bytes: usize
     }
 }
 
-/// Gives the scales at the end of a block a value with which any codes are of the size of normals.
+/// Gives the scales at the end of a piece a value with which any codes are of the size of normals.
 ///
 /// # Safety
-/// The block is one of codes and is nobody else's.
-unsafe fn set_scales(block: *mut u8, bytes: usize) {
+/// The piece is one of codes and is nobody else's.
+unsafe fn set_scales(piece: *mut u8, bytes: usize, scales: usize) {
     // SAFETY: the caller vouches for the extent.
     unsafe {
-        let end = block.add(bytes).cast::<f32>();
-        std::slice::from_raw_parts_mut(end.sub(2 * BLOCK), 2 * BLOCK).fill(1.0 / 64.0);
+        let end = piece.add(bytes).cast::<f32>();
+        std::slice::from_raw_parts_mut(end.sub(scales), scales).fill(1.0 / 64.0);
     }
 }
 
@@ -309,7 +329,7 @@ impl Session for CpuSession {
                     headed: headed(work),
                     logits: false,
                 };
-                self.pass_bytes(residency, &shape, extent, work.context as usize)
+                self.pass_bytes(residency, &shape, extent, (work.context as usize, None))
             })
             .fold(0.0, f64::max);
         Bytes(loaded::needed(residency, &shape) + largest)
@@ -369,7 +389,7 @@ impl Session for CpuSession {
         };
         let (copies, vocab) = (loaded.copies(), loaded.model().vocab);
         let start = (work.context - work.tokens) as usize;
-        let mut ready = self.make_ready(extent, start, work.context as usize, copies)?;
+        let mut ready = self.make_ready(extent, start, (work.context as usize, None), copies)?;
         self.fill_cache(&ready);
         let mut state = SEED;
         for id in &mut ready.ids {
@@ -405,7 +425,7 @@ impl Session for CpuSession {
             headed: 1,
             logits: true,
         };
-        self.ready = Some(self.make_ready(extent, 0, capacity.max(1) as usize, 1)?);
+        self.ready = Some(self.make_ready(extent, 0, (capacity.max(1) as usize, None), 1)?);
         Ok(())
     }
 

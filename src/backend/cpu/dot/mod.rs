@@ -1,6 +1,7 @@
 //! The one microkernel: a panel of 32 rows times a group of up to 12 tokens, or columns of integers.
 //!
-//! A panel holds 32 rows as `[k/2][2 lines][16 rows][2]` bf16, 128 bytes per pair of columns. A group holds C
+//! A panel holds 32 rows as `[k/2][2 lines][16 rows][2]` bf16, 128 bytes per pair of columns; half a panel, as the keys of a
+//! page of 16 positions are one, has one line. A group holds C
 //! tokens as `[k/2][C][2]`. Every product of the suite is made of these: projections, q x k and p x v. Quantised weights
 //! have kernels of the same shape, a step of 128 bytes at a time, see [`super::panels`].
 
@@ -54,6 +55,7 @@ pub struct DotTable {
     plain: [Dot; MAX_TOKENS],
     ahead: [Dot; MAX_TOKENS],
     rows: [Dot; MAX_TOKENS],
+    halves: [Dot; MAX_TOKENS],
 }
 
 impl DotTable {
@@ -65,6 +67,11 @@ impl DotTable {
     /// Kernel for `tokens` (1 to 12) tokens that lie as rows of [`ROW`] elements instead of packed pairs.
     pub fn rows(&self, tokens: usize) -> Dot {
         self.rows[tokens - 1]
+    }
+
+    /// Kernel for `tokens` (1 to 12) tokens and half a panel: 16 rows, the first 16 of each 32 values put out.
+    pub fn halves(&self, tokens: usize) -> Dot {
+        self.halves[tokens - 1]
     }
 
     /// Kernel for `tokens` (1 to 12) tokens that prefetches.
@@ -99,36 +106,36 @@ pub struct Dots {
 
 /// The kernels of one file, for every number of tokens with the pairs that are then in flight.
 macro_rules! kernels {
-    ($dot:ident::dot, $ahead:literal, $rows:literal) => {
+    ($dot:ident::dot, $lines:literal, $ahead:literal, $rows:literal) => {
         [
-            $dot::dot::<1, 4, $ahead, $rows>,
-            $dot::dot::<2, 2, $ahead, $rows>,
-            $dot::dot::<3, 2, $ahead, $rows>,
-            $dot::dot::<4, 2, $ahead, $rows>,
-            $dot::dot::<5, 2, $ahead, $rows>,
-            $dot::dot::<6, 1, $ahead, $rows>,
-            $dot::dot::<7, 1, $ahead, $rows>,
-            $dot::dot::<8, 1, $ahead, $rows>,
-            $dot::dot::<9, 1, $ahead, $rows>,
-            $dot::dot::<10, 1, $ahead, $rows>,
-            $dot::dot::<11, 1, $ahead, $rows>,
-            $dot::dot::<12, 1, $ahead, $rows>,
+            $dot::dot::<1, 4, $lines, $ahead, $rows>,
+            $dot::dot::<2, 2, $lines, $ahead, $rows>,
+            $dot::dot::<3, 2, $lines, $ahead, $rows>,
+            $dot::dot::<4, 2, $lines, $ahead, $rows>,
+            $dot::dot::<5, 2, $lines, $ahead, $rows>,
+            $dot::dot::<6, 1, $lines, $ahead, $rows>,
+            $dot::dot::<7, 1, $lines, $ahead, $rows>,
+            $dot::dot::<8, 1, $lines, $ahead, $rows>,
+            $dot::dot::<9, 1, $lines, $ahead, $rows>,
+            $dot::dot::<10, 1, $lines, $ahead, $rows>,
+            $dot::dot::<11, 1, $lines, $ahead, $rows>,
+            $dot::dot::<12, 1, $lines, $ahead, $rows>,
         ]
     };
-    ($file:ident::$dot:ident, $rows:literal) => {
+    ($file:ident::$dot:ident, $lines:literal, $rows:literal) => {
         [
-            $file::$dot::<1, $rows>,
-            $file::$dot::<2, $rows>,
-            $file::$dot::<3, $rows>,
-            $file::$dot::<4, $rows>,
-            $file::$dot::<5, $rows>,
-            $file::$dot::<6, $rows>,
-            $file::$dot::<7, $rows>,
-            $file::$dot::<8, $rows>,
-            $file::$dot::<9, $rows>,
-            $file::$dot::<10, $rows>,
-            $file::$dot::<11, $rows>,
-            $file::$dot::<12, $rows>,
+            $file::$dot::<1, $lines, $rows>,
+            $file::$dot::<2, $lines, $rows>,
+            $file::$dot::<3, $lines, $rows>,
+            $file::$dot::<4, $lines, $rows>,
+            $file::$dot::<5, $lines, $rows>,
+            $file::$dot::<6, $lines, $rows>,
+            $file::$dot::<7, $lines, $rows>,
+            $file::$dot::<8, $lines, $rows>,
+            $file::$dot::<9, $lines, $rows>,
+            $file::$dot::<10, $lines, $rows>,
+            $file::$dot::<11, $lines, $rows>,
+            $file::$dot::<12, $lines, $rows>,
         ]
     };
 }
@@ -136,9 +143,10 @@ macro_rules! kernels {
 macro_rules! table {
     ($dot:ident) => {
         DotTable {
-            plain: kernels!($dot::dot, false, false),
-            ahead: kernels!($dot::dot, true, false),
-            rows: kernels!($dot::dot, false, true),
+            plain: kernels!($dot::dot, 2, false, false),
+            ahead: kernels!($dot::dot, 2, true, false),
+            rows: kernels!($dot::dot, 2, false, true),
+            halves: kernels!($dot::dot, 1, false, false),
         }
     };
 }
@@ -146,9 +154,10 @@ macro_rules! table {
 /// A table of kernels that do not prefetch.
 macro_rules! plain_table {
     ($file:ident::$dot:ident) => {{
-        let plain: [Dot; MAX_TOKENS] = kernels!($file::$dot, false);
-        let rows: [Dot; MAX_TOKENS] = kernels!($file::$dot, true);
-        DotTable { plain, ahead: plain, rows }
+        let plain: [Dot; MAX_TOKENS] = kernels!($file::$dot, 2, false);
+        let rows: [Dot; MAX_TOKENS] = kernels!($file::$dot, 2, true);
+        let halves: [Dot; MAX_TOKENS] = kernels!($file::$dot, 1, false);
+        DotTable { plain, ahead: plain, rows, halves }
     }};
 }
 
@@ -205,14 +214,14 @@ const fn in_flight(columns: usize) -> (usize, usize) {
 /// The kernels for int8 and int4 weights.
 fn integer_tables(isa: InstructionSet, limbs: usize) -> (DotTable, DotTable) {
     let plain = |(int8, int4): ([Dot; MAX_TOKENS], [Dot; MAX_TOKENS])| {
-        [int8, int4].map(|plain| DotTable { plain, ahead: plain, rows: plain })
+        [int8, int4].map(|plain| DotTable { plain, ahead: plain, rows: plain, halves: plain })
     };
     let [int8, int4] = match isa {
         #[cfg(target_arch = "x86_64")]
         InstructionSet::Avx512Bf16 | InstructionSet::Avx512 if is_x86_feature_detected!("avx512vnni") => {
             let once = integer_kernels!(vnni::int8, int4, limbs, true);
             let again = integer_kernels!(vnni::int8, int4, limbs, false);
-            let table = |(plain, ahead)| DotTable { plain, ahead, rows: plain };
+            let table = |(plain, ahead)| DotTable { plain, ahead, rows: plain, halves: plain };
             [(once.0, again.0), (once.1, again.1)].map(table)
         }
         #[cfg(target_arch = "x86_64")]
