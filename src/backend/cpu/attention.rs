@@ -1,11 +1,13 @@
 //! Attention over the panels of the KV cache, with an online softmax over blocks of 64 positions.
 
-use super::activation::Activation;
+use std::ops::Range;
+
+use super::activation::{Activation, Full};
 use super::dot::{MAX_TOKENS, PANEL};
 use super::elementwise as el;
 use super::isa::InstructionSet;
-use super::kv::{BLOCK, SMALLEST_PAGE};
-use super::kv_quantised::widen;
+use super::kv::BLOCK;
+use super::kv_quantised::{self as codes, Scratch};
 use super::shape::{Groups, split};
 #[cfg(target_arch = "x86_64")]
 use super::softmax_avx512::softmax;
@@ -14,6 +16,9 @@ use crate::backend::cpu::pool::Worker;
 
 /// Most new tokens of a sequence that attend together, block by block: their running softmax stays in L2.
 pub const MOST_TOGETHER: usize = 8;
+
+/// Lines of a page that are fetched ahead.
+const FETCHED: usize = 16;
 
 /// f32 values of scratch per thread: the scores and exponentials of a tile and the state of `columns` columns.
 pub fn scratch_len(columns: usize, width: usize) -> usize {
@@ -54,6 +59,15 @@ impl State {
             }
         }
     }
+}
+
+/// The queries of a unit, from its first column on: as the pass has them, or integers with a scale for each column.
+#[derive(Clone, Copy)]
+struct Queries {
+    values: *const u8,
+    /// Bytes of an element.
+    element: usize,
+    scales: *const f32,
 }
 
 /// One decode share: blocks `first..last` of a unit.
@@ -112,9 +126,10 @@ impl Step<'_> {
                 };
                 let state = State::at(start, columns, width);
                 state.clear(0, columns, width);
+                let queries = self.queries::<A>(worker.index, share.unit, 0..pass.columns.groups);
                 for block in share.first..share.last {
                     for tile in 0..pass.columns.groups {
-                        self.attend::<A>(worker.index, layer, share.unit, tile, block, state);
+                        self.attend::<A>(worker.index, (layer, share.unit, block), tile, queries, state);
                     }
                 }
                 if whole(share) {
@@ -172,14 +187,48 @@ impl Step<'_> {
                         weights: state.weights.wrapping_sub(first),
                     };
                     state.clear(first, count, width);
+                    let queries = self.queries::<A>(worker.index, unit, tile..tile + 1);
                     let last_token = (first + count - 1) / self.shape.group;
                     for block in 0..=(pass.start + last_token) / BLOCK {
-                        self.attend::<A>(worker.index, layer, unit, tile, block, state);
+                        self.attend::<A>(worker.index, (layer, unit, block), tile, queries, state);
                     }
                     self.put::<A>(unit, tile..tile + 1, state);
                 }
             }
         }
+    }
+
+    /// The queries of a unit for [`Step::attend`] with these tiles: of codes they are made integers first.
+    ///
+    /// # Safety
+    /// The queries are whole and the thread's scratch is its own; only the queries of its last call are in there.
+    unsafe fn queries<A: Activation>(&self, thread: usize, unit: usize, tiles: Range<usize>) -> Queries {
+        let (pass, width) = (self.pass, self.shape.head_width());
+        let from = pass.q.ptr::<A>().wrapping_add(unit * pass.columns.count * width).cast_const();
+        if !self.kv.is_quantised() {
+            return Queries { values: from.cast(), element: size_of::<A>(), scales: std::ptr::null() };
+        }
+        let scratch = self.codes_scratch(thread);
+        let before = pass.columns.start(tiles.start);
+        for tile in tiles {
+            let (first, columns) = (pass.columns.start(tile), pass.columns.size(tile));
+            // SAFETY: the tile lies in the queries, and the scratch has room for the tiles that are attended together.
+            unsafe {
+                let to = scratch.queries.add((first - before) * width);
+                let scales = scratch.query_scales.add(first - before);
+                codes::queries(self.isa, from.add(first * width), columns, width, to, scales);
+            }
+        }
+        Queries {
+            values: scratch.queries.wrapping_sub(before * width).cast_const().cast(),
+            element: size_of::<i16>(),
+            scales: scratch.query_scales.wrapping_sub(before).cast_const(),
+        }
+    }
+
+    fn codes_scratch(&self, thread: usize) -> Scratch {
+        let columns = if self.pass.tokens <= MOST_TOGETHER { self.pass.columns.count } else { 0 };
+        Scratch::at(self.pass.codes(thread), columns.max(MAX_TOKENS), self.shape.head_width())
     }
 
     /// One block of positions for one tile of columns.
@@ -189,13 +238,12 @@ impl Step<'_> {
     unsafe fn attend<A: Activation>(
         &self,
         thread: usize,
-        layer: usize,
-        unit: usize,
+        (layer, unit, block): (usize, usize, usize),
         tile: usize,
-        block: usize,
+        queries: Queries,
         state: State,
     ) {
-        let pass = self.pass;
+        let (pass, kv, isa) = (self.pass, self.kv, self.isa);
         let width = self.shape.head_width();
         let (first, columns) = (pass.columns.start(tile), pass.columns.size(tile));
         let mut limits = [0; MAX_TOKENS];
@@ -203,71 +251,88 @@ impl Step<'_> {
             let position = pass.start + (first + c) / self.shape.group;
             *limit = (position + 1).saturating_sub(block * BLOCK).min(BLOCK);
         }
-        // Pieces that nobody sees would add nothing; the last block may even lack some.
-        let kv = self.kv;
-        let seen = limits[..columns].iter().fold(0, |most, &limit| most.max(limit)).div_ceil(kv.piece());
+        let limits = &limits[..columns];
+        // What nobody sees would add nothing; the last block may even lack some of its pieces.
+        let seen = limits.iter().fold(0, |most, &limit| most.max(limit)).div_ceil(kv.piece());
         let pieces = kv.pieces(block);
-        let (rows, element) = (PANEL.min(kv.piece()), if kv.is_quantised() { 2 } else { kv.element() });
-        let (key_bytes, value_bytes) = (rows * width * element, PANEL * kv.piece() * element);
+        let piece = |i: usize| kv.at(self.kv_copy, layer, unit, pieces.start + i).cast_const();
+        let ((key_bytes, value_bytes), rows) = (kv.panel_bytes(), kv.rows());
+        let scratch = self.codes_scratch(thread);
         // SAFETY: the offsets stay in the pieces, the queries of the unit, the scratch and the state.
         unsafe {
-            let piece = |i: usize| -> *const u8 {
-                let piece = kv.at(self.kv_copy, layer, unit, pieces.start + i).cast_const();
-                if !kv.is_quantised() {
-                    return piece;
-                }
-                let wide = self.pass.block(thread).add(i * 2 * kv.piece() * width);
-                widen(self.isa, piece.cast(), kv.piece(), width, wide);
-                wide.cast_const().cast()
-            };
-            let mut held = [std::ptr::null(); BLOCK / SMALLEST_PAGE];
-            for (i, held) in held[..seen].iter_mut().enumerate() {
-                *held = piece(i);
-            }
-            let held = &held[..seen];
-            let q = pass.q.ptr::<A>().add((unit * pass.columns.count + first) * width).cast::<u8>();
             let scores = self.attention_scratch(thread);
             let p = scores.add(2 * MAX_TOKENS * PANEL);
             let shrink = p.add(2 * MAX_TOKENS * PANEL);
-            let table = &self.dots.kv;
+            let table = if kv.is_quantised() { &self.dots.codes } else { &self.dots.kv };
             let dot = if rows < PANEL { table.halves(columns) } else { table.plain(columns) };
-            // Fetching ahead by hand gained nothing at any distance, and lost up to half at some.
-            for (i, piece) in held.iter().enumerate() {
+            let q = queries.values.add(first * width * queries.element);
+            // Fetching ahead by hand gained nothing of a contiguous cache at any distance, and lost up to half at some.
+            for i in 0..seen {
+                if kv.piece() < BLOCK {
+                    fetch(if i + 1 < seen { piece(i + 1) } else { piece(0).add(kv.values()) });
+                }
                 for panel in 0..kv.piece() / rows {
                     let row = i * kv.piece() + panel * rows;
                     let out = scores.add(row / PANEL * columns * PANEL + row % PANEL);
-                    let panel = piece.add(panel * key_bytes);
-                    dot(panel, width / 2, q, out, false, panel, 0);
+                    let keys = piece(i).add(panel * key_bytes);
+                    dot(keys, width / 2, q, out, false, keys, 0);
+                    if kv.is_quantised() {
+                        let scales = kv.scale(piece(i).cast_mut(), row, 0);
+                        codes::scores(isa, out, columns, rows, queries.scales.add(first), scales);
+                    }
                 }
             }
             let (largest, weights) = (state.largest.add(first), state.weights.add(first));
-            let (limits, scale) = (&limits[..columns], self.score_scale);
-            match self.isa {
-                #[cfg(target_arch = "x86_64")]
-                InstructionSet::Avx512Bf16 | InstructionSet::Avx512 => {
-                    softmax::<A>(scores, columns, limits, scale, largest, weights, shrink, p.cast());
+            let scale = self.score_scale;
+            let sums = state.sums.add(first * width);
+            if kv.is_quantised() {
+                softmax_on::<Full>(isa, scores, limits, scale, (largest, weights, shrink), p.cast());
+                let mut scales = [0f32; BLOCK];
+                for i in 0..seen {
+                    let to = scales.as_mut_ptr().add(i * kv.piece());
+                    to.copy_from_nonoverlapping(kv.scale(piece(i).cast_mut(), 0, 1), kv.piece());
                 }
-                isa => {
-                    el::softmax::<A>(isa, scores, columns, limits, scale, largest, weights, shrink, p.cast());
-                }
-            }
-            for c in 0..columns {
-                let factor = *shrink.add(c);
-                if factor != 1.0 {
-                    for panel in 0..self.shape.head_panels {
-                        let at = first * width + (panel * columns + c) * PANEL;
-                        el::scale(self.isa, state.sums.add(at), factor);
+                codes::weights(isa, p, columns, &scales, scratch.weights, scratch.weight_scales);
+            } else {
+                softmax_on::<A>(isa, scores, limits, scale, (largest, weights, shrink), p.cast());
+                for (panel, c) in
+                    (0..self.shape.head_panels).flat_map(|panel| (0..columns).map(move |c| (panel, c)))
+                {
+                    let factor = *shrink.add(c);
+                    if factor != 1.0 {
+                        el::scale(isa, sums.add((panel * columns + c) * PANEL), factor);
                     }
                 }
             }
             let dot = table.rows(columns);
-            for (i, piece) in held.iter().enumerate() {
-                let p = p.cast::<A>().add(i * kv.piece()).cast();
-                for panel in 0..self.shape.head_panels {
-                    let sums = state.sums.add(first * width + panel * columns * PANEL);
-                    let values = piece.add(kv.piece() / rows * key_bytes + panel * value_bytes);
-                    dot(values, kv.piece() / 2, p, sums, true, values, 0);
+            for i in 0..seen {
+                if i + 1 < seen {
+                    fetch(piece(i + 1).add(kv.values()));
+                } else if kv.is_paged() && !kv.pieces(block + 1).is_empty() {
+                    fetch(piece(pieces.len()));
                 }
+                for panel in 0..self.shape.head_panels {
+                    let values = piece(i).add(kv.values() + panel * value_bytes);
+                    let at = panel * columns * PANEL;
+                    let (p, sums, add) = match kv.is_quantised() {
+                        true => {
+                            (scratch.weights.add(i * kv.piece()).cast(), scratch.sums.add(at).cast(), i > 0)
+                        }
+                        false => (p.cast::<A>().add(i * kv.piece()).cast(), sums.add(at), true),
+                    };
+                    dot(values, kv.piece() / 2, p, sums, add, values, 0);
+                }
+            }
+            if kv.is_quantised() && seen > 0 {
+                codes::add(
+                    isa,
+                    scratch.sums,
+                    self.shape.head_panels,
+                    columns,
+                    scratch.weight_scales,
+                    shrink,
+                    sums,
+                );
             }
         }
     }
@@ -305,7 +370,7 @@ impl Step<'_> {
     ///
     /// # Safety
     /// The state holds the tiles; nobody else writes these outputs.
-    unsafe fn put<A: Activation>(&self, unit: usize, tiles: std::ops::Range<usize>, state: State) {
+    unsafe fn put<A: Activation>(&self, unit: usize, tiles: Range<usize>, state: State) {
         let (shape, pass) = (self.shape, self.pass);
         let (sequence, kv_head) = (unit / shape.kv_heads, unit % shape.kv_heads);
         let width = shape.head_width();
@@ -329,6 +394,45 @@ impl Step<'_> {
                     }
                 }
             }
+        }
+    }
+}
+
+/// Asks for the first lines of what is read next, somewhere else: by itself the CPU fetches ahead only once it has seen
+/// some lines in turn.
+#[inline(always)]
+fn fetch(start: *const u8) {
+    #[cfg(target_arch = "x86_64")]
+    for line in 0..FETCHED {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        // SAFETY: a prefetch may go anywhere, and every x86-64 has it.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(start.wrapping_add(line * 64).cast()) };
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = start;
+}
+
+/// [`el::softmax`] as this set has it; what it brings up to date are the largest scores, the sums and how these shrink.
+///
+/// # Safety
+/// As there.
+unsafe fn softmax_on<A: Activation>(
+    isa: InstructionSet,
+    scores: *const f32,
+    limits: &[usize],
+    scale: f32,
+    (largest, sums, shrink): (*mut f32, *mut f32, *mut f32),
+    out: *mut A,
+) {
+    let columns = limits.len();
+    // SAFETY: passed on to the caller.
+    unsafe {
+        match isa {
+            #[cfg(target_arch = "x86_64")]
+            InstructionSet::Avx512Bf16 | InstructionSet::Avx512 => {
+                softmax::<A>(scores, columns, limits, scale, largest, sums, shrink, out);
+            }
+            isa => el::softmax::<A>(isa, scores, columns, limits, scale, largest, sums, shrink, out),
         }
     }
 }

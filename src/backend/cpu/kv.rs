@@ -10,7 +10,7 @@ use crate::model::ModelSpec;
 /// Positions that are attended at once.
 pub const BLOCK: usize = 64;
 /// Fewest positions of a page: what a line of a panel of keys holds.
-pub const SMALLEST_PAGE: usize = 16;
+const SMALLEST_PAGE: usize = 16;
 /// Seed of the order of pages.
 const SEED: u64 = 0x9a6e;
 
@@ -118,9 +118,9 @@ impl KvCache {
         self.layout.element.1
     }
 
-    /// Bytes of an element.
-    pub fn element(&self) -> usize {
-        self.layout.element.0
+    /// Whether what follows on a page may lie anywhere.
+    pub fn is_paged(&self) -> bool {
+        self.layout.page.is_some()
     }
 
     /// Units of a layer: the KV heads of all sequences.
@@ -161,7 +161,7 @@ impl KvCache {
     }
 
     /// Positions of a panel of keys: 32, or 16 of half a panel.
-    fn rows(&self) -> usize {
+    pub fn rows(&self) -> usize {
         PANEL.min(self.piece)
     }
 

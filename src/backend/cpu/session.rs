@@ -278,13 +278,6 @@ unsafe fn set_scales(piece: *mut u8, bytes: usize, scales: usize) {
     }
 }
 
-fn no_pages(kv_page: Option<u32>) -> Result<()> {
-    match kv_page {
-        None => Ok(()),
-        Some(_) => Err(Failure::input("a cache in pages does not run on a CPU").hint("leave --kv-page out")),
-    }
-}
-
 fn nothing_loaded() -> Failure {
     Failure::input("no weights are loaded").hint("load them before a pass is prepared")
 }
@@ -336,7 +329,7 @@ impl Session for CpuSession {
                     headed: headed(work),
                     logits: false,
                 };
-                self.pass_bytes(residency, &shape, extent, (work.context as usize, None))
+                self.pass_bytes(residency, &shape, extent, (work.context as usize, work.kv_page))
             })
             .fold(0.0, f64::max);
         Bytes(loaded::needed(residency, &shape) + largest)
@@ -377,7 +370,6 @@ impl Session for CpuSession {
     }
 
     fn prepare(&mut self, work: &Work) -> Result<()> {
-        no_pages(work.kv_page)?;
         self.ready = None;
         let Some(loaded) = &self.loaded else { return Err(nothing_loaded()) };
         if work.batch == 0 || work.tokens == 0 || work.context < work.tokens {
@@ -397,7 +389,7 @@ impl Session for CpuSession {
         };
         let (copies, vocab) = (loaded.copies(), loaded.model().vocab);
         let start = (work.context - work.tokens) as usize;
-        let mut ready = self.make_ready(extent, start, (work.context as usize, None), copies)?;
+        let mut ready = self.make_ready(extent, start, (work.context as usize, work.kv_page), copies)?;
         self.fill_cache(&ready);
         let mut state = SEED;
         for id in &mut ready.ids {
@@ -423,7 +415,6 @@ impl Session for CpuSession {
     }
 
     fn begin(&mut self, batch: u32, capacity: u32, kv_page: Option<u32>) -> Result<()> {
-        no_pages(kv_page)?;
         self.ready = None;
         let Some(loaded) = &self.loaded else { return Err(nothing_loaded()) };
         let extent = Extent {
@@ -434,7 +425,7 @@ impl Session for CpuSession {
             headed: 1,
             logits: true,
         };
-        self.ready = Some(self.make_ready(extent, 0, (capacity.max(1) as usize, None), 1)?);
+        self.ready = Some(self.make_ready(extent, 0, (capacity.max(1) as usize, kv_page), 1)?);
         Ok(())
     }
 

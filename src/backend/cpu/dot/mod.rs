@@ -11,6 +11,11 @@ mod avx2;
 mod avx512;
 #[cfg(target_arch = "x86_64")]
 mod avx512_bf16;
+mod codes;
+#[cfg(target_arch = "x86_64")]
+mod codes_avx2;
+#[cfg(target_arch = "x86_64")]
+mod codes_avx512;
 mod integer;
 #[cfg(target_arch = "x86_64")]
 mod integer_avx2;
@@ -98,65 +103,49 @@ pub struct Dots {
     pub weights: DotTable,
     /// KV cache times activations.
     pub kv: DotTable,
+    /// KV cache of codes times integers of 16 bits.
+    pub codes: DotTable,
     /// int8 weights times integers.
     pub int8: DotTable,
     /// int4 weights times integers.
     pub int4: DotTable,
 }
 
-/// The kernels of one file, for every number of tokens with the pairs that are then in flight.
+/// The kernels of one file for every number of tokens, with the pairs that are then in flight where it says so.
 macro_rules! kernels {
-    ($dot:ident::dot, $lines:literal, $ahead:literal, $rows:literal) => {
-        [
-            $dot::dot::<1, 4, $lines, $ahead, $rows>,
-            $dot::dot::<2, 2, $lines, $ahead, $rows>,
-            $dot::dot::<3, 2, $lines, $ahead, $rows>,
-            $dot::dot::<4, 2, $lines, $ahead, $rows>,
-            $dot::dot::<5, 2, $lines, $ahead, $rows>,
-            $dot::dot::<6, 1, $lines, $ahead, $rows>,
-            $dot::dot::<7, 1, $lines, $ahead, $rows>,
-            $dot::dot::<8, 1, $lines, $ahead, $rows>,
-            $dot::dot::<9, 1, $lines, $ahead, $rows>,
-            $dot::dot::<10, 1, $lines, $ahead, $rows>,
-            $dot::dot::<11, 1, $lines, $ahead, $rows>,
-            $dot::dot::<12, 1, $lines, $ahead, $rows>,
-        ]
+    ($file:ident::$dot:ident, in flight $(, $what:literal)*) => {
+        kernels!(@flight $file::$dot
+            [(1 4) (2 2) (3 2) (4 2) (5 2) (6 1) (7 1) (8 1) (9 1) (10 1) (11 1) (12 1)] [$($what)*])
     };
-    ($file:ident::$dot:ident, $lines:literal, $rows:literal) => {
-        [
-            $file::$dot::<1, $lines, $rows>,
-            $file::$dot::<2, $lines, $rows>,
-            $file::$dot::<3, $lines, $rows>,
-            $file::$dot::<4, $lines, $rows>,
-            $file::$dot::<5, $lines, $rows>,
-            $file::$dot::<6, $lines, $rows>,
-            $file::$dot::<7, $lines, $rows>,
-            $file::$dot::<8, $lines, $rows>,
-            $file::$dot::<9, $lines, $rows>,
-            $file::$dot::<10, $lines, $rows>,
-            $file::$dot::<11, $lines, $rows>,
-            $file::$dot::<12, $lines, $rows>,
-        ]
+    ($file:ident::$dot:ident $(, $what:literal)*) => {
+        kernels!(@flight $file::$dot
+            [(1) (2) (3) (4) (5) (6) (7) (8) (9) (10) (11) (12)] [$($what)*])
+    };
+    (@flight $file:ident::$dot:ident [$($c:tt)*] $what:tt) => {
+        [$(kernels!(@one $file::$dot $c $what)),*]
+    };
+    (@one $file:ident::$dot:ident ($($c:literal)*) [$($what:literal)*]) => {
+        $file::$dot::<$($c,)* $($what),*> as Dot
     };
 }
 
 macro_rules! table {
-    ($dot:ident) => {
+    ($file:ident::$dot:ident) => {
         DotTable {
-            plain: kernels!($dot::dot, 2, false, false),
-            ahead: kernels!($dot::dot, 2, true, false),
-            rows: kernels!($dot::dot, 2, false, true),
-            halves: kernels!($dot::dot, 1, false, false),
+            plain: kernels!($file::$dot, in flight, 2, false, false),
+            ahead: kernels!($file::$dot, in flight, 2, true, false),
+            rows: kernels!($file::$dot, in flight, 2, false, true),
+            halves: kernels!($file::$dot, in flight, 1, false, false),
         }
     };
 }
 
 /// A table of kernels that do not prefetch.
 macro_rules! plain_table {
-    ($file:ident::$dot:ident) => {{
-        let plain: [Dot; MAX_TOKENS] = kernels!($file::$dot, 2, false);
-        let rows: [Dot; MAX_TOKENS] = kernels!($file::$dot, 2, true);
-        let halves: [Dot; MAX_TOKENS] = kernels!($file::$dot, 1, false);
+    ($file:ident::$dot:ident $(, in $flight:ident)?) => {{
+        let plain = kernels!($file::$dot, $(in $flight,)? 2, false);
+        let rows = kernels!($file::$dot, $(in $flight,)? 2, true);
+        let halves = kernels!($file::$dot, $(in $flight,)? 1, false);
         DotTable { plain, ahead: plain, rows, halves }
     }};
 }
@@ -239,9 +228,9 @@ impl Dots {
     pub fn new(isa: InstructionSet, format: Format, limbs: usize) -> Dots {
         let weights = match (isa, format) {
             #[cfg(target_arch = "x86_64")]
-            (InstructionSet::Avx512Bf16, Format::Bf16) => table!(avx512_bf16),
+            (InstructionSet::Avx512Bf16, Format::Bf16) => table!(avx512_bf16::dot),
             #[cfg(target_arch = "x86_64")]
-            (InstructionSet::Avx512Bf16 | InstructionSet::Avx512, _) => table!(avx512),
+            (InstructionSet::Avx512Bf16 | InstructionSet::Avx512, _) => table!(avx512::dot),
             #[cfg(target_arch = "x86_64")]
             (InstructionSet::Avx2, _) => plain_table!(avx2::dot),
             _ => plain_table!(portable::dot),
@@ -256,8 +245,21 @@ impl Dots {
             (InstructionSet::Avx2, _) => plain_table!(portable::dot_f32_avx2),
             _ => plain_table!(portable::dot_f32),
         };
+        let codes = match isa {
+            #[cfg(target_arch = "x86_64")]
+            InstructionSet::Avx512Bf16 | InstructionSet::Avx512 if is_x86_feature_detected!("avx512vnni") => {
+                plain_table!(codes_avx512::vnni, in flight)
+            }
+            #[cfg(target_arch = "x86_64")]
+            InstructionSet::Avx512Bf16 | InstructionSet::Avx512 => plain_table!(codes_avx512::dot, in flight),
+            #[cfg(target_arch = "x86_64")]
+            InstructionSet::Avx2 => plain_table!(codes_avx2::dot),
+            InstructionSet::Portable => plain_table!(codes::dot),
+            #[cfg(not(target_arch = "x86_64"))]
+            _ => plain_table!(codes::dot),
+        };
         let (int8, int4) = integer_tables(isa, limbs);
-        Dots { weights, kv, int8, int4 }
+        Dots { weights, kv, codes, int8, int4 }
     }
 }
 

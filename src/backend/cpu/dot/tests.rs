@@ -201,6 +201,48 @@ impl Integers {
     }
 }
 
+/// Runs a kernel of the cache's codes on `k x 32` of them, `k x 16` of half a panel, and compares with 64-bit arithmetic, to
+/// the bit. Of two in `rare` values one is as large as there are.
+fn check_codes(
+    dot: Dot,
+    tokens: usize,
+    pairs: usize,
+    accumulate: bool,
+    kind: Kind,
+    rare: usize,
+) -> std::result::Result<(), TestCaseError> {
+    let (rows, height) = (kind == Kind::Rows, if kind == Kind::Half { PANEL / 2 } else { PANEL });
+    let number = |i: usize, most: f32| match i % rare {
+        0 => most as i64,
+        1 => -most as i64,
+        _ => (value(i) * most) as i64,
+    };
+    let code = |row: usize, k: usize| number(row * 1009 + k, 127.0);
+    let token = |c: usize, k: usize| number(77_777 + c * 1013 + k, 32767.0);
+    let mut panel = vec![0i8; pairs * 2 * height];
+    let mut x = vec![0i16; if rows { MAX_TOKENS * ROW } else { pairs * 2 * tokens }];
+    for k in 0..2 * pairs {
+        for row in 0..height {
+            panel[panel_index(height, row, k)] = code(row, k) as i8;
+        }
+        for c in 0..tokens {
+            x[if rows { c * ROW + k } else { (k / 2 * tokens + c) * 2 + k % 2 }] = token(c, k) as i16;
+        }
+    }
+    let mut out = vec![7i32; tokens * PANEL];
+    // SAFETY: the buffers have the extents that the kernel asks for.
+    unsafe {
+        let (panel, x) = (panel.as_ptr().cast(), x.as_ptr().cast());
+        dot(panel, pairs, x, out.as_mut_ptr().cast(), accumulate, panel, 0);
+    }
+    for (c, row) in (0..tokens).flat_map(|c| (0..PANEL).map(move |row| (c, row))) {
+        let sum: i64 = (0..2 * pairs).map(|k| code(row, k) * token(c, k)).sum();
+        let expected = if row < height { sum + if accumulate { 7 } else { 0 } } else { 7 };
+        prop_assert_eq!(i64::from(out[c * PANEL + row]), expected, "row {} token {}", row, c);
+    }
+    Ok(())
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() })]
 
@@ -245,6 +287,19 @@ proptest! {
                     int4.check(dots.int4.plain(tokens), accumulate)?;
                     int4.check(dots.int4.ahead(tokens), accumulate)?;
                 }
+            }
+        }
+    }
+
+    #[test]
+    fn every_kernel_of_codes_agrees_with_64_bit_arithmetic(pairs in 1usize..200, rare in 2usize..40, accumulate: bool) {
+        let row_pairs = pairs % (ROW / 2) + 1;
+        for isa in InstructionSet::available() {
+            let table = Dots::new(isa, Format::Rounded, 2).codes;
+            for tokens in 1..=MAX_TOKENS {
+                check_codes(table.plain(tokens), tokens, pairs, accumulate, Kind::Plain, rare)?;
+                check_codes(table.rows(tokens), tokens, row_pairs, accumulate, Kind::Rows, rare)?;
+                check_codes(table.halves(tokens), tokens, pairs, accumulate, Kind::Half, rare)?;
             }
         }
     }
