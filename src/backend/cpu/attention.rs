@@ -5,6 +5,7 @@ use std::ops::Range;
 use super::activation::{Activation, Full};
 use super::dot::{MAX_TOKENS, PANEL};
 use super::elementwise as el;
+use super::feed::Feed;
 use super::isa::InstructionSet;
 use super::kv::BLOCK;
 use super::kv_quantised::{self as codes, Scratch};
@@ -63,7 +64,8 @@ impl State {
 
 /// The queries of a unit, from its first column on: as the pass has them, or integers with a scale for each column.
 #[derive(Clone, Copy)]
-struct Queries {
+struct Queries<'a> {
+    feed: &'a Feed,
     values: *const u8,
     /// Bytes of an element.
     element: usize,
@@ -95,12 +97,17 @@ impl Step<'_> {
     /// # Safety
     /// Called by all threads of the pool with the same step, between barriers.
     pub(super) unsafe fn attention<A: Activation>(&self, worker: Worker<'_>, layer: usize) {
-        // SAFETY: passed on to the caller.
-        unsafe {
-            if self.pass.tokens <= MOST_TOGETHER {
-                self.decode_attention::<A>(worker, layer);
-            } else {
-                self.prefill_attention::<A>(worker, layer);
+        for (i, feed) in self.pass.feeds.iter().enumerate() {
+            // SAFETY: passed on to the caller. Where parts of units are kept, others must be through with theirs.
+            unsafe {
+                if feed.tokens > MOST_TOGETHER {
+                    self.prefill_attention::<A>(worker, layer, feed);
+                    continue;
+                }
+                if i > 0 {
+                    worker.barrier.wait();
+                }
+                self.decode_attention::<A>(worker, layer, feed);
             }
         }
     }
@@ -109,10 +116,11 @@ impl Step<'_> {
     ///
     /// # Safety
     /// As for [`Step::attention`].
-    unsafe fn decode_attention<A: Activation>(&self, worker: Worker<'_>, layer: usize) {
+    unsafe fn decode_attention<A: Activation>(&self, worker: Worker<'_>, layer: usize, feed: &Feed) {
         let pass = self.pass;
-        let blocks = (pass.start + pass.tokens).div_ceil(BLOCK);
-        let (units, width, columns) = (self.kv.units(), self.shape.head_width(), pass.columns.count);
+        let blocks = (feed.start + feed.tokens).div_ceil(BLOCK);
+        let Range { start: first, end } = feed.units(self.shape);
+        let (units, width, columns) = (end - first, self.shape.head_width(), feed.columns.count);
         let whole = |share: Share| share.first == 0 && share.last == blocks;
         let len = state_len(columns, width);
         let mine = || shares(units, blocks, worker.threads, worker.index);
@@ -126,14 +134,15 @@ impl Step<'_> {
                 };
                 let state = State::at(start, columns, width);
                 state.clear(0, columns, width);
-                let queries = self.queries::<A>(worker.index, share.unit, 0..pass.columns.groups);
+                let unit = first + share.unit;
+                let queries = self.queries::<A>(worker.index, (feed, unit), 0..feed.columns.groups);
                 for block in share.first..share.last {
-                    for tile in 0..pass.columns.groups {
-                        self.attend::<A>(worker.index, (layer, share.unit, block), tile, queries, state);
+                    for tile in 0..feed.columns.groups {
+                        self.attend::<A>(worker.index, (layer, unit, block), tile, queries, state);
                     }
                 }
                 if whole(share) {
-                    self.put::<A>(share.unit, 0..pass.columns.groups, state);
+                    self.put::<A>((feed, first + share.unit), 0..feed.columns.groups, state);
                 }
             }
             if units.is_multiple_of(worker.threads) {
@@ -149,10 +158,10 @@ impl Step<'_> {
                 for other in worker.index + 1..worker.threads {
                     let part = shares(units, blocks, worker.threads, other).next();
                     if part.is_some_and(|part| part.unit == share.unit) {
-                        self.merge(total, State::at(pass.partial(other, 0, len), columns, width));
+                        self.merge(feed, total, State::at(pass.partial(other, 0, len), columns, width));
                     }
                 }
-                self.put::<A>(share.unit, 0..pass.columns.groups, total);
+                self.put::<A>((feed, first + share.unit), 0..feed.columns.groups, total);
             }
         }
     }
@@ -161,24 +170,25 @@ impl Step<'_> {
     ///
     /// # Safety
     /// As for [`Step::attention`].
-    unsafe fn prefill_attention<A: Activation>(&self, worker: Worker<'_>, layer: usize) {
+    unsafe fn prefill_attention<A: Activation>(&self, worker: Worker<'_>, layer: usize, feed: &Feed) {
         const TILES: usize = 4;
         let pass = self.pass;
-        let (units, width) = (self.kv.units(), self.shape.head_width());
-        let tiles = pass.columns.groups;
+        let Range { start: first_unit, end } = feed.units(self.shape);
+        let (units, width) = (end - first_unit, self.shape.head_width());
+        let tiles = feed.columns.groups;
         let parts = tiles.div_ceil(TILES);
         loop {
             let item = pass.next_item(layer);
             if item >= units * parts {
                 return;
             }
-            let (part, unit) = (parts - 1 - item / units, item % units);
+            let (part, unit) = (parts - 1 - item / units, first_unit + item % units);
             // SAFETY: an item belongs to one thread; its state lies in the thread's scratch.
             unsafe {
                 let start = self.attention_scratch(worker.index).add(scratch_len(0, width));
                 for tile in part * TILES..((part + 1) * TILES).min(tiles) {
-                    let first = pass.columns.start(tile);
-                    let count = pass.columns.size(tile);
+                    let first = feed.columns.start(tile);
+                    let count = feed.columns.size(tile);
                     // A state that holds this tile alone, addressed as if it held all.
                     let state = State::at(start, count, width);
                     let state = State {
@@ -187,12 +197,12 @@ impl Step<'_> {
                         weights: state.weights.wrapping_sub(first),
                     };
                     state.clear(first, count, width);
-                    let queries = self.queries::<A>(worker.index, unit, tile..tile + 1);
+                    let queries = self.queries::<A>(worker.index, (feed, unit), tile..tile + 1);
                     let last_token = (first + count - 1) / self.shape.group;
-                    for block in 0..=(pass.start + last_token) / BLOCK {
+                    for block in 0..=(feed.start + last_token) / BLOCK {
                         self.attend::<A>(worker.index, (layer, unit, block), tile, queries, state);
                     }
-                    self.put::<A>(unit, tile..tile + 1, state);
+                    self.put::<A>((feed, unit), tile..tile + 1, state);
                 }
             }
         }
@@ -202,16 +212,21 @@ impl Step<'_> {
     ///
     /// # Safety
     /// The queries are whole and the thread's scratch is its own; only the queries of its last call are in there.
-    unsafe fn queries<A: Activation>(&self, thread: usize, unit: usize, tiles: Range<usize>) -> Queries {
-        let (pass, width) = (self.pass, self.shape.head_width());
-        let from = pass.q.ptr::<A>().wrapping_add(unit * pass.columns.count * width).cast_const();
+    unsafe fn queries<'a, A: Activation>(
+        &self,
+        thread: usize,
+        (feed, unit): (&'a Feed, usize),
+        tiles: Range<usize>,
+    ) -> Queries<'a> {
+        let width = self.shape.head_width();
+        let from = self.pass.q.ptr::<A>().wrapping_add(feed.queries(unit, self.shape)).cast_const();
         if !self.kv.is_quantised() {
-            return Queries { values: from.cast(), element: size_of::<A>(), scales: std::ptr::null() };
+            return Queries { feed, values: from.cast(), element: size_of::<A>(), scales: std::ptr::null() };
         }
-        let scratch = self.codes_scratch(thread);
-        let before = pass.columns.start(tiles.start);
+        let scratch = self.codes_scratch(thread, feed);
+        let before = feed.columns.start(tiles.start);
         for tile in tiles {
-            let (first, columns) = (pass.columns.start(tile), pass.columns.size(tile));
+            let (first, columns) = (feed.columns.start(tile), feed.columns.size(tile));
             // SAFETY: the tile lies in the queries, and the scratch has room for the tiles that are attended together.
             unsafe {
                 let to = scratch.queries.add((first - before) * width);
@@ -220,14 +235,15 @@ impl Step<'_> {
             }
         }
         Queries {
+            feed,
             values: scratch.queries.wrapping_sub(before * width).cast_const().cast(),
             element: size_of::<i16>(),
             scales: scratch.query_scales.wrapping_sub(before).cast_const(),
         }
     }
 
-    fn codes_scratch(&self, thread: usize) -> Scratch {
-        let columns = if self.pass.tokens <= MOST_TOGETHER { self.pass.columns.count } else { 0 };
+    fn codes_scratch(&self, thread: usize, feed: &Feed) -> Scratch {
+        let columns = if feed.tokens <= MOST_TOGETHER { feed.columns.count } else { 0 };
         Scratch::at(self.pass.codes(thread), columns.max(MAX_TOKENS), self.shape.head_width())
     }
 
@@ -240,15 +256,15 @@ impl Step<'_> {
         thread: usize,
         (layer, unit, block): (usize, usize, usize),
         tile: usize,
-        queries: Queries,
+        queries: Queries<'_>,
         state: State,
     ) {
-        let (pass, kv, isa) = (self.pass, self.kv, self.isa);
+        let (feed, kv, isa) = (queries.feed, self.kv, self.isa);
         let width = self.shape.head_width();
-        let (first, columns) = (pass.columns.start(tile), pass.columns.size(tile));
+        let (first, columns) = (feed.columns.start(tile), feed.columns.size(tile));
         let mut limits = [0; MAX_TOKENS];
         for (c, limit) in limits[..columns].iter_mut().enumerate() {
-            let position = pass.start + (first + c) / self.shape.group;
+            let position = feed.start + (first + c) / self.shape.group;
             *limit = (position + 1).saturating_sub(block * BLOCK).min(BLOCK);
         }
         let limits = &limits[..columns];
@@ -257,7 +273,7 @@ impl Step<'_> {
         let pieces = kv.pieces(block);
         let piece = |i: usize| kv.at(self.kv_copy, layer, unit, pieces.start + i).cast_const();
         let ((key_bytes, value_bytes), rows) = (kv.panel_bytes(), kv.rows());
-        let scratch = self.codes_scratch(thread);
+        let scratch = self.codes_scratch(thread, feed);
         // SAFETY: the offsets stay in the pieces, the queries of the unit, the scratch and the state.
         unsafe {
             let scores = self.attention_scratch(thread);
@@ -341,13 +357,13 @@ impl Step<'_> {
     ///
     /// # Safety
     /// Both states hold all columns; nobody else uses them.
-    unsafe fn merge(&self, total: State, part: State) {
-        let Groups { groups, .. } = self.pass.columns;
+    unsafe fn merge(&self, feed: &Feed, total: State, part: State) {
+        let Groups { groups, .. } = feed.columns;
         let width = self.shape.head_width();
         // SAFETY: the indices stay in the states.
         unsafe {
             for tile in 0..groups {
-                let (first, columns) = (self.pass.columns.start(tile), self.pass.columns.size(tile));
+                let (first, columns) = (feed.columns.start(tile), feed.columns.size(tile));
                 for c in 0..columns {
                     let (a, b) = (*total.largest.add(first + c), *part.largest.add(first + c));
                     let new = a.max(b);
@@ -370,7 +386,7 @@ impl Step<'_> {
     ///
     /// # Safety
     /// The state holds the tiles; nobody else writes these outputs.
-    unsafe fn put<A: Activation>(&self, unit: usize, tiles: Range<usize>, state: State) {
+    unsafe fn put<A: Activation>(&self, (feed, unit): (&Feed, usize), tiles: Range<usize>, state: State) {
         let (shape, pass) = (self.shape, self.pass);
         let (sequence, kv_head) = (unit / shape.kv_heads, unit % shape.kv_heads);
         let width = shape.head_width();
@@ -378,10 +394,10 @@ impl Step<'_> {
         unsafe {
             let out = pass.attended.ptr::<A>();
             for tile in tiles {
-                let (first, columns) = (pass.columns.start(tile), pass.columns.size(tile));
+                let (first, columns) = (feed.columns.start(tile), feed.columns.size(tile));
                 for c in 0..columns {
                     let (token, head) = ((first + c) / shape.group, (first + c) % shape.group);
-                    let token = sequence * pass.tokens + token;
+                    let token = feed.row + (sequence - feed.sequence) * feed.tokens + token;
                     let (group, _) = pass.groups.locate(token);
                     let scale = 1.0 / *state.weights.add(first + c);
                     for panel in 0..shape.head_panels {

@@ -4,6 +4,7 @@ use super::activation::Activation;
 use super::buffer::Buffer;
 use super::dot::PANEL;
 use crate::backend::rope::frequency;
+use crate::backend::weights::RandomWeights;
 use crate::error::{Failure, Result};
 use crate::model::ModelSpec;
 
@@ -138,11 +139,6 @@ impl KvCache {
         self.piece
     }
 
-    /// Bytes of a piece.
-    pub fn piece_bytes(&self) -> usize {
-        self.piece_bytes
-    }
-
     /// Pieces of a block that there are: the last block may be cut short.
     pub fn pieces(&self, block: usize) -> std::ops::Range<usize> {
         let each = BLOCK / self.piece;
@@ -179,6 +175,29 @@ impl KvCache {
     /// The piece of a unit that has a position.
     pub fn of(&self, copy: usize, layer: usize, unit: usize, position: usize) -> *mut u8 {
         self.at(copy, layer, unit, position / self.piece)
+    }
+
+    /// Fills a piece with normals, the same for the same `stream`; `full` where elements are f32. Codes get a scale with which
+    /// any are of the size of normals.
+    ///
+    /// # Safety
+    /// The piece is one of this cache and nobody else's meanwhile.
+    pub unsafe fn fill(&self, piece: *mut u8, random: &RandomWeights, stream: u64, full: bool) {
+        // SAFETY: the extents are those of a piece.
+        unsafe {
+            let halves = std::slice::from_raw_parts_mut(piece.cast::<u16>(), self.piece_bytes / 2);
+            random.normals(stream, halves);
+            if full {
+                // The upper half of an f32 is what counts; the lower one is cleared for all to be finite.
+                for half in halves.iter_mut().step_by(2) {
+                    *half = 0;
+                }
+            }
+            if self.is_quantised() {
+                let scales = self.scale(piece, 0, 0);
+                std::slice::from_raw_parts_mut(scales, 2 * self.piece).fill(1.0 / 64.0);
+            }
+        }
     }
 
     /// Where element `d` (in rotary order) of the key at `position` lies in its piece.

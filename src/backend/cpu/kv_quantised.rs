@@ -6,6 +6,7 @@
 
 use super::activation::{Activation, panel_index};
 use super::dot::{MAX_TOKENS, PANEL};
+use super::feed::Place;
 use super::isa::per_isa;
 use super::kv::{BLOCK, KvCache};
 use super::pool::Worker;
@@ -33,13 +34,12 @@ impl Step<'_> {
         let mut codes = vec![0u8; width];
         for item in split(pass.groups.count * heads, worker.threads, worker.index) {
             let (token, which, head) = (item / heads, item % heads / shape.kv_heads, item % shape.kv_heads);
-            let (sequence, new) = (token / pass.tokens, token % pass.tokens);
+            let (_, Place { sequence, position, .. }) = pass.place(token);
             let unit = sequence * shape.kv_heads + head;
             // SAFETY: the head is whole, and each is quantised by one thread.
             unsafe {
                 let values = std::slice::from_raw_parts(self.fresh(token, which, head), width);
                 let scale = quantise(DType::Int8, values, &mut codes);
-                let position = pass.start + new;
                 let piece = self.kv.of(self.kv_copy, layer, unit, position);
                 for (d, &code) in codes.iter().enumerate() {
                     *self.kv.code(piece, position, which, d) = code as i8;
