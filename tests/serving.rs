@@ -41,11 +41,11 @@ fn every_pass_runs_with_both_caches_and_every_chunk_alone_and_riding_along() {
         "--context",
         "100",
         "--batch",
-        "2",
+        "1,2",
         "--threads",
         "1",
         "--budget",
-        "12s",
+        "16s",
         "--reports",
         reports,
         "--no-progress",
@@ -72,9 +72,9 @@ fn every_pass_runs_with_both_caches_and_every_chunk_alone_and_riding_along() {
             assert!(found.seconds.count > 0, "{wanted:?}");
         }
     }
-    assert_eq!(steps.len(), 8);
+    assert_eq!(steps.len(), 12);
     if measured.status.code() == Some(0) {
-        assert_eq!((paged(&run).len(), mixed(&run).len()), (4, 2));
+        assert_eq!((paged(&run).len(), mixed(&run).len()), (6, 4));
         for one in mixed(&run) {
             assert!(one.decode > 0.0 && one.alone > 0.0 && one.together > 0.0, "{one:?}");
             assert!(one.pause().is_some(), "{one:?}");
@@ -109,7 +109,19 @@ fn the_tables_of_a_prediction() {
 #[test]
 fn a_prediction_pays_for_tables_and_saves_the_weights_of_one_pass() {
     let output = llmroof(&[
-        "predict", "-d", "h100-sxm5", "--kv-page", "16", "--mix", "64", "--batch", "8", "--context", "4096", "-o", "json",
+        "predict",
+        "-d",
+        "h100-sxm5",
+        "--kv-page",
+        "16",
+        "--mix",
+        "64",
+        "--batch",
+        "8",
+        "--context",
+        "4096",
+        "-o",
+        "json",
     ]);
     let run = run_of(&output);
     let decode = paged(&run).into_iter().find(|paged| paged.work.phase == Phase::Decode).unwrap();
