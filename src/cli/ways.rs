@@ -14,8 +14,8 @@ pub struct WaysArgs {
     /// The model that proposes those tokens, a preset or a config.json: what its own steps take counts as well
     #[arg(long, value_name = "NAME|PATH")]
     pub draft: Option<String>,
-    /// Show what each way past the memory wall is worth: where not asked for otherwise, int8 and int4 weights, 4 and 8 verified
-    /// tokens, and 2 ranks where a link is known
+    /// Show what each way past the memory wall is worth: where not asked for otherwise, int8 and int4 weights, fp8 where the
+    /// device has it, 4 and 8 verified tokens, and 2 ranks where a link is known
     #[arg(long)]
     pub ways: bool,
     /// Dollars for an hour of the device, as 2.5: for dollars per million tokens

@@ -118,7 +118,7 @@ pub struct Point {
     /// Time of one execution; of several ranks of one's shard, without all-reduces.
     pub seconds: Timing,
     /// Seconds of the step's all-reduces among the ranks, which come on top of `seconds`; null for a stage, for one rank, and
-    /// where the link between them is not known.
+    /// where they were not measured and the link between the ranks is not known.
     #[serde(default)]
     pub all_reduce_seconds: Option<f64>,
     /// Where that figure comes from, and so a part of `tokens_per_second`; null where there is none.
