@@ -20,7 +20,7 @@ fn measure(fake: &FakeDriver, reports: &Path, more: &[&str]) -> Ended {
     if !more.contains(&"--append") {
         all.extend(["--model", "llama-8b", "--phase", "decode", "--batch", "1,8", "--context", "128"]);
     }
-    for (option, value) in [("--device", "cuda:0"), ("--budget", "4s")] {
+    for (option, value) in [("--device", "cuda:0"), ("--budget", "16s")] {
         if !more.contains(&option) {
             all.extend([option, value]);
         }
@@ -194,7 +194,7 @@ fn a_prompt_s_all_reduces_are_as_large_as_its_rows() {
     let folder = tempfile::tempdir().unwrap();
     let fake = FakeDriver::new().gpus("a100,a100").with("nccl");
     let args =
-        ["--tp", "2", "--phase", "prefill", "--prompt", "1000", "--model", "llama-8b", "--budget", "4s"];
+        ["--tp", "2", "--phase", "prefill", "--prompt", "1000", "--model", "llama-8b", "--budget", "16s"];
     let all = [&["measure", "--device", "cuda:0", "--reports", folder.path().to_str().unwrap()], &args[..]];
     start(&mut fake.llmroof(&all.concat())).end().well();
     let run = run(folder.path());

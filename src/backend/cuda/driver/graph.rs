@@ -24,6 +24,14 @@ pub(in crate::backend::cuda) struct Recording<'a> {
     ended: bool,
 }
 
+/// A recording that is through.
+pub(in crate::backend::cuda) struct Recorded<'a> {
+    context: Rc<Context>,
+    stream: &'a Stream,
+    what: &'a str,
+    collected: Collected,
+}
+
 /// What was collected, before it is instantiated.
 struct Collected(sys::CUgraph);
 
@@ -49,22 +57,34 @@ impl<'a> Recording<'a> {
         Ok(Recording { context: Rc::clone(context), stream, what, ended: false })
     }
 
-    /// Ends it in the context that is this thread's. Nothing of it runs yet.
+    /// Ends it in the context that is this thread's. Nothing of it runs.
     ///
     /// # Errors
     /// The driver cannot record what was queued.
-    pub fn end(mut self) -> Result<Graph> {
+    pub fn end(mut self) -> Result<Recorded<'a>> {
         let Recording { stream, what, .. } = self;
         let mut collected = Collected(ptr::null_mut());
         self.ended = true;
         // SAFETY: the stream is recording, and the pointer is to a local.
         let ended = unsafe { sys::cuStreamEndCapture(stream.raw(), &mut collected.0) };
         check(ended, format_args!("recording the graph of {what}"))?;
+        Ok(Recorded { context: Rc::clone(&self.context), stream, what, collected })
+    }
+}
+
+impl Recorded<'_> {
+    /// Makes it ready to run, in the context that is this thread's. The driver does not allow it while this thread records
+    /// another stream.
+    ///
+    /// # Errors
+    /// The driver cannot.
+    pub fn instantiate(self) -> Result<Graph> {
+        let Recorded { context, stream, what, collected } = self;
         let mut raw = ptr::null_mut();
         // SAFETY: the recording is whole, and the pointer is to a local.
         let result = unsafe { sys::cuGraphInstantiateWithFlags(&mut raw, collected.0, 0) };
         check(result, format_args!("instantiating the graph of {what}"))?;
-        let graph = Graph { context: Rc::clone(&self.context), raw };
+        let graph = Graph { context, raw };
         // SAFETY: both are alive. Otherwise the first launch would do it.
         let result = unsafe { sys::cuGraphUpload(graph.raw, stream.raw()) };
         check(result, format_args!("uploading the graph of {what}"))?;
@@ -95,7 +115,7 @@ impl Graph {
     ) -> Result<Graph> {
         let recording = Recording::begin(context, stream, what)?;
         work()?;
-        recording.end()
+        recording.end()?.instantiate()
     }
 
     /// Queues one run of it.

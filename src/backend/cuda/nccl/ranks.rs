@@ -153,7 +153,7 @@ impl Ranks {
 
     /// A graph of so many all-reduces for each rank.
     fn record(&self, reduce: Reduce, count: usize, what: &str) -> Result<Vec<Graph>, Trouble> {
-        // All streams record before the first is queued on.
+        // All streams record before the first is queued on, and none does any more when the first is instantiated.
         let mut recordings: Vec<Recording> = Vec::new();
         for rank in &self.ranks {
             rank.gpu.bind()?;
@@ -162,10 +162,15 @@ impl Ranks {
         for _ in 0..count {
             self.queue(reduce.reduction, reduce.bytes)?;
         }
-        let mut graphs = Vec::new();
+        let mut recorded = Vec::new();
         for (rank, recording) in self.ranks.iter().zip(recordings) {
             rank.gpu.bind()?;
-            graphs.push(recording.end()?);
+            recorded.push(recording.end()?);
+        }
+        let mut graphs = Vec::new();
+        for (rank, recorded) in self.ranks.iter().zip(recorded) {
+            rank.gpu.bind()?;
+            graphs.push(recorded.instantiate()?);
         }
         Ok(graphs)
     }
