@@ -268,6 +268,9 @@ impl Session for CudaSession {
             return Err(Failure::input(format!("{} new tokens at context {}", work.tokens, work.context))
                 .hint("the context counts the new tokens as well"));
         }
+        if work.chunk.is_some() || work.kv_page.is_some() {
+            return Err(not_yet("mixed steps and a cache in pages"));
+        }
         self.start_costs()?;
         let caches = caches(self.suite.gpu(), &residency, pass(work));
         self.suite.begin_rotating(work.batch, work.context, caches)?;
@@ -338,7 +341,10 @@ impl Session for CudaSession {
         Ok(())
     }
 
-    fn begin(&mut self, batch: u32, capacity: u32) -> Result<()> {
+    fn begin(&mut self, batch: u32, capacity: u32, kv_page: Option<u32>) -> Result<()> {
+        if kv_page.is_some() {
+            return Err(not_yet("a cache in pages"));
+        }
         self.suite.driver().bind()?;
         self.prepared = None;
         self.suite.begin(batch, capacity)
@@ -371,6 +377,10 @@ fn tokens(work: &Work, vocab: u32) -> Vec<Vec<u32>> {
         ((u128::from(state) * u128::from(vocab)) >> 64) as u32
     };
     (0..work.batch).map(|_| (0..work.tokens).map(|_| next()).collect()).collect()
+}
+
+fn not_yet(what: &str) -> Failure {
+    Failure::input(format!("no kernel for {what} runs on a GPU")).hint("leave --mix and --kv-page out")
 }
 
 fn nothing_prepared() -> Failure {
