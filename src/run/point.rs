@@ -124,8 +124,7 @@ pub struct Point {
     pub witnessed_bytes: Option<f64>,
     /// Time of one execution; of several ranks of one's shard, without all-reduces.
     pub seconds: Timing,
-    /// Seconds of the step's all-reduces among the ranks, which come on top of `seconds`; null for a stage, for one rank, and
-    /// where the link between them is not known.
+    /// Seconds of the step's all-reduces, on top of `seconds`; null for a stage, for one rank, and where they are not known.
     #[serde(default)]
     pub all_reduce_seconds: Option<f64>,
     /// Where that figure comes from, and so a part of `tokens_per_second`; null where there is none.

@@ -15,7 +15,7 @@ pub use speculation::{Verified, tokens_per_cycle, verified};
 use crate::device::DeviceProfile;
 use crate::model::DType;
 use crate::roofline::Roofline;
-use crate::run::{Basis, Point, Run, RunStatus, Way};
+use crate::run::{AllReduceFrom, Basis, Point, Run, RunStatus, Way};
 use crate::units::{BytesPerSec, FlopsPerSec, Seconds};
 use crate::workload::{Phase, Stage, Workload};
 
@@ -191,7 +191,11 @@ impl Table<'_> {
         let seconds = step.seconds + reduce;
         let name = format!("{ranks} ranks");
         let ideal = self.base.bytes() / step.bytes();
-        let mut way = self.way(name, ideal, self.base.seconds / seconds, Basis::Modelled, None);
+        let basis = match step.point.all_reduce_from? {
+            AllReduceFrom::Modelled => Basis::Modelled,
+            AllReduceFrom::Measured => Basis::Measured,
+        };
+        let mut way = self.way(name, ideal, self.base.seconds / seconds, basis, None);
         way.nominal_gain = Some(f64::from(ranks));
         way.dollars_per_million_tokens =
             way.dollars_per_million_tokens.map(|dollars| dollars * f64::from(ranks));
