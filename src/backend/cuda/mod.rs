@@ -4,7 +4,7 @@
 //! - `driver`: what is needed of a GPU, and a real one under NVIDIA's driver.
 //! - `launch`: the launches of each family of kernels, in the file of its name; `image`: the kernels' PTX.
 //! - `cublaslt`: the machine's library for products of many rows, if it has one.
-//! - `memory`, `step`, `suite`: weights and buffers, a pass as launches, a loaded model.
+//! - `memory`, `pass`, `step`, `suite`: weights and buffers, what a pass feeds, its launches, a loaded model.
 //! - `prepared`: a pass as graphs, and its times; `probes`: the ceilings; `session`: all of it for the measurement.
 
 pub mod cublaslt;
@@ -12,6 +12,7 @@ pub mod driver;
 pub mod image;
 pub mod launch;
 pub mod memory;
+pub mod pass;
 mod prepared;
 mod probes;
 mod session;
