@@ -198,7 +198,14 @@ fn cost_of_eight(
     rounds: usize,
 ) -> llmroof::error::Result<()> {
     let mut step = |batch| -> llmroof::error::Result<f64> {
-        session.prepare(&Work { phase: Phase::Decode, batch, tokens: 1, context: 128 })?;
+        session.prepare(&Work {
+            phase: Phase::Decode,
+            batch,
+            tokens: 1,
+            context: 128,
+            chunk: None,
+            kv_page: None,
+        })?;
         session.run(1)?;
         Ok(median(session.run(5)?.iter().map(|e| e.seconds).collect()))
     };
@@ -257,7 +264,7 @@ fn measure(
 ) -> llmroof::error::Result<()> {
     let mut work = Workload::prefill(model, batch, tokens);
     (work.phase, work.context, work.precision) = (phase, context, precision);
-    session.prepare(&Work { phase, batch, tokens, context })?;
+    session.prepare(&Work { phase, batch, tokens, context, chunk: None, kv_page: None })?;
     let multiplier = session.setup().product;
     let peak = Probe::Compute(multiplier.dtype);
     session.run(1)?;

@@ -150,7 +150,7 @@ pub struct DeviceArgs {
 }
 
 /// What `--append` and `--resume` take from the run file.
-const OF_A_RUN: [&str; 21] = [
+const OF_A_RUN: [&str; 23] = [
     "model",
     "checkpoint",
     "name",
@@ -169,7 +169,9 @@ const OF_A_RUN: [&str; 21] = [
     "head",
     "activations",
     "kv",
+    "kv_page",
     "speculate",
+    "mix",
     "ways",
     "seed",
 ];

@@ -4,10 +4,12 @@
 use crate::error::{Failure, Result};
 use crate::model::{ModelSpec, Precision};
 use crate::run::{Plan, Point, Request};
-use crate::workload::{Phase, Workload};
+use crate::workload::{Chunk, Phase, Workload};
 
 /// Most tokens of a sequence that one pass verifies.
 const MOST_VERIFIED: u32 = 32;
+/// Positions that a page may have: what servers offer.
+const PAGES: [u32; 5] = [16, 32, 64, 128, 256];
 
 /// The work that `measure` and `predict` are asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,6 +24,10 @@ pub struct Sweeps {
     pub contexts: Vec<u32>,
     /// Tokens of each sequence that decode passes verify at once, ascending, besides passes of one.
     pub speculate: Vec<u32>,
+    /// Tokens of the chunks of a prompt that decode steps also run with, ascending; each chunk runs by itself as well.
+    pub mix: Vec<u32>,
+    /// Positions of the pages of the cache that every pass also runs with, ascending, besides the contiguous cache.
+    pub kv_pages: Vec<u32>,
     /// Generated tokens of each sequence.
     pub generate: u32,
     /// Types of weights, activations and cache, each of which runs all of it; the request is that of the first.
@@ -39,6 +45,8 @@ impl From<&Plan> for Sweeps {
             prompts: plan.prompts.clone(),
             contexts: plan.contexts.clone(),
             speculate: plan.speculate.clone(),
+            mix: plan.mix.clone(),
+            kv_pages: plan.kv_pages.clone(),
             generate: plan.generate,
             precisions: plan.precisions(),
             ranks: plan.ranks.clone(),
@@ -71,6 +79,7 @@ impl Sweeps {
     /// More positions than the model was made for, types that do not fit it, or ranks that do not divide it.
     pub fn workloads(&self, model: &ModelSpec) -> Result<Vec<Workload>> {
         self.check_positions(model)?;
+        self.check_pages_and_chunks()?;
         let shards = self.shards(model)?;
         let held = self
             .precisions
@@ -101,23 +110,59 @@ impl Sweeps {
         self.ranks.iter().map(shard).collect()
     }
 
-    /// The forward passes in bf16 on one rank.
+    /// The forward passes in bf16 on one rank. What is compared stands side by side: a pass with each of the caches, a
+    /// decode step with what verifies more of it or has more riding along.
     fn passes(&self, model: &ModelSpec) -> Vec<Workload> {
         let mut passes = Vec::new();
         if self.phases.contains(&Phase::Prefill) {
             passes.extend(self.prompts.iter().map(|&prompt| Workload::prefill(model, 1, prompt)));
         }
         if self.phases.contains(&Phase::Decode) {
+            passes.extend(self.chunks().map(|Chunk { tokens, context }| Workload {
+                context,
+                ..Workload::prefill(model, 1, tokens)
+            }));
             for context in self.decode_contexts() {
                 for &batch in &self.batches {
                     let one = Workload::decode(model, batch, context);
                     let several = self.speculate.iter().filter(|&&tokens| tokens > 1);
                     let verifying = several.map(|&tokens| Workload { tokens, ..one.clone() });
-                    passes.extend(std::iter::once(one.clone()).chain(verifying));
+                    let mixed = self.chunks().map(|chunk| one.clone().with(chunk));
+                    passes.extend(std::iter::once(one.clone()).chain(verifying).chain(mixed));
                 }
             }
         }
-        passes
+        let mut all: Vec<Workload> = Vec::new();
+        for pass in passes {
+            let kv_pages = std::iter::once(None).chain(self.kv_pages.iter().map(|&page| Some(page)));
+            let each = kv_pages.map(|kv_page| Workload { kv_page, ..pass.clone() });
+            // A chunk that is the whole prompt is there already.
+            all.extend(each.filter(|each| !all.contains(each)).collect::<Vec<_>>());
+        }
+        all
+    }
+
+    /// The chunks that ride along: each attends what the chunks of the request's prompt attend on average, so that as many
+    /// steps as the prompt has chunks take what all of them take.
+    fn chunks(&self) -> impl Iterator<Item = Chunk> {
+        let prompt = self.prompt();
+        self.mix.iter().map(move |&tokens| Chunk { tokens, context: prompt.saturating_add(tokens) / 2 })
+    }
+
+    fn check_pages_and_chunks(&self) -> Result<()> {
+        if let Some(page) = self.kv_pages.iter().find(|page| !PAGES.contains(page)) {
+            return Err(
+                Failure::input(format!("--kv-page is {page}")).hint("give 16, 32, 64, 128 or 256 positions")
+            );
+        }
+        let prompt = self.prompt();
+        if let Some(tokens) = self.mix.iter().find(|&&tokens| tokens > prompt) {
+            return Err(Failure::input(format!(
+                "--mix is {tokens}, more than the {prompt} tokens of the prompt that it is a part of"
+            ))
+            .hint(format!("give --mix {prompt} or less, or a longer --prompt")));
+        }
+        Ok(())
     }
 
     fn check_positions(&self, model: &ModelSpec) -> Result<()> {
@@ -165,9 +210,7 @@ impl Sweeps {
         let step = |phase, tokens, context| {
             let first = (self.precisions.first().copied(), self.ranks.first().copied());
             let wanted = |p: &&Point| {
-                p.phase == phase
-                    && p.tokens == tokens
-                    && p.context == context
+                (p.phase, p.tokens, p.context, p.kv_page) == (phase, tokens, context, None)
                     && (Some(p.precision()), Some(p.ranks)) == first
             };
             points

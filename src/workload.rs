@@ -6,7 +6,8 @@
 //! - FLOPs: matrix products and attention, two per multiply-add. Norms, rotary embedding, softmax and
 //!   activation functions are not counted (below 0.1% of a layer).
 //! - weight bytes: each streamed weight once, with its scales; norms with the stage they are fused into.
-//! - KV bytes: each attended position read once (attention), each new one appended once (qkv), with its scales.
+//! - KV bytes: each attended position read once (attention), each new one appended once (qkv), with its scales; of a cache
+//!   in pages the entries of the block table that both look up.
 //! - activation bytes: what crosses a stage's border, read by one stage and written by another; the
 //!   residual stream is read and written by out_proj and down. Logits stay on chip (argmax is fused).
 //! - all-reduces of several ranks: none of these. What they add is [`Workload::all_reduces`].
@@ -17,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use crate::model::{ModelSpec, Precision, Tensor};
 use crate::units::{Bytes, Flops, Intensity, Seconds};
 
-/// The two halves of answering a request.
+/// The two halves of answering a request, and both at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Phase {
@@ -25,6 +26,8 @@ pub enum Phase {
     Prefill,
     /// One token per sequence and pass.
     Decode,
+    /// Decode with a chunk of another sequence's prompt riding along, the step of continuous batching.
+    Mixed,
 }
 
 /// The seven parts of a forward pass, the same in both phases.
@@ -48,11 +51,15 @@ pub enum Stage {
 }
 
 impl Phase {
+    /// All of them.
+    pub const ALL: [Phase; 3] = [Phase::Prefill, Phase::Decode, Phase::Mixed];
+
     /// Lower-case name as in files.
     pub fn name(self) -> &'static str {
         match self {
             Phase::Prefill => "prefill",
             Phase::Decode => "decode",
+            Phase::Mixed => "mixed",
         }
     }
 }
@@ -165,6 +172,19 @@ pub struct AllReduces {
 /// What the head's argmax reduces for each row: the largest logit of a rank's slice and its row.
 const ARGMAX_BYTES: f64 = 8.0;
 
+/// The part of one sequence's prompt that rides along with a decode step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Chunk {
+    /// New tokens of it.
+    pub tokens: u32,
+    /// Positions that the last of them attends, its own included; at least `tokens`.
+    pub context: u32,
+}
+
+/// What a look-up of a page takes: its number.
+const TABLE_ENTRY_BYTES: f64 = 4.0;
+
 /// One forward pass: `tokens` new tokens for each of `batch` sequences, the last of which attends `context`
 /// positions (its own included). A prompt of P is `tokens = context = P`; a decode step is `tokens = 1`, or as many as
 /// a draft proposed, which are verified at once.
@@ -184,6 +204,10 @@ pub struct Workload {
     pub context: u32,
     /// Types of the weights, activations and the cache.
     pub precision: Precision,
+    /// Of a mixed step what rides along, in a sequence of its own; `None` in other phases.
+    pub chunk: Option<Chunk>,
+    /// Positions of a page of the cache; `None` where each sequence's cache is contiguous.
+    pub kv_page: Option<u32>,
 }
 
 impl Workload {
@@ -198,31 +222,70 @@ impl Workload {
     }
 
     fn bf16(model: &ModelSpec, phase: Phase, batch: u32, tokens: u32, context: u32) -> Self {
-        Workload { model: model.clone(), ranks: 1, phase, batch, tokens, context, precision: Precision::BF16 }
+        let precision = Precision::BF16;
+        Workload {
+            model: model.clone(),
+            ranks: 1,
+            phase,
+            batch,
+            tokens,
+            context,
+            precision,
+            chunk: None,
+            kv_page: None,
+        }
     }
 
-    /// Tokens that the pass produces: the new tokens of a prefill, one per sequence in decode.
+    /// This decode step with a chunk of another sequence's prompt riding along.
+    #[must_use]
+    pub fn with(self, chunk: Chunk) -> Self {
+        Workload { phase: Phase::Mixed, chunk: Some(chunk), ..self }
+    }
+
+    /// What its sequences are: how many of how many new tokens, and how many positions the last of these attends.
+    fn sequences(&self) -> impl Iterator<Item = [u32; 3]> {
+        let riding = self.chunk.map(|chunk| [1, chunk.tokens, chunk.context]);
+        std::iter::once([self.batch, self.tokens, self.context]).chain(riding)
+    }
+
+    /// Sums over all sequences what `of` gives for new tokens and attended positions of one.
+    fn over_sequences(&self, of: impl Fn(f64, f64) -> f64) -> f64 {
+        self.sequences().map(|all| all.map(f64::from)).map(|[count, t, c]| count * of(t, c)).sum()
+    }
+
+    /// Tokens that the pass produces or takes in: the new tokens of a prefill, one per sequence in decode.
     pub fn new_tokens(&self) -> f64 {
-        f64::from(self.batch) * f64::from(self.tokens)
+        self.over_sequences(|tokens, _| tokens)
     }
 
     /// Query-key pairs of one head, all sequences: causal, so token i attends `context - tokens + i`.
     fn attended_pairs(&self) -> f64 {
-        let (t, c) = (f64::from(self.tokens), f64::from(self.context));
-        f64::from(self.batch) * (t * (c - t) + t * (t + 1.0) / 2.0)
+        self.over_sequences(|t, c| t * (c - t) + t * (t + 1.0) / 2.0)
     }
 
-    /// Rows that the head multiplies. What a prompt goes on with is known but for its last token; every token of decode
-    /// needs logits.
+    /// Bytes of the block table that the attention of one layer reads: every page of every sequence.
+    fn attended_table(&self) -> f64 {
+        let Some(page) = self.kv_page.map(f64::from) else { return 0.0 };
+        TABLE_ENTRY_BYTES * self.over_sequences(|_, context| (context / page).ceil())
+    }
+
+    /// Bytes of the block table that one layer's new positions are appended by: the pages that they lie in.
+    fn appended_table(&self) -> f64 {
+        let Some(page) = self.kv_page.map(f64::from) else { return 0.0 };
+        TABLE_ENTRY_BYTES * self.over_sequences(|t, c| (c / page).ceil() - ((c - t) / page).floor())
+    }
+
+    /// Rows that the head multiplies. What a prompt goes on with is known but for its last token, and of a chunk in the
+    /// middle of one altogether; every token of decode needs logits.
     fn headed(&self) -> f64 {
-        if self.phase == Phase::Prefill { f64::from(self.batch) } else { self.new_tokens() }
+        let tokens = if self.phase == Phase::Prefill { 1 } else { self.tokens };
+        f64::from(self.batch) * f64::from(tokens)
     }
 
     /// Cost of one stage over all layers.
     pub fn cost(&self, stage: Stage) -> Cost {
         let m = &self.model;
         let rows = self.new_tokens();
-        let batch = f64::from(self.batch);
         let headed = self.headed();
         let [hidden, ffn, q] = [m.hidden, m.ffn, m.q_width()].map(f64::from);
         let times = if stage.per_layer() { f64::from(m.layers) } else { 1.0 };
@@ -231,8 +294,11 @@ impl Workload {
         // (norm weights, rows multiplied, KV bytes, activation elements) of one execution
         let (norm, products, kv_bytes, elements) = match stage {
             Stage::Embed => (0.0, 0.0, 0.0, rows * hidden),
-            Stage::Qkv => (hidden, rows, rows * position, rows * (hidden + q)),
-            Stage::Attention => (0.0, 0.0, batch * f64::from(self.context) * position, 2.0 * rows * q),
+            Stage::Qkv => (hidden, rows, rows * position + self.appended_table(), rows * (hidden + q)),
+            Stage::Attention => {
+                let attended = self.over_sequences(|_, context| context);
+                (0.0, 0.0, attended * position + self.attended_table(), 2.0 * rows * q)
+            }
             Stage::OutProj => (0.0, rows, 0.0, rows * (q + 2.0 * hidden)),
             Stage::GateUp => (hidden, rows, 0.0, rows * (hidden + ffn)),
             Stage::Down => (0.0, rows, 0.0, rows * (ffn + 2.0 * hidden)),

@@ -195,7 +195,7 @@ fn every_stage_agrees_with_float64_on_every_instruction_set() {
             for isa in InstructionSet::available() {
                 for (activations, tolerance) in [(DType::F32, 2e-5), (DType::Bf16, 3e-2)] {
                     let mut session = session(&model, isa, 2, activations);
-                    session.begin(1, 100).unwrap();
+                    session.begin(1, 100, None).unwrap();
                     let got = session.forward(std::slice::from_ref(&tokens), true).unwrap();
                     assert_eq!(got.len(), expected.len());
                     for (got, (stage, values)) in got.iter().zip(&expected) {
@@ -221,9 +221,9 @@ fn decoding_after_a_prompt_equals_a_longer_prompt() {
         for isa in InstructionSet::available() {
             let tokens = ids(75, model.vocab, 3);
             let mut session = session(&model, isa, 2, DType::F32);
-            session.begin(1, 75).unwrap();
+            session.begin(1, 75, None).unwrap();
             let whole = logits(&session.forward(std::slice::from_ref(&tokens), false).unwrap()).to_vec();
-            session.begin(1, 75).unwrap();
+            session.begin(1, 75, None).unwrap();
             session.forward(&[tokens[..40].to_vec()], false).unwrap();
             session.forward(&[tokens[40..70].to_vec()], false).unwrap();
             for token in &tokens[70..74] {
@@ -244,11 +244,11 @@ fn a_batch_equals_its_sequences_one_by_one() {
             let prompts: Vec<Vec<u32>> = (0..batch).map(|s| ids(9, model.vocab, s)).collect();
             let next: Vec<Vec<u32>> = (0..batch).map(|s| vec![(s * 3) % model.vocab]).collect();
             let mut together = session(&model, isa, 2, DType::F32);
-            together.begin(batch, 10).unwrap();
+            together.begin(batch, 10, None).unwrap();
             together.forward(&prompts, false).unwrap();
             let all = logits(&together.forward(&next, false).unwrap()).to_vec();
             for (s, (prompt, next)) in prompts.iter().zip(&next).enumerate() {
-                together.begin(1, 10).unwrap();
+                together.begin(1, 10, None).unwrap();
                 together.forward(std::slice::from_ref(prompt), false).unwrap();
                 let one = together.forward(std::slice::from_ref(next), false).unwrap();
                 let one: Vec<f64> = logits(&one).iter().copied().map(f64::from).collect();
@@ -265,7 +265,7 @@ fn the_number_of_threads_does_not_change_the_result() {
     let model = model(64, 128, 14, 1, 16, 64);
     let run = |threads| {
         let mut session = session(&model, InstructionSet::available()[0], threads, DType::F32);
-        session.begin(1, 300).unwrap();
+        session.begin(1, 300, None).unwrap();
         session.forward(&[ids(290, model.vocab, 2)], false).unwrap();
         logits(&session.forward(&[vec![5]], false).unwrap()).to_vec()
     };
@@ -293,7 +293,7 @@ fn timed_passes_and_probes_run_and_add_up() {
             (Phase::Prefill, 2, 70, 70),
             (Phase::Prefill, 1, 20, 90),
         ] {
-            session.prepare(&Work { phase, batch, tokens, context }).unwrap();
+            session.prepare(&Work { phase, batch, tokens, context, chunk: None, kv_page: None }).unwrap();
             for execution in session.run(4).unwrap() {
                 assert!(execution.stages.iter().all(|&s| s > 0.0));
                 assert!(execution.stages.iter().sum::<f64>() <= execution.seconds * 1.001 + 1e-6);
@@ -323,7 +323,18 @@ fn what_cannot_be_done_is_said_with_a_hint() {
     assert!(CpuBackend.open(&too_many).is_err());
     let mut session = CpuBackend.open(&OpenOptions::default()).unwrap();
     assert!(session.run(1).is_err());
-    assert!(session.prepare(&Work { phase: Phase::Decode, batch: 1, tokens: 1, context: 1 }).is_err());
+    assert!(
+        session
+            .prepare(&Work {
+                phase: Phase::Decode,
+                batch: 1,
+                tokens: 1,
+                context: 1,
+                chunk: None,
+                kv_page: None
+            })
+            .is_err()
+    );
     let mut model = model(64, 96, 4, 2, 32, 100);
     model.vocab = 1 << 24;
     model.hidden = 1 << 20;

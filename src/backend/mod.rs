@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use crate::error::{Failure, Result};
 use crate::model::{DType, ModelSpec, Precision};
 use crate::units::Bytes;
-use crate::workload::{Phase, Stage};
+use crate::workload::{Chunk, Phase, Stage};
 use weights::WeightSource;
 
 /// A kind of device.
@@ -186,7 +186,7 @@ pub struct Residency {
 /// One forward pass to be timed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Work {
-    /// Prefill or decode.
+    /// Prefill, decode or mixed.
     pub phase: Phase,
     /// Sequences.
     pub batch: u32,
@@ -194,6 +194,10 @@ pub struct Work {
     pub tokens: u32,
     /// Positions attended by the last new token, its own included.
     pub context: u32,
+    /// Of a mixed step what rides along, in one sequence more that comes last; `None` in other phases.
+    pub chunk: Option<Chunk>,
+    /// Positions of a page of the cache: 16, 32, 64, 128 or 256. `None` where each sequence's cache is contiguous.
+    pub kv_page: Option<u32>,
 }
 
 /// A ceiling to be measured.
@@ -259,7 +263,8 @@ pub struct StageOutput {
     pub layer: u32,
     /// `[sequence][token][element]` in the model's own order, as f32. embed, out_proj, down: the residual
     /// stream; qkv: rotated q, then rotated k, then v of each token; attention: the heads' outputs;
-    /// gate_up: silu(gate) x up; lm_head: the logits of each sequence's last token.
+    /// gate_up: silu(gate) x up; lm_head: the logits of each sequence's last token, in a mixed step but the last
+    /// sequence's.
     pub values: Vec<f32>,
 }
 
@@ -362,14 +367,17 @@ pub trait Session {
         Err(Failure::input(format!("there is no choice of {gemm:?}")))
     }
 
-    /// Empties the caches for `batch` sequences of up to `capacity` positions, for [`Session::forward`].
+    /// Empties the caches for `batch` sequences of up to `capacity` positions, in pages as [`Work::kv_page`] has them, for
+    /// [`Session::forward`].
     ///
     /// # Errors
     /// Nothing is loaded, or out of memory.
-    fn begin(&mut self, batch: u32, capacity: u32) -> Result<()>;
+    fn begin(&mut self, batch: u32, capacity: u32, kv_page: Option<u32>) -> Result<()>;
 
-    /// Feeds `tokens[sequence]` (all of one length) after what the caches hold, through the very kernels that
-    /// are timed. Returns the outputs of every stage if `trace`, otherwise of lm_head alone, in order.
+    /// Feeds `tokens[sequence]` after what the caches hold, through the very kernels that are timed. All are of one length,
+    /// or one token each but for the last sequence's several: a mixed step. After one, when the last sequence holds
+    /// more positions than the others, only mixed steps can follow. Returns the outputs of every stage if `trace`, otherwise of lm_head
+    /// alone, in order.
     ///
     /// # Errors
     /// A token outside the vocabulary, or more positions than [`Session::begin`] gave.

@@ -117,8 +117,8 @@ impl Session for Reopening {
         self.live()?.use_gemm(gemm)
     }
 
-    fn begin(&mut self, batch: u32, capacity: u32) -> Result<()> {
-        self.live()?.begin(batch, capacity)
+    fn begin(&mut self, batch: u32, capacity: u32, kv_page: Option<u32>) -> Result<()> {
+        self.live()?.begin(batch, capacity, kv_page)
     }
 
     fn forward(&mut self, tokens: &[Vec<u32>], trace: bool) -> Result<Vec<StageOutput>> {

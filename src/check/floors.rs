@@ -110,7 +110,7 @@ impl fmt::Display for Figure {
 
 /// The whole decode step of batch 1 of a run, on one rank.
 pub fn decode(run: &Run) -> Option<&Point> {
-    let steps = run.points.iter().filter(|point| point.phase == Phase::Decode && point.stage.is_none());
+    let steps = run.points.iter().filter(|point| point.is_plain(Phase::Decode) && point.stage.is_none());
     steps.into_iter().find(|point| (point.batch, point.ranks) == (1, 1))
 }
 

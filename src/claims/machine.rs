@@ -89,17 +89,14 @@ impl Machine<'_> {
 
     fn decodes(&self, batch: u32, weights: DType) -> impl Iterator<Item = &Point> {
         self.steps().filter(move |point| {
-            point.phase == Phase::Decode
-                && point.tokens == 1
-                && point.batch == batch
-                && point.weights == weights
+            point.is_plain(Phase::Decode) && point.batch == batch && point.weights == weights
         })
     }
 
     /// The batch sizes of its decode steps.
     pub fn batches(&self) -> Vec<u32> {
         let mut batches: Vec<u32> =
-            self.steps().filter(|p| p.phase == Phase::Decode).map(|p| p.batch).collect();
+            self.steps().filter(|p| p.is_plain(Phase::Decode)).map(|p| p.batch).collect();
         batches.sort_unstable();
         batches.dedup();
         batches
@@ -108,7 +105,7 @@ impl Machine<'_> {
     /// A prompt of so many tokens at batch 1, with bf16 weights.
     pub fn prefill(&self, prompt: u32) -> Option<&Point> {
         self.steps().find(|point| {
-            point.phase == Phase::Prefill
+            point.is_plain(Phase::Prefill)
                 && point.batch == 1
                 && point.tokens == prompt
                 && point.weights == DType::Bf16

@@ -2,6 +2,8 @@
 
 use clap::{Args, ValueEnum};
 
+use crate::sweep::Sweep;
+
 /// Precision of what goes into matrix products.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum ActivationsArg {
@@ -46,7 +48,7 @@ pub enum KvArg {
     Fp8,
 }
 
-/// Types of weights, activations and cache.
+/// Types of weights, activations and cache, and the cache's layout.
 #[derive(Debug, Clone, Args)]
 pub struct PrecisionArgs {
     /// Types of the weights, as bf16,int8,int4: each runs all of the work
@@ -68,4 +70,7 @@ pub struct PrecisionArgs {
     /// Type of the key/value cache [default: that of the activations, bf16 with int8]
     #[arg(long, value_enum, value_name = "TYPE", env = "LLMROOF_KV")]
     pub kv: Option<KvArg>,
+    /// Also run with the key/value cache in pages of so many positions, as 16 or 16,64, beside the contiguous one
+    #[arg(long, value_name = "SWEEP", env = "LLMROOF_KV_PAGE")]
+    pub kv_page: Option<Sweep>,
 }

@@ -126,6 +126,8 @@ impl Against {
                 prompts: vec![context],
                 contexts: vec![context],
                 speculate: Vec::new(),
+                mix: Vec::new(),
+                kv_pages: Vec::new(),
                 generate: 1,
                 precisions: vec![precision],
                 ranks: vec![1],

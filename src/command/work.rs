@@ -29,6 +29,8 @@ pub fn sweeps(
         precisions: precisions(precision, activations(precision.activations)),
         ranks: args.tp.0.clone(),
         speculate: ways.speculate.as_ref().map_or_else(Vec::new, |sweep| sweep.0.clone()),
+        mix: ways.mix.as_ref().map_or_else(Vec::new, |sweep| sweep.0.clone()),
+        kv_pages: precision.kv_page.as_ref().map_or_else(Vec::new, |sweep| sweep.0.clone()),
     };
     if ways.ways { past_the_wall(sweeps, model, link) } else { sweeps }
 }

@@ -43,14 +43,22 @@ pub fn title(key: &Key) -> String {
 /// The pass of a key: `decode batch 1, context 1088`, `prefill of 1024, 4 ranks`.
 pub fn pass(key: &Key) -> String {
     let pass = match key.phase {
+        crate::workload::Phase::Prefill if key.context > key.tokens => {
+            format!("prefill of {} up to {}", key.tokens, key.context)
+        }
         crate::workload::Phase::Prefill if key.batch == 1 => format!("prefill of {}", key.tokens),
         crate::workload::Phase::Prefill => format!("prefill of {}, batch {}", key.tokens, key.batch),
         crate::workload::Phase::Decode => {
             let several = if key.tokens > 1 { format!(" x {} tokens", key.tokens) } else { String::new() };
             format!("decode batch {}{several}, context {}", key.batch, key.context)
         }
+        crate::workload::Phase::Mixed => {
+            let riding = key.chunk.map_or(0, |chunk| chunk.tokens);
+            format!("mixed batch {} with {riding} of a prompt, context {}", key.batch, key.context)
+        }
     };
-    pass + &of_ranks(key.ranks)
+    let pages = key.kv_page.map_or(String::new(), |page| format!(", pages of {page}"));
+    pass + &pages + &of_ranks(key.ranks)
 }
 
 fn range(interval: &Interval) -> String {

@@ -16,7 +16,7 @@ pub(super) fn share(run: &Run, point: &Point) -> f64 {
 pub(super) fn lines(run: &Run) -> Vec<String> {
     // A shard has its part of both: of several ranks the fewest speak for all.
     let ranks = run.points.iter().map(|p| p.ranks).min();
-    let decode = |p: &&Point| p.stage.is_none() && p.phase == Phase::Decode && !p.is_verifying();
+    let decode = |p: &&Point| p.stage.is_none() && p.is_plain(Phase::Decode);
     let steps = || run.points.iter().filter(decode).filter(|p| Some(p.ranks) == ranks);
     let mut types: Vec<Precision> = Vec::new();
     for point in steps() {

@@ -94,6 +94,7 @@ fn name(step: &Point) -> String {
     match step.phase {
         Phase::Prefill => "prefill".into(),
         Phase::Decode => format!("decode batch {}", step.batch),
+        Phase::Mixed => format!("mixed batch {}", step.batch),
     }
 }
 

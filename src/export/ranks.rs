@@ -30,7 +30,7 @@ pub(super) fn below(run: &Run) -> Vec<String> {
          its time and that of the all-reduces, which are modelled"
     )];
     let steps: Vec<&Point> =
-        run.points.iter().filter(|p| p.stage.is_none() && !p.is_invalid() && !p.is_verifying()).collect();
+        run.points.iter().filter(|p| p.stage.is_none() && !p.is_invalid() && !p.is_variant()).collect();
     for (at, first) in steps.iter().enumerate() {
         if steps[..at].iter().any(|before| is_pass_of(before, first)) {
             continue;

@@ -110,12 +110,14 @@ fn ceiling(ceiling: &Ceiling) -> String {
 /// context.
 fn shown(point: &Point, smallest: Option<(u32, u32)>) -> bool {
     let pass = Some((point.batch, point.context));
-    point.stage.is_none() || point.phase == Phase::Prefill || (pass == smallest && !point.is_verifying())
+    point.stage.is_none()
+        || point.is_plain(Phase::Prefill)
+        || (pass == smallest && point.is_plain(Phase::Decode))
 }
 
 /// Batch and context of the decode step whose stages are shown.
 fn smallest_batch(run: &Run) -> Option<(u32, u32)> {
-    let decode = |p: &&Point| p.phase == Phase::Decode && !p.is_verifying();
+    let decode = |p: &&Point| p.is_plain(Phase::Decode);
     run.points.iter().filter(decode).map(|p| (p.batch, p.context)).min()
 }
 
@@ -123,6 +125,18 @@ fn smallest_batch(run: &Run) -> Option<(u32, u32)> {
 fn differ<T: PartialEq>(run: &Run, phase: Option<Phase>, of: impl Fn(&Point) -> T) -> bool {
     let mut all = run.points.iter().filter(|p| phase.is_none_or(|phase| p.phase == phase)).map(of);
     all.next().is_some_and(|first| all.any(|other| other != first))
+}
+
+/// What a step is called in the table, beside its batch.
+fn pass_name(point: &Point) -> String {
+    let pages = point.kv_page.map_or(String::new(), |page| format!(" /{page}"));
+    let pass = match point.phase {
+        Phase::Decode if point.is_verifying() => format!("decode x {}", point.tokens),
+        Phase::Mixed => format!("mixed + {}", point.riding()),
+        Phase::Prefill if point.context > point.tokens => format!("chunk of {}", point.tokens),
+        phase => phase.to_string(),
+    };
+    pass + &pages
 }
 
 fn grid(run: &Run) -> Grid {
@@ -165,9 +179,7 @@ fn grid(run: &Run) -> Grid {
 
     let smallest = smallest_batch(run);
     for (at, point) in run.points.iter().enumerate().filter(|(_, point)| shown(point, smallest)) {
-        let step =
-            if point.is_verifying() { format!("decode x {}", point.tokens) } else { point.phase.to_string() };
-        let mut row = vec![point.stage.map_or(step, |stage| format!("  {stage}"))];
+        let mut row = vec![point.stage.map_or_else(|| pass_name(point), |stage| format!("  {stage}"))];
         if types {
             row.push(point.weights.to_string());
         }

@@ -255,12 +255,7 @@ fn goes_on(before: &Run, now: &Run) -> Result<()> {
 
 /// How many trials a run has of a pass.
 fn trials_of(run: &Run, work: &Workload) -> u32 {
-    let same = |point: &&Point| {
-        point.stage.is_none()
-            && (point.phase, point.batch, point.tokens, point.context, point.ranks)
-                == (work.phase, work.batch, work.tokens, work.context, work.ranks)
-            && point.precision() == work.precision
-    };
+    let same = |point: &&Point| point.stage.is_none() && run.workload(point) == *work;
     run.points.iter().find(same).map_or(0, |point| point.trials.len() as u32)
 }
 
@@ -388,7 +383,12 @@ fn name(work: &Workload) -> String {
         Phase::Prefill => format!("prefill of {} tokens", work.tokens),
         Phase::Decode if work.tokens == 1 => format!("decode batch {}", work.batch),
         Phase::Decode => format!("decode batch {} x {} tokens", work.batch, work.tokens),
+        Phase::Mixed => {
+            format!("decode batch {} with {} of a prompt", work.batch, work.chunk.map_or(0, |c| c.tokens))
+        }
     };
+    let pages = work.kv_page.map_or(String::new(), |page| format!(", pages of {page}"));
+    let pass = pass + &pages;
     let ranks = of_ranks(work.ranks);
     if work.precision.is_quantised() {
         format!("{pass}, {}{ranks}", work.precision.name())
@@ -399,7 +399,8 @@ fn name(work: &Workload) -> String {
 
 /// The pass of this workload, for a session.
 fn pass(work: &Workload) -> Work {
-    Work { phase: work.phase, batch: work.batch, tokens: work.tokens, context: work.context }
+    let Workload { phase, batch, tokens, context, chunk, kv_page, .. } = *work;
+    Work { phase, batch, tokens, context, chunk, kv_page }
 }
 
 /// How an interrupted measurement ends the process, after all was kept.

@@ -294,9 +294,10 @@ impl Plan {
     /// The part of it that grows with the layers: the runs and the cache's filling.
     fn effort(&self, work: &Workload) -> f64 {
         let kv = work.cost(Stage::Attention).kv_bytes.0 / f64::from(work.model.layers);
-        let filled = match work.phase {
-            Phase::Prefill => 0.0,
-            Phase::Decode => kv * f64::from(self.layers) / 2.0 / self.fill_rate,
+        // A whole prompt finds its cache empty.
+        let filled = match (work.phase, work.context > work.tokens) {
+            (Phase::Prefill, false) => 0.0,
+            _ => kv * f64::from(self.layers) / 2.0 / self.fill_rate,
         };
         self.expected(work) * RUNS * self.executions + filled
     }

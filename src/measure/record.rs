@@ -105,6 +105,8 @@ impl Record {
             contexts: sweeps.contexts,
             generate: sweeps.generate,
             speculate: sweeps.speculate,
+            mix: sweeps.mix,
+            kv_pages: sweeps.kv_pages,
             layers: plan.layout().layers,
             weights: sweeps.precisions.iter().map(|precision| precision.weights).collect(),
             head: first.filter(|p| p.head != p.weights).map(|p| p.head),

@@ -51,7 +51,7 @@ pub fn subtitle(runs: &[Run]) -> String {
         values.dedup();
         values.iter().map(u32::to_string).collect::<Vec<_>>().join(", ")
     };
-    let decode = || steps().filter(|p| p.phase == Phase::Decode);
+    let decode = || steps().filter(|p| p.is_plain(Phase::Decode));
     if decode().next().is_some() {
         parts.push(format!(
             "decode of batch {} at context {}",
@@ -59,9 +59,14 @@ pub fn subtitle(runs: &[Run]) -> String {
             sorted(decode().map(|p| p.context).collect())
         ));
     }
-    let prefill = || steps().filter(|p| p.phase == Phase::Prefill);
+    let prefill = || steps().filter(|p| p.is_plain(Phase::Prefill));
     if prefill().next().is_some() {
         parts.push(format!("prefill of {} tokens", sorted(prefill().map(|p| p.tokens).collect())));
+    }
+    let mixed = || steps().filter(|p| p.is_plain(Phase::Mixed));
+    if mixed().next().is_some() {
+        let riding = sorted(mixed().map(Point::riding).collect());
+        parts.push(format!("decode with {riding} tokens of a prompt"));
     }
     let mut weights: Vec<&str> = steps().map(|p| p.weights.name()).collect();
     let mut seen = std::collections::BTreeSet::new();
@@ -192,9 +197,11 @@ pub fn describe(point: &Point) -> String {
     let tokens = match point.phase {
         Phase::Decode => String::new(),
         Phase::Prefill => format!(" {} tokens,", point.tokens),
+        Phase::Mixed => format!(" with {} of a prompt,", point.riding()),
     };
+    let pages = point.kv_page.map_or(String::new(), |page| format!(", pages of {page}"));
     let ranks = point.of_ranks();
-    let work = format!("{name}, batch {},{tokens} context {}{ranks}", point.batch, point.context);
+    let work = format!("{name}, batch {},{tokens} context {}{pages}{ranks}", point.batch, point.context);
     if !marks::drawable(point) {
         return format!(
             "{work}: {} at no intensity that an axis could show, not drawn",

@@ -12,6 +12,8 @@ pub enum Sign {
     Circle(f64, Colour, Colour, f64),
     /// A diamond (prefill): as a circle.
     Diamond(f64, Colour, Colour, f64),
+    /// A square (mixed steps): as a circle.
+    Square(f64, Colour, Colour, f64),
     /// Circles of falling size.
     Sizes,
     /// A line.
@@ -76,6 +78,11 @@ fn draw_sign(canvas: &mut Canvas, sign: &Sign, centre: At) {
             let corners = [(0.0, -reach), (reach, 0.0), (0.0, reach), (-reach, 0.0)]
                 .map(|(dx, dy)| at(centre.x + dx, centre.y + dy));
             canvas.polygon(&corners, Style::outlined(fill, stroke, width));
+        }
+        Sign::Square(radius, fill, stroke, width) => {
+            let half = radius * 0.9;
+            let (low, high) = (at(centre.x - half, centre.y - half), at(centre.x + half, centre.y + half));
+            canvas.rectangle(low, high, Style::outlined(fill, stroke, width));
         }
         Sign::Sizes => {
             for (share, x) in [(0.5, -8.0), (0.2, 3.0), (0.07, 10.5)] {

@@ -52,7 +52,7 @@ fn bars(runs: &[Run]) -> Vec<Bar<'_>> {
         let seconds = bar.step.seconds.median;
         let credible = (1e-12..1e9).contains(&seconds) && bar.step.status != Status::Invalid;
         // Passes that verify several tokens have a table of their own.
-        !bar.stages.is_empty() && credible && !bar.step.is_verifying()
+        !bar.stages.is_empty() && credible && !bar.step.is_variant()
     });
     for bar in &mut all {
         bar.stages.sort_by_key(|(_, p)| p.stage.map_or(0, Stage::index));
@@ -177,6 +177,7 @@ fn draw_bar(canvas: &mut Canvas, runs: &[Run], bar: &Bar, length: f64, y: f64, n
         Phase::Prefill if step.batch == 1 && !types.is_empty() => format!("prefill, {}", step.tokens),
         Phase::Prefill if step.batch == 1 => format!("prefill, {} tokens", step.tokens),
         Phase::Prefill => format!("prefill, {} × {} tokens", step.batch, step.tokens),
+        Phase::Mixed => format!("mixed, {} + {}", step.batch, step.riding()),
     };
     let own = if runs.len() > 1 { theme::RUNS[bar.run % theme::RUNS.len()] } else { theme::INK };
     let place = at(LEFT - 12.0, middle);

@@ -115,7 +115,8 @@ pub const VERMILLION: Hue = Hue {
     text: colour("vermillion-text", "#8a3d00", "#f8b083", "#6e3000"),
     soft: colour("vermillion-soft", "#f7cbaa", "#6b3716", "#f7cbaa"),
 };
-const GREEN: Hue = Hue {
+/// Mixed steps, where one run is drawn.
+pub const GREEN: Hue = Hue {
     main: colour("green", "#085642", "#30e8b0", "#085642"),
     text: colour("green-text", "#064434", "#7df0cd", "#04352a"),
     soft: colour("green-soft", "#a8d5c8", "#17604b", "#a8d5c8"),

@@ -100,7 +100,14 @@ fn roofline(device: &DeviceProfile) -> Result<Roofline> {
 /// More positions than the draft was made for, or a profile without a bf16 peak.
 pub fn predict_draft(model: &ModelSpec, device: &DeviceProfile, sweeps: &Sweeps) -> Result<Draft> {
     let roof = roofline(device)?;
-    let own = Sweeps { speculate: Vec::new(), ranks: vec![1], phases: vec![Phase::Decode], ..sweeps.clone() };
+    let own = Sweeps {
+        speculate: Vec::new(),
+        mix: Vec::new(),
+        kv_pages: Vec::new(),
+        ranks: vec![1],
+        phases: vec![Phase::Decode],
+        ..sweeps.clone()
+    };
     let first = own.precisions.first().copied();
     let works = own.workloads(model)?;
     let steps = works.iter().filter(|work| Some(work.precision) == first).map(|work| DraftStep {

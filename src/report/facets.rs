@@ -22,7 +22,7 @@ fn facets(runs: &[Run]) -> Vec<Facet> {
     let points = || runs.iter().flat_map(|run| &run.points);
     let plain = |name: &str| (name.to_string(), name.to_string());
     let runs_named = runs.iter().enumerate().map(|(i, run)| (i.to_string(), names::lettered(i, run)));
-    let phases = [Phase::Prefill, Phase::Decode].into_iter().filter(|&one| points().any(|p| p.phase == one));
+    let phases = Phase::ALL.into_iter().filter(|&one| points().any(|p| p.phase == one));
     let stages = Stage::ALL.into_iter().filter(|&one| points().any(|p| p.stage == Some(one)));
     let step = points().any(|p| p.stage.is_none()).then(|| ("step".to_string(), "whole step".to_string()));
     let mut types: Vec<(String, String)> = Vec::new();

@@ -83,7 +83,7 @@ fn said(run: &Run) -> Option<&'static str> {
 
 /// The step of a phase that stands for it: the smallest batch, the first of these.
 fn first_step(run: &Run, phase: Phase) -> Option<&Point> {
-    run.points.iter().filter(|p| p.phase == phase && p.stage.is_none()).min_by_key(|p| (p.ranks, p.batch))
+    run.points.iter().filter(|p| p.is_plain(phase) && p.stage.is_none()).min_by_key(|p| (p.ranks, p.batch))
 }
 
 /// The cards of a run, in its own hue where there are several.
@@ -125,7 +125,7 @@ fn cards(run: &Run, own: Option<Hue>) -> Vec<Card> {
 }
 
 fn step(run: &Run, point: &Point, colour: Colour) -> Card {
-    let decoded = |p: &&Point| p.phase == Phase::Decode;
+    let decoded = |p: &&Point| p.is_plain(Phase::Decode);
     let title = match point.phase {
         Phase::Decode if run.points.iter().filter(decoded).any(|p| p.context != point.context) => {
             format!("Decode, batch {}, context {}", point.batch, point.context)
@@ -133,6 +133,7 @@ fn step(run: &Run, point: &Point, colour: Colour) -> Card {
         Phase::Decode => format!("Decode, batch {}", point.batch),
         Phase::Prefill if point.batch == 1 => format!("Prefill, {} tokens", point.tokens),
         Phase::Prefill => format!("Prefill, {} × {} tokens", point.batch, point.tokens),
+        Phase::Mixed => format!("Mixed, batch {}", point.batch),
     };
     let title = title + &point.of_ranks();
     if point.is_invalid() {

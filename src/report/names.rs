@@ -24,8 +24,10 @@ pub(super) fn point(point: &Point) -> String {
     let tokens = match point.phase {
         Phase::Prefill => format!(", {} tokens", point.tokens),
         Phase::Decode => String::new(),
+        Phase::Mixed => format!(" with {} of a prompt", point.riding()),
     };
-    format!("{}, batch {}{tokens}{}", work(point), point.batch, point.of_ranks())
+    let pages = point.kv_page.map_or(String::new(), |page| format!(", pages of {page}"));
+    format!("{}, batch {}{tokens}{pages}{}", work(point), point.batch, point.of_ranks())
 }
 
 /// Ranks that the model is divided among, and where the all-reduces are from that its rate counts.

@@ -28,7 +28,7 @@ use crate::units::{BytesPerSec, FlopsPerSec};
 use crate::workload::Workload;
 
 /// Version of the file format that this program writes.
-pub const SCHEMA_VERSION: u32 = 5;
+pub const SCHEMA_VERSION: u32 = 6;
 /// Files before this version list the samples of trials, not what each trial found.
 const FIRST_WITH_TRIALS: u32 = 3;
 
@@ -319,6 +319,8 @@ impl Run {
             tokens: point.tokens,
             context: point.context,
             precision: point.precision(),
+            chunk: point.chunk,
+            kv_page: point.kv_page,
         }
     }
 

@@ -9,7 +9,7 @@ use crate::model::{DType, Precision};
 use crate::roofline::{self, Bound, Roofline};
 use crate::stats;
 use crate::units::{Bytes, Flops, Seconds};
-use crate::workload::{Phase, Stage, Workload};
+use crate::workload::{Chunk, Phase, Stage, Workload};
 
 /// A sample this many deviations slower than the median is an interruption by others.
 pub(super) const INTERRUPTION: f64 = 10.0;
@@ -96,6 +96,13 @@ pub struct Point {
     pub activations: DType,
     /// Type of the key/value cache.
     pub kv: DType,
+    /// Positions of a page of the key/value cache; null where each sequence's cache is contiguous, as in all files before
+    /// version 6.
+    #[serde(default)]
+    pub kv_page: Option<u32>,
+    /// The part of a prompt that rides along in a mixed step, in a sequence of its own; null in other phases.
+    #[serde(default)]
+    pub chunk: Option<Chunk>,
     /// Ranks that the model is divided among in tensor parallelism. Times, FLOPs, bytes, roofs, samples and energy are
     /// those of one of them, which runs its shard; 1 in files before version 5, which do not say.
     #[serde(default = "ranks::one")]
@@ -262,6 +269,13 @@ pub struct Key {
     pub activations: DType,
     /// Type of the key/value cache.
     pub kv: DType,
+    /// Positions of a page of the key/value cache; null where each sequence's cache is contiguous, as in all files before
+    /// version 6.
+    #[serde(default)]
+    pub kv_page: Option<u32>,
+    /// The part of a prompt that rides along in a mixed step, in a sequence of its own; null in other phases.
+    #[serde(default)]
+    pub chunk: Option<Chunk>,
     /// Ranks that the model is divided among; 1 in files that do not say.
     #[serde(default = "ranks::one")]
     pub ranks: u32,
@@ -288,6 +302,8 @@ impl Point {
             head: self.head,
             activations: self.activations,
             kv: self.kv,
+            kv_page: self.kv_page,
+            chunk: self.chunk,
             ranks: self.ranks,
         }
     }
@@ -320,6 +336,8 @@ impl Point {
             head: work.precision.head,
             activations: work.precision.activations,
             kv: work.precision.kv,
+            kv_page: work.kv_page,
+            chunk: work.chunk,
             ranks: work.ranks,
             threads: place.threads,
             layers_measured: place.layers_measured,
@@ -356,9 +374,26 @@ impl Point {
         point
     }
 
+    /// Tokens of a prompt that ride along; 0 but in a mixed step.
+    pub fn riding(&self) -> u32 {
+        self.chunk.map_or(0, |chunk| chunk.tokens)
+    }
+
     /// Whether it is a decode pass of several tokens of each sequence, which a draft proposed.
     pub fn is_verifying(&self) -> bool {
         self.phase == Phase::Decode && self.tokens > 1
+    }
+
+    /// Whether it is a pass that another is compared with in a table of its own: one that verifies a draft, has its cache in
+    /// pages, or is a chunk of a prompt by itself. Pictures and summaries leave these out.
+    pub fn is_variant(&self) -> bool {
+        let chunk_alone = self.phase == Phase::Prefill && self.context > self.tokens;
+        self.is_verifying() || self.kv_page.is_some() || chunk_alone
+    }
+
+    /// Whether it is of a pass of this phase that stands for itself.
+    pub fn is_plain(&self, phase: Phase) -> bool {
+        self.phase == phase && !self.is_variant()
     }
 
     /// Holds the point against roofs probed right beside each of its samples: `fraction` is the median over the
@@ -384,8 +419,7 @@ impl Point {
 
     /// Whether the two are parts of one pass, or a part and the whole.
     pub fn shares_pass_with(&self, other: &Point) -> bool {
-        let pass = |p: &Point| (p.phase, p.batch, p.tokens, p.context, p.ranks, p.precision());
-        pass(self) == pass(other)
+        self.key().same_pass(&other.key())
     }
 
     /// Operations as a quantity.
@@ -454,6 +488,13 @@ impl Point {
         }
         if self.batch == 0 || self.tokens == 0 || self.context < self.tokens || self.layers_total == 0 {
             return Err(impossible("batch, tokens, context or layers are impossible".into()));
+        }
+        let chunk_fits = match self.chunk {
+            Some(chunk) => self.phase == Phase::Mixed && chunk.tokens > 0 && chunk.context >= chunk.tokens,
+            None => self.phase != Phase::Mixed,
+        };
+        if !chunk_fits || self.kv_page == Some(0) {
+            return Err(impossible("chunk or kv_page are impossible".into()));
         }
         self.validate_ranks()
     }

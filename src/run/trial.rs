@@ -86,6 +86,12 @@ pub struct Plan {
     /// Tokens of each sequence that passes verify at once, for speculation; empty without it and in files before version 5.
     #[serde(default)]
     pub speculate: Vec<u32>,
+    /// Tokens of the chunks of a prompt that ride along with decode steps; empty without them and in files before version 6.
+    #[serde(default)]
+    pub mix: Vec<u32>,
+    /// Positions of the pages of the cache that every pass also runs with; empty without them and in files before version 6.
+    #[serde(default)]
+    pub kv_pages: Vec<u32>,
     /// Precision of what goes into matrix products.
     pub activations: DType,
     /// Type of the key/value cache; null is that of the activations.

@@ -67,7 +67,7 @@ fn shortest(work: &Workload, roof: Roofline) -> Seconds {
 
 /// Whole decode steps of one new token, and of several.
 fn steps(run: &Run) -> impl Iterator<Item = Step<'_>> {
-    let decode = |p: &&Point| p.phase == Phase::Decode && p.stage.is_none();
+    let decode = |p: &&Point| p.phase == Phase::Decode && p.kv_page.is_none() && p.stage.is_none();
     run.points.iter().filter(decode).filter_map(|point| Step::of(run, point))
 }
 

@@ -56,8 +56,10 @@ fn open() -> Box<dyn Session> {
     CudaBackend.open(&OpenOptions::default()).unwrap()
 }
 
-const DECODE: Work = Work { phase: Phase::Decode, batch: 3, tokens: 1, context: 40 };
-const PREFILL: Work = Work { phase: Phase::Prefill, batch: 1, tokens: 70, context: 70 };
+const DECODE: Work =
+    Work { phase: Phase::Decode, batch: 3, tokens: 1, context: 40, chunk: None, kv_page: None };
+const PREFILL: Work =
+    Work { phase: Phase::Prefill, batch: 1, tokens: 70, context: 70, chunk: None, kv_page: None };
 
 #[test]
 fn a_pass_runs_and_its_stages_make_up_the_step() {
@@ -152,7 +154,7 @@ fn timed_passes_leave_verified_ones_as_they_were() {
     session.load(&residency(2), &RandomWeights::new(1, &model())).unwrap();
     let fed = vec![(1..9).collect::<Vec<u32>>(); 2];
     let mut logits = || {
-        session.begin(2, 16).unwrap();
+        session.begin(2, 16, None).unwrap();
         assert!(session.run(1).is_err(), "the prepared pass is gone");
         let outputs = session.forward(&fed, false).unwrap();
         session.prepare(&DECODE).unwrap();

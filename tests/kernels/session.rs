@@ -93,7 +93,7 @@ impl<D: Driver> Session for SuiteSession<D> {
         Err(no_clock())
     }
 
-    fn begin(&mut self, batch: u32, capacity: u32) -> Result<()> {
+    fn begin(&mut self, batch: u32, capacity: u32, _: Option<u32>) -> Result<()> {
         self.suite.begin(batch, capacity)
     }
 

@@ -245,8 +245,8 @@ impl Session for Scripted {
         })
     }
 
-    fn begin(&mut self, batch: u32, capacity: u32) -> Result<()> {
-        self.inner.begin(batch, capacity)
+    fn begin(&mut self, batch: u32, capacity: u32, kv_page: Option<u32>) -> Result<()> {
+        self.inner.begin(batch, capacity, kv_page)
     }
 
     fn forward(&mut self, tokens: &[Vec<u32>], trace: bool) -> Result<Vec<StageOutput>> {

@@ -258,6 +258,13 @@ unsafe fn set_scales(block: *mut u8, bytes: usize) {
     }
 }
 
+fn no_pages(kv_page: Option<u32>) -> Result<()> {
+    match kv_page {
+        None => Ok(()),
+        Some(_) => Err(Failure::input("a cache in pages does not run on a CPU").hint("leave --kv-page out")),
+    }
+}
+
 fn nothing_loaded() -> Failure {
     Failure::input("no weights are loaded").hint("load them before a pass is prepared")
 }
@@ -350,6 +357,7 @@ impl Session for CpuSession {
     }
 
     fn prepare(&mut self, work: &Work) -> Result<()> {
+        no_pages(work.kv_page)?;
         self.ready = None;
         let Some(loaded) = &self.loaded else { return Err(nothing_loaded()) };
         if work.batch == 0 || work.tokens == 0 || work.context < work.tokens {
@@ -394,7 +402,8 @@ impl Session for CpuSession {
         Ok(executions)
     }
 
-    fn begin(&mut self, batch: u32, capacity: u32) -> Result<()> {
+    fn begin(&mut self, batch: u32, capacity: u32, kv_page: Option<u32>) -> Result<()> {
+        no_pages(kv_page)?;
         self.ready = None;
         let Some(loaded) = &self.loaded else { return Err(nothing_loaded()) };
         let extent = Extent {

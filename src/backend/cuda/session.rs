@@ -271,6 +271,9 @@ impl Session for CudaSession {
                     .hint("the context counts the new tokens as well"));
             }
         }
+        if work.chunk.is_some() || work.kv_page.is_some() {
+            return Err(not_yet("mixed steps and a cache in pages"));
+        }
         self.start_costs()?;
         let pass = pass(work);
         let caches = caches(self.suite.gpu(), &residency, pass);
@@ -336,7 +339,10 @@ impl Session for CudaSession {
         Ok(())
     }
 
-    fn begin(&mut self, batch: u32, capacity: u32) -> Result<()> {
+    fn begin(&mut self, batch: u32, capacity: u32, kv_page: Option<u32>) -> Result<()> {
+        if kv_page.is_some() {
+            return Err(not_yet("a cache in pages"));
+        }
         self.suite.driver().bind()?;
         self.prepared = None;
         self.suite.begin(batch, capacity)
@@ -369,6 +375,10 @@ fn tokens(pass: Pass, vocab: u32) -> Vec<Vec<u32>> {
         ((u128::from(state) * u128::from(vocab)) >> 64) as u32
     };
     (0..pass.sequences()).map(|sequence| (0..pass.new_tokens(sequence)).map(|_| next()).collect()).collect()
+}
+
+fn not_yet(what: &str) -> Failure {
+    Failure::input(format!("no kernel for {what} runs on a GPU")).hint("leave --mix and --kv-page out")
 }
 
 fn nothing_prepared() -> Failure {

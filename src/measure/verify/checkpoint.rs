@@ -59,7 +59,14 @@ pub fn check_logits(
     let model = checkpoint.spec();
     let (prompt, steps) = (expected.prompt.len() as u32, expected.continuation.len() as u32);
     let residency = Residency { model: model.clone(), layers: model.layers, precision, copies: 1 };
-    let work = Work { phase: Phase::Prefill, batch: 1, tokens: prompt, context: prompt + steps };
+    let work = Work {
+        phase: Phase::Prefill,
+        batch: 1,
+        tokens: prompt,
+        context: prompt + steps,
+        chunk: None,
+        kv_page: None,
+    };
     let (needed, free) = (session.needed_memory(&residency, &[work]), session.available_memory());
     if needed > free {
         return Err(Failure::device(format!(
@@ -89,7 +96,7 @@ fn check_passes(
     precision: Precision,
     by: &str,
 ) -> Result<Vec<Row>> {
-    session.begin(1, (expected.prompt.len() + expected.continuation.len()) as u32)?;
+    session.begin(1, (expected.prompt.len() + expected.continuation.len()) as u32, None)?;
     let passes = std::iter::once((expected.prompt.clone(), &expected.prefill_logits))
         .chain(expected.continuation.iter().map(|&token| vec![token]).zip(&expected.decode_logits));
     let bound = Bounds::of(precision.activations).logits;

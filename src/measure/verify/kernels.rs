@@ -115,7 +115,7 @@ fn check_model(
         name: String::new(),
     };
     session.load(&Residency { model: spec.clone(), layers: LAYERS, precision, copies: 1 }, &weights)?;
-    session.begin(shape.batch, shape.positions())?;
+    session.begin(shape.batch, shape.positions(), None)?;
     for &count in shape.passes {
         let tokens: Vec<Vec<u32>> = (0..shape.batch).map(|_| random.tokens(count, spec.vocab)).collect();
         let outputs = session.forward(&tokens, true)?;

@@ -22,25 +22,28 @@ pub(super) fn entries(scale: &Scale, layers: &[Layer]) -> Vec<(Sign, String)> {
             _ if overlay => theme::INK,
             Phase::Decode => theme::BLUE,
             Phase::Prefill => theme::VERMILLION,
+            Phase::Mixed => theme::GREEN,
         }
     };
     let all = || layers.iter().flat_map(|l| &l.marks);
-    for phase in [Phase::Decode, Phase::Prefill] {
+    for phase in [Phase::Decode, Phase::Mixed, Phase::Prefill] {
         let hue = hue_of(phase);
         let sign = |radius, fill, stroke, width| match phase {
             Phase::Decode => Sign::Circle(radius, fill, stroke, width),
             Phase::Prefill => Sign::Diamond(radius, fill, stroke, width),
+            Phase::Mixed => Sign::Square(radius, fill, stroke, width),
         };
         let of = || all().filter(move |m| m.point.phase == phase);
         if of().any(|m| m.is_step() && m.is_solid()) {
-            out.push((sign(6.5, hue.main, theme::GROUND, 1.0), format!("{phase} step")));
+            let with = if phase == Phase::Mixed { ": decode with a part of a prompt" } else { "" };
+            out.push((sign(6.5, hue.main, theme::GROUND, 1.0), format!("{phase} step{with}")));
         }
         if of().any(|m| !m.is_step() && m.is_solid()) {
             let batch = match phase {
                 Phase::Decode => {
                     of().map(|m| m.point.batch).min().map_or(String::new(), |b| format!(" (batch {b})"))
                 }
-                Phase::Prefill => String::new(),
+                Phase::Prefill | Phase::Mixed => String::new(),
             };
             out.push((sign(4.5, hue.soft, hue.main, 0.9), format!("{phase} stage{batch}")));
         }

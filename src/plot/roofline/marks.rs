@@ -32,11 +32,12 @@ impl Mark<'_> {
         theme::radius(self.point.share_of_step)
     }
 
-    /// How far it reaches from its centre: a diamond further than a circle of the same area.
+    /// How far up and to the sides it reaches from its centre: a diamond further than a circle of the same area, a square less far.
     pub fn reach(&self) -> f64 {
         match self.point.phase {
             Phase::Decode => self.radius(),
             Phase::Prefill => self.radius() * (std::f64::consts::PI / 2.0).sqrt(),
+            Phase::Mixed => self.radius() * std::f64::consts::PI.sqrt() / 2.0,
         }
     }
 
@@ -60,6 +61,13 @@ impl Mark<'_> {
             at(centre.x - reach, centre.y),
         ]
     }
+
+    /// Corners of the square with the area of the circle.
+    pub fn square(&self, centre: At) -> [At; 4] {
+        let reach = self.reach();
+        [(-reach, -reach), (reach, -reach), (reach, reach), (-reach, reach)]
+            .map(|(x, y)| at(centre.x + x, centre.y + y))
+    }
 }
 
 /// Steps of the same work at several sizes, the smallest first, each with its place in the run.
@@ -68,8 +76,8 @@ pub type Sweep<'a> = Vec<(usize, &'a Point)>;
 /// Whether a point has a place on logarithmic axes. A stage without operations (embed) has none.
 pub fn drawable(point: &Point) -> bool {
     const CREDIBLE: std::ops::RangeInclusive<f64> = 1e-9..=1e12;
-    // Passes that verify several tokens have a table of their own.
-    !point.is_verifying()
+    // Passes with a table of their own are not drawn.
+    !point.is_variant()
         && CREDIBLE.contains(&point.intensity)
         && super::roofs::CREDIBLE.contains(&point.flops_per_second)
 }
@@ -81,6 +89,7 @@ fn work(point: &Point) -> Work {
     let fixed = match point.phase {
         Phase::Decode => point.context,
         Phase::Prefill => point.batch,
+        Phase::Mixed => point.riding(),
     };
     let types = [point.weights, point.activations, point.kv];
     (point.phase, point.model.clone(), fixed, types, point.threads, point.ranks)
@@ -127,8 +136,13 @@ pub fn marks<'a>(
     // The run's first types, where it has several.
     let place = |p: &Point| (other(p), p.ranks, p.batch, p.context);
     let [decode_first, prefill_first] = [Phase::Decode, Phase::Prefill]
-        .map(|phase| run.points.iter().filter(|p| p.phase == phase).map(place).min());
-    let first = |phase| if phase == Phase::Decode { decode_first } else { prefill_first };
+        .map(|phase| run.points.iter().filter(|p| p.is_plain(phase)).map(place).min());
+    let first = |phase| match phase {
+        Phase::Decode => decode_first,
+        Phase::Prefill => prefill_first,
+        // Its stages are those of the other two.
+        Phase::Mixed => None,
+    };
     let of_first = |p: &Point| first(p.phase) == Some(place(p));
     // The paths of further contexts, of other types and of more ranks lie close to the first: only their ends are named.
     let further = |p: &Point| {
@@ -141,7 +155,7 @@ pub fn marks<'a>(
         p.stage.is_none() && further(p) && path.map(|o| o.batch).max() != Some(p.batch)
     };
     let several = |phase, of: fn(&Point) -> u32| {
-        run.points.iter().filter(|p| p.phase == phase).map(of).collect::<BTreeSet<_>>().len() > 1
+        run.points.iter().filter(|p| p.is_plain(phase)).map(of).collect::<BTreeSet<_>>().len() > 1
     };
     let several_contexts = several(Phase::Decode, |p| p.context);
     let several_prompts = several(Phase::Prefill, |p| p.tokens) || several(Phase::Prefill, |p| p.batch);
@@ -181,6 +195,9 @@ pub fn marks<'a>(
                 }
                 (None, Phase::Prefill) => {
                     (format!("prefill, {} × {} tokens", point.batch, point.tokens), "", 80.0)
+                }
+                (None, Phase::Mixed) => {
+                    (format!("{types}batch {} + {}", point.batch, point.riding()), "", 70.0)
                 }
                 // Far from the other prefill stages, among those of decode.
                 (Some(Stage::LmHead), Phase::Prefill) => {

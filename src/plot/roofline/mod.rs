@@ -106,6 +106,7 @@ fn layer(run: &Run, index: usize, overlay: bool, level: Level) -> Layer<'_> {
         _ if overlay => own,
         Phase::Decode => theme::BLUE,
         Phase::Prefill => theme::VERMILLION,
+        Phase::Mixed => theme::GREEN,
     };
     Layer {
         run,
@@ -262,6 +263,7 @@ fn draw_marks(canvas: &mut Canvas, scale: &Scale, run: usize, layer: &Layer) {
         match mark.point.phase {
             Phase::Decode => canvas.circle(centre, mark.radius(), style),
             Phase::Prefill => canvas.polygon(&mark.diamond(centre), style),
+            Phase::Mixed => canvas.polygon(&mark.square(centre), style),
         }
         canvas.end();
     }

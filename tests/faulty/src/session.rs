@@ -114,8 +114,8 @@ impl Session for FaultySession {
         self.real.use_gemm(gemm)
     }
 
-    fn begin(&mut self, batch: u32, capacity: u32) -> Result<()> {
-        self.real.begin(batch, capacity)
+    fn begin(&mut self, batch: u32, capacity: u32, kv_page: Option<u32>) -> Result<()> {
+        self.real.begin(batch, capacity, kv_page)
     }
 
     fn forward(&mut self, tokens: &[Vec<u32>], trace: bool) -> Result<Vec<StageOutput>> {

@@ -95,17 +95,19 @@ fn colour(index: usize, phase: Phase, overlay: bool) -> Color {
         _ if overlay => COLOURS[index % COLOURS.len()],
         Phase::Decode => COLOURS[0],
         Phase::Prefill => COLOURS[1],
+        Phase::Mixed => COLOURS[2],
     }
 }
 
-/// The sign of a step: `D` and `P`, of several runs their letters, small for prefill.
+/// The sign of a step: `D`, `P` and `M`, of several runs their letters, small but for decode.
 fn sign(index: usize, phase: Phase, overlay: bool) -> String {
     let letter = || caption::letter(index).chars().last().map(String::from).unwrap_or_default();
     match (overlay, phase) {
         (false, Phase::Decode) => "D".into(),
         (false, Phase::Prefill) => "P".into(),
+        (false, Phase::Mixed) => "M".into(),
         (true, Phase::Decode) => letter(),
-        (true, Phase::Prefill) => letter().to_lowercase(),
+        (true, Phase::Prefill | Phase::Mixed) => letter().to_lowercase(),
     }
 }
 
@@ -331,6 +333,7 @@ fn forms(point: &Point, label: &str) -> Vec<String> {
         Phase::Decode => (format!("batch {}", point.batch), None),
         // Of several prompts the label has the length.
         Phase::Prefill => ("prefill".to_string(), Some(label.to_string())),
+        Phase::Mixed => (format!("{} + {}", point.batch, point.riding()), None),
     };
     let share = share(point).map(|share| format!("{name}: {share}"));
     let number = (point.phase == Phase::Decode).then(|| point.batch.to_string());

@@ -22,7 +22,7 @@ pub(super) fn below(layers: &[Layer], width: usize) -> Vec<(String, Color)> {
         let whose = if overlay { colour(i, Phase::Decode, true) } else { Color::Reset };
         let name = if overlay { caption::lettered(i, layer.run) + ": " } else { String::new() };
         lines.extend(wrap(&(name + &roof(layer, overlay)), width).into_iter().map(|line| (line, whose)));
-        for phase in [Phase::Decode, Phase::Prefill] {
+        for phase in [Phase::Decode, Phase::Mixed, Phase::Prefill] {
             if let Some(steps) = said(layer, phase) {
                 let line = format!("{} {steps}", sign(i, phase, overlay));
                 lines.extend(wrap(&line, width).into_iter().map(|line| (line, colour(i, phase, overlay))));
@@ -63,10 +63,12 @@ fn said(layer: &Layer, phase: Phase) -> Option<String> {
             Phase::Decode => p.batch.to_string(),
             Phase::Prefill if batches => format!("{} × {}", p.batch, p.tokens),
             Phase::Prefill => p.tokens.to_string(),
+            Phase::Mixed => format!("{} + {}", p.batch, p.riding()),
         };
         let name = match phase {
             Phase::Decode if i == 0 => format!("batch {name}"),
             Phase::Prefill if i == 0 => format!("{name} tokens"),
+            Phase::Mixed if i == 0 => format!("batch {name} tokens of a prompt"),
             _ => name,
         };
         let name = name + &p.of_ranks();
@@ -98,7 +100,7 @@ fn wrap(words: &str, width: usize) -> Vec<String> {
 pub(super) fn subtitle(runs: &[Run]) -> String {
     let steps = || runs.iter().flat_map(|r| &r.points).filter(|p| p.stage.is_none());
     let all = |phase, of: fn(&Point) -> u32| {
-        let values: BTreeSet<u32> = steps().filter(|p| p.phase == phase).map(of).collect();
+        let values: BTreeSet<u32> = steps().filter(|p| p.is_plain(phase)).map(of).collect();
         let words = values.iter().map(u32::to_string).collect::<Vec<_>>().join(", ");
         Some(words).filter(|words| !words.is_empty())
     };
