@@ -271,8 +271,8 @@ impl Session for CudaSession {
                     .hint("the context counts the new tokens as well"));
             }
         }
-        if work.chunk.is_some() || work.kv_page.is_some() {
-            return Err(not_yet("mixed steps and a cache in pages"));
+        if work.kv_page.is_some() {
+            return Err(not_yet("a cache in pages"));
         }
         self.start_costs()?;
         let pass = pass(work);
@@ -378,7 +378,7 @@ fn tokens(pass: Pass, vocab: u32) -> Vec<Vec<u32>> {
 }
 
 fn not_yet(what: &str) -> Failure {
-    Failure::input(format!("no kernel for {what} runs on a GPU")).hint("leave --mix and --kv-page out")
+    Failure::input(format!("no kernel for {what} runs on a GPU")).hint("leave --kv-page out")
 }
 
 fn nothing_prepared() -> Failure {
