@@ -88,6 +88,8 @@ fn sweeps(ranks: &[u32]) -> Sweeps {
         prompts: vec![1000],
         contexts: Vec::new(),
         speculate: vec![],
+        mix: Vec::new(),
+        kv_pages: Vec::new(),
         generate: 100,
         precisions: vec![Precision::BF16],
         ranks: ranks.to_vec(),

@@ -186,7 +186,8 @@ pub fn measure(
     plan::check_memory(session, options, &works)?;
 
     observer.doing("checking the kernels", clock.left());
-    record.run.verification = Some(verify::quick_check(session, options.seed, &options.sweeps.precisions)?);
+    let Sweeps { precisions, kv_pages, .. } = &options.sweeps;
+    record.run.verification = Some(verify::quick_check(session, options.seed, precisions, kv_pages)?);
 
     let mut ceilings = Ceilings::of(session);
     observer.doing("ceilings: compute, cache and copy", clock.left());

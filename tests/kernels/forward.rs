@@ -23,7 +23,7 @@ fn golden_with<D: Driver>(gpu: impl Fn() -> D, products: Products, ran: impl Fn(
     for name in ["tiny-gqa-hd128", "tiny-tied-hd64"] {
         let checkpoint = Checkpoint::open(&golden_folder().join(name)).unwrap();
         let mut session = SuiteSession::open(gpu()).multiplying(products);
-        let rows = check_checkpoint(&mut session, &checkpoint, 1, DType::Bf16.into()).unwrap();
+        let rows = check_checkpoint(&mut session, &checkpoint, 1, DType::Bf16.into(), &[]).unwrap();
         assert_eq!(rows.len(), 13);
         assert!(rows.iter().all(|row| row.bound == 0.05));
         assert!(rows.iter().all(Row::passed), "{name}: {:?}", worst(&rows));
@@ -46,7 +46,7 @@ pub fn odd_models<D: Driver>(gpu: D) {
 
 fn odd_models_with<D: Driver>(gpu: D, products: Products, ran: impl Fn(&D)) {
     let mut session = SuiteSession::open(gpu).multiplying(products);
-    let rows = check_kernels(&mut session, 7, DType::Bf16.into(), Extent::Full).unwrap();
+    let rows = check_kernels(&mut session, 7, DType::Bf16.into(), None, Extent::Full).unwrap();
     assert!(rows.iter().all(Row::passed), "{:?}", worst(&rows));
     assert!(rows.iter().all(|row| row.rows > 0));
     println!("{}: {:?}", session.device().name, worst(&rows));

@@ -39,7 +39,7 @@ fn golden_checkpoints() {
     ] {
         let checkpoint = Checkpoint::open(&folder.join(name)).unwrap();
         let mut session = SuiteSession::open(InterpretedGpu::new(gpu));
-        let rows = check_checkpoint(&mut session, &checkpoint, 1, precision(weights, head)).unwrap();
+        let rows = check_checkpoint(&mut session, &checkpoint, 1, precision(weights, head), &[]).unwrap();
         assert_eq!(rows.len(), 13);
         println!("{name}, {weights} weights, {head} head: {:?}", worst(&rows));
         assert!(rows.iter().all(Row::passed), "{name}: {:?}", worst(&rows));
@@ -51,7 +51,7 @@ fn golden_checkpoints() {
 fn every_stage_of_odd_models() {
     for (gpu, dtype) in [(a100(), DType::Int8), (h100(), DType::Int8), (h100(), DType::Fp8)] {
         let mut session = SuiteSession::open(InterpretedGpu::new(gpu));
-        let rows = check_kernels(&mut session, 7, precision(dtype, dtype), Extent::Full).unwrap();
+        let rows = check_kernels(&mut session, 7, precision(dtype, dtype), None, Extent::Full).unwrap();
         println!("{}, {dtype}: {:?}", session.device().name, worst(&rows));
         assert!(rows.iter().all(Row::passed), "{:?}", worst(&rows));
     }

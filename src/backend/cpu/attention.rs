@@ -1,8 +1,11 @@
 //! Attention over the panels of the KV cache, with an online softmax over blocks of 64 positions.
 
+use std::ops::Range;
+
 use super::activation::Activation;
 use super::dot::{MAX_TOKENS, PANEL};
 use super::elementwise as el;
+use super::feed::Feed;
 use super::isa::InstructionSet;
 use super::kv::BLOCK;
 use super::kv_quantised::widen;
@@ -81,12 +84,17 @@ impl Step<'_> {
     /// # Safety
     /// Called by all threads of the pool with the same step, between barriers.
     pub(super) unsafe fn attention<A: Activation>(&self, worker: Worker<'_>, layer: usize) {
-        // SAFETY: passed on to the caller.
-        unsafe {
-            if self.pass.tokens <= MOST_TOGETHER {
-                self.decode_attention::<A>(worker, layer);
-            } else {
-                self.prefill_attention::<A>(worker, layer);
+        for (i, feed) in self.pass.feeds.iter().enumerate() {
+            // SAFETY: passed on to the caller. Where parts of units are kept, others must be through with theirs.
+            unsafe {
+                if feed.tokens > MOST_TOGETHER {
+                    self.prefill_attention::<A>(worker, layer, feed);
+                    continue;
+                }
+                if i > 0 {
+                    worker.barrier.wait();
+                }
+                self.decode_attention::<A>(worker, layer, feed);
             }
         }
     }
@@ -95,10 +103,11 @@ impl Step<'_> {
     ///
     /// # Safety
     /// As for [`Step::attention`].
-    unsafe fn decode_attention<A: Activation>(&self, worker: Worker<'_>, layer: usize) {
+    unsafe fn decode_attention<A: Activation>(&self, worker: Worker<'_>, layer: usize, feed: &Feed) {
         let pass = self.pass;
-        let blocks = (pass.start + pass.tokens).div_ceil(BLOCK);
-        let (units, width, columns) = (self.kv.units(), self.shape.head_width(), pass.columns.count);
+        let blocks = (feed.start + feed.tokens).div_ceil(BLOCK);
+        let Range { start: first, end } = feed.units(self.shape);
+        let (units, width, columns) = (end - first, self.shape.head_width(), feed.columns.count);
         let whole = |share: Share| share.first == 0 && share.last == blocks;
         let len = state_len(columns, width);
         let mine = || shares(units, blocks, worker.threads, worker.index);
@@ -113,12 +122,12 @@ impl Step<'_> {
                 let state = State::at(start, columns, width);
                 state.clear(0, columns, width);
                 for block in share.first..share.last {
-                    for tile in 0..pass.columns.groups {
-                        self.attend::<A>(worker.index, layer, share.unit, tile, block, state);
+                    for tile in 0..feed.columns.groups {
+                        self.attend::<A>(worker.index, layer, (feed, first + share.unit), tile, block, state);
                     }
                 }
                 if whole(share) {
-                    self.put::<A>(share.unit, 0..pass.columns.groups, state);
+                    self.put::<A>((feed, first + share.unit), 0..feed.columns.groups, state);
                 }
             }
             if units.is_multiple_of(worker.threads) {
@@ -134,10 +143,10 @@ impl Step<'_> {
                 for other in worker.index + 1..worker.threads {
                     let part = shares(units, blocks, worker.threads, other).next();
                     if part.is_some_and(|part| part.unit == share.unit) {
-                        self.merge(total, State::at(pass.partial(other, 0, len), columns, width));
+                        self.merge(feed, total, State::at(pass.partial(other, 0, len), columns, width));
                     }
                 }
-                self.put::<A>(share.unit, 0..pass.columns.groups, total);
+                self.put::<A>((feed, first + share.unit), 0..feed.columns.groups, total);
             }
         }
     }
@@ -146,24 +155,25 @@ impl Step<'_> {
     ///
     /// # Safety
     /// As for [`Step::attention`].
-    unsafe fn prefill_attention<A: Activation>(&self, worker: Worker<'_>, layer: usize) {
+    unsafe fn prefill_attention<A: Activation>(&self, worker: Worker<'_>, layer: usize, feed: &Feed) {
         const TILES: usize = 4;
         let pass = self.pass;
-        let (units, width) = (self.kv.units(), self.shape.head_width());
-        let tiles = pass.columns.groups;
+        let Range { start: first_unit, end } = feed.units(self.shape);
+        let (units, width) = (end - first_unit, self.shape.head_width());
+        let tiles = feed.columns.groups;
         let parts = tiles.div_ceil(TILES);
         loop {
             let item = pass.next_item(layer);
             if item >= units * parts {
                 return;
             }
-            let (part, unit) = (parts - 1 - item / units, item % units);
+            let (part, unit) = (parts - 1 - item / units, first_unit + item % units);
             // SAFETY: an item belongs to one thread; its state lies in the thread's scratch.
             unsafe {
                 let start = self.attention_scratch(worker.index).add(scratch_len(0, width));
                 for tile in part * TILES..((part + 1) * TILES).min(tiles) {
-                    let first = pass.columns.start(tile);
-                    let count = pass.columns.size(tile);
+                    let first = feed.columns.start(tile);
+                    let count = feed.columns.size(tile);
                     // A state that holds this tile alone, addressed as if it held all.
                     let state = State::at(start, count, width);
                     let state = State {
@@ -173,10 +183,10 @@ impl Step<'_> {
                     };
                     state.clear(first, count, width);
                     let last_token = (first + count - 1) / self.shape.group;
-                    for block in 0..=(pass.start + last_token) / BLOCK {
-                        self.attend::<A>(worker.index, layer, unit, tile, block, state);
+                    for block in 0..=(feed.start + last_token) / BLOCK {
+                        self.attend::<A>(worker.index, layer, (feed, unit), tile, block, state);
                     }
-                    self.put::<A>(unit, tile..tile + 1, state);
+                    self.put::<A>((feed, unit), tile..tile + 1, state);
                 }
             }
         }
@@ -190,17 +200,17 @@ impl Step<'_> {
         &self,
         thread: usize,
         layer: usize,
-        unit: usize,
+        (feed, unit): (&Feed, usize),
         tile: usize,
         block: usize,
         state: State,
     ) {
         let pass = self.pass;
         let width = self.shape.head_width();
-        let (first, columns) = (pass.columns.start(tile), pass.columns.size(tile));
+        let (first, columns) = (feed.columns.start(tile), feed.columns.size(tile));
         let mut limits = [0; MAX_TOKENS];
         for (c, limit) in limits[..columns].iter_mut().enumerate() {
-            let position = pass.start + (first + c) / self.shape.group;
+            let position = feed.start + (first + c) / self.shape.group;
             *limit = (position + 1).saturating_sub(block * BLOCK).min(BLOCK);
         }
         let (key_bytes, value_bytes) = match self.kv.is_quantised() {
@@ -215,7 +225,7 @@ impl Step<'_> {
                 widen(self.isa, keys.cast(), width, wide);
                 keys = wide.cast_const().cast();
             }
-            let q = pass.q.ptr::<A>().add((unit * pass.columns.count + first) * width).cast::<u8>();
+            let q = pass.q.ptr::<A>().add(feed.queries(unit, self.shape) + first * width).cast::<u8>();
             let scores = self.attention_scratch(thread);
             let p = scores.add(2 * MAX_TOKENS * PANEL);
             let shrink = p.add(2 * MAX_TOKENS * PANEL);
@@ -255,13 +265,13 @@ impl Step<'_> {
     ///
     /// # Safety
     /// Both states hold all columns; nobody else uses them.
-    unsafe fn merge(&self, total: State, part: State) {
-        let Groups { groups, .. } = self.pass.columns;
+    unsafe fn merge(&self, feed: &Feed, total: State, part: State) {
+        let Groups { groups, .. } = feed.columns;
         let width = self.shape.head_width();
         // SAFETY: the indices stay in the states.
         unsafe {
             for tile in 0..groups {
-                let (first, columns) = (self.pass.columns.start(tile), self.pass.columns.size(tile));
+                let (first, columns) = (feed.columns.start(tile), feed.columns.size(tile));
                 for c in 0..columns {
                     let (a, b) = (*total.largest.add(first + c), *part.largest.add(first + c));
                     let new = a.max(b);
@@ -284,7 +294,7 @@ impl Step<'_> {
     ///
     /// # Safety
     /// The state holds the tiles; nobody else writes these outputs.
-    unsafe fn put<A: Activation>(&self, unit: usize, tiles: std::ops::Range<usize>, state: State) {
+    unsafe fn put<A: Activation>(&self, (feed, unit): (&Feed, usize), tiles: Range<usize>, state: State) {
         let (shape, pass) = (self.shape, self.pass);
         let (sequence, kv_head) = (unit / shape.kv_heads, unit % shape.kv_heads);
         let width = shape.head_width();
@@ -292,10 +302,10 @@ impl Step<'_> {
         unsafe {
             let out = pass.attended.ptr::<A>();
             for tile in tiles {
-                let (first, columns) = (pass.columns.start(tile), pass.columns.size(tile));
+                let (first, columns) = (feed.columns.start(tile), feed.columns.size(tile));
                 for c in 0..columns {
                     let (token, head) = ((first + c) / shape.group, (first + c) % shape.group);
-                    let token = sequence * pass.tokens + token;
+                    let token = feed.row + (sequence - feed.sequence) * feed.tokens + token;
                     let (group, _) = pass.groups.locate(token);
                     let scale = 1.0 / *state.weights.add(first + c);
                     for panel in 0..shape.head_panels {

@@ -6,6 +6,7 @@
 
 use super::activation::{panel_index, round_finite};
 use super::dot::PANEL;
+use super::feed::Place;
 use super::isa::per_isa;
 use super::kv::{BLOCK, KvCache};
 use super::pool::Worker;
@@ -33,14 +34,13 @@ impl Step<'_> {
         let mut codes = vec![0u8; width];
         for item in split(pass.groups.count * heads, worker.threads, worker.index) {
             let (token, which, head) = (item / heads, item % heads / shape.kv_heads, item % shape.kv_heads);
-            let (sequence, new) = (token / pass.tokens, token % pass.tokens);
+            let (_, Place { sequence, position, .. }) = pass.place(token);
             let unit = sequence * shape.kv_heads + head;
             // SAFETY: the head is whole, and each is quantised by one thread.
             unsafe {
                 let values = std::slice::from_raw_parts(self.fresh(token, which, head), width);
                 let scale = quantise(DType::Int8, values, &mut codes);
                 let run = self.kv.block(self.kv_copy, layer, unit, 0);
-                let position = pass.start + new;
                 for (d, &code) in codes.iter().enumerate() {
                     *self.kv.code(run, position, which, d) = code as i8;
                 }

@@ -52,8 +52,17 @@ struct Ready {
     turn: usize,
     /// Positions there is room for, and positions filled, in [`Session::forward`].
     capacity: usize,
-    filled: usize,
+    filled: Filled,
     batch: usize,
+}
+
+/// Positions that the sequences hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Filled {
+    /// All but the last.
+    others: usize,
+    /// The last one: more where it was a mixed step's prompt.
+    last: usize,
 }
 
 impl CpuSession {
@@ -104,7 +113,7 @@ impl CpuSession {
     fn pass_bytes(&self, residency: &Residency, shape: &Shape, extent: Extent, positions: usize) -> f64 {
         let kv_element = self.kv_element(residency.precision);
         let one = KvCache::bytes(
-            extent.layers * extent.batch * shape.kv_heads,
+            extent.layers * extent.sequences() * shape.kv_heads,
             positions,
             shape.head_width(),
             kv_element,
@@ -114,24 +123,30 @@ impl CpuSession {
     }
 
     /// Allocates what a pass over the loaded layers needs; `positions` is the room in the cache.
-    fn make_ready(&mut self, extent: Extent, start: usize, positions: usize, copies: usize) -> Result<Ready> {
+    fn make_ready(
+        &mut self,
+        extent: Extent,
+        starts: (usize, usize),
+        positions: usize,
+        copies: usize,
+    ) -> Result<Ready> {
         let Some(loaded) = &self.loaded else { return Err(nothing_loaded()) };
         let kv_element = self.kv_element(loaded.residency.precision);
         let (shape, width) = (&loaded.shape, loaded.shape.head_width());
         let needed = self.pass_bytes(&loaded.residency, shape, extent, positions);
         self.check_memory(needed, "this pass")?;
-        let units = extent.batch * shape.kv_heads;
+        let units = extent.sequences() * shape.kv_heads;
         let one = KvCache::bytes(extent.layers * units, positions, width, kv_element);
         let kv_copies = Self::kv_copies(copies, one);
         Ok(Ready {
-            pass: Pass::new(shape, extent, start)?,
+            pass: Pass::new(shape, extent, starts)?,
             kv: KvCache::new(kv_copies, extent.layers, units, positions, width, kv_element)?,
             kv_copies,
             rope: Rope::new(loaded.model(), positions, width),
-            ids: vec![0; extent.batch * extent.tokens],
+            ids: vec![0; extent.rows()],
             turn: 0,
             capacity: positions,
-            filled: start,
+            filled: Filled { others: starts.0, last: starts.0 },
             batch: extent.batch,
         })
     }
@@ -214,9 +229,22 @@ impl CpuSession {
     }
 }
 
-/// Tokens of each sequence that get logits: those of a prompt are known but for the last.
-fn headed(work: &Work) -> usize {
-    if work.phase == Phase::Decode { work.tokens as usize } else { 1 }
+/// The kind of pass that a work is, whose logits nobody keeps. Tokens of a prompt are known but for the last.
+fn extent(work: &Work, layers: usize, element: usize) -> Extent {
+    Extent {
+        batch: work.batch as usize,
+        tokens: work.tokens as usize,
+        layers,
+        element,
+        riding: work.chunk.map_or(0, |chunk| chunk.tokens as usize),
+        headed: if work.phase == Phase::Prefill { 1 } else { work.tokens as usize },
+        logits: false,
+    }
+}
+
+/// Positions that there must be room for in every sequence.
+fn positions(work: &Work) -> usize {
+    work.context.max(work.chunk.map_or(0, |chunk| chunk.context)) as usize
 }
 
 /// Bytes of an activation and of an element of the cache.
@@ -308,15 +336,8 @@ impl Session for CpuSession {
         let largest = works
             .iter()
             .map(|work| {
-                let extent = Extent {
-                    batch: work.batch as usize,
-                    tokens: work.tokens as usize,
-                    layers: residency.layers as usize,
-                    element,
-                    headed: headed(work),
-                    logits: false,
-                };
-                self.pass_bytes(residency, &shape, extent, work.context as usize)
+                let extent = extent(work, residency.layers as usize, element);
+                self.pass_bytes(residency, &shape, extent, positions(work))
             })
             .fold(0.0, f64::max);
         Bytes(loaded::needed(residency, &shape) + largest)
@@ -360,24 +381,22 @@ impl Session for CpuSession {
         no_pages(work.kv_page)?;
         self.ready = None;
         let Some(loaded) = &self.loaded else { return Err(nothing_loaded()) };
-        if work.batch == 0 || work.tokens == 0 || work.context < work.tokens {
+        let no_chunk = work.chunk.is_some_and(|chunk| chunk.tokens == 0 || chunk.context < chunk.tokens);
+        if work.batch == 0 || work.tokens == 0 || work.context < work.tokens || no_chunk {
             return Err(Failure::input(format!(
                 "a pass of {} x {} tokens at context {} does not exist",
                 work.batch, work.tokens, work.context
             ))
             .hint("batch and tokens are at least 1, the context includes the new tokens"));
         }
-        let extent = Extent {
-            batch: work.batch as usize,
-            tokens: work.tokens as usize,
-            layers: loaded.layers(),
-            element: elements(self.format_loaded()).0,
-            headed: headed(work),
-            logits: false,
-        };
+        let extent = extent(work, loaded.layers(), elements(self.format_loaded()).0);
         let (copies, vocab) = (loaded.copies(), loaded.model().vocab);
-        let start = (work.context - work.tokens) as usize;
-        let mut ready = self.make_ready(extent, start, work.context as usize, copies)?;
+        let start = |context: u32, tokens: u32| (context - tokens) as usize;
+        let starts = (
+            start(work.context, work.tokens),
+            work.chunk.map_or(0, |chunk| start(chunk.context, chunk.tokens)),
+        );
+        let mut ready = self.make_ready(extent, starts, positions(work), copies)?;
         self.fill_cache(&ready);
         let mut state = SEED;
         for id in &mut ready.ids {
@@ -411,10 +430,11 @@ impl Session for CpuSession {
             tokens: 1,
             layers: loaded.layers(),
             element: elements(self.format_loaded()).0,
+            riding: 0,
             headed: 1,
             logits: true,
         };
-        self.ready = Some(self.make_ready(extent, 0, capacity.max(1) as usize, 1)?);
+        self.ready = Some(self.make_ready(extent, (0, 0), capacity.max(1) as usize, 1)?);
         Ok(())
     }
 
@@ -423,34 +443,49 @@ impl Session for CpuSession {
             return Err(Failure::input("no caches are prepared").hint("begin before tokens are fed"));
         };
         let new = tokens.first().map_or(0, Vec::len);
-        if tokens.len() != ready.batch || new == 0 || tokens.iter().any(|t| t.len() != new) {
-            return Err(Failure::input(format!("{} sequences of tokens were given", tokens.len()))
-                .hint(format!("give {} sequences, all of one length", ready.batch)));
+        let (last, others) = match tokens.split_last() {
+            Some((last, others)) => (last.len(), others),
+            None => (0, &[][..]),
+        };
+        let even = others.iter().all(|own| own.len() == new);
+        let mixed =
+            (last != new || ready.filled.last != ready.filled.others) && new == 1 && !others.is_empty();
+        if tokens.len() != ready.batch || new == 0 || last == 0 || !even || (last != new && !mixed) {
+            return Err(Failure::input(format!("{} sequences of tokens were given", tokens.len())).hint(
+                format!("give {} sequences of one length, or of one token but for the last", ready.batch),
+            ));
+        }
+        let held = ready.filled;
+        if !mixed && held.last != held.others {
+            return Err(Failure::input("the last sequence holds more positions than the others")
+                .hint("give one token of each of the others"));
         }
         let vocab = loaded.model().vocab;
         if let Some(token) = tokens.iter().flatten().find(|&&token| token >= vocab) {
             return Err(Failure::input(format!("token {token} is outside the vocabulary"))
                 .hint(format!("tokens are 0 to {}", vocab - 1)));
         }
-        if ready.filled + new > ready.capacity {
-            return Err(Failure::input(format!("{} positions are more than fit", ready.filled + new))
+        let most = (held.others + new).max(held.last + last);
+        if most > ready.capacity {
+            return Err(Failure::input(format!("{most} positions are more than fit"))
                 .hint(format!("the caches hold {}", ready.capacity)));
         }
         let extent = Extent {
-            batch: ready.batch,
+            batch: ready.batch - usize::from(mixed),
             tokens: new,
             layers: loaded.layers(),
             element: elements(self.format_loaded()).0,
+            riding: if mixed { last } else { 0 },
             headed: 1,
             logits: true,
         };
         let Some(mut ready) = self.ready.take() else { return Err(nothing_loaded()) };
         let Some(loaded) = &self.loaded else { return Err(nothing_loaded()) };
-        ready.pass = Pass::new(&loaded.shape, extent, ready.filled)?;
+        ready.pass = Pass::new(&loaded.shape, extent, (held.others, held.last))?;
         ready.ids = tokens.concat();
         let outputs = Mutex::new(Vec::new());
         self.step(&ready, 0, Some(&outputs))?;
-        ready.filled += new;
+        ready.filled = Filled { others: held.others + new, last: held.last + last };
         self.ready = Some(ready);
         let mut outputs = outputs.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner());
         if !trace {
