@@ -139,11 +139,11 @@ fn check_qkv(tokens: u32, positions: [u32; 6]) {
 
         let width = model.head_dim as usize;
         let (mut out, queries) = (Vec::new(), wide(&gpu.download::<u16>(y, 6 * layout.q)));
-        for (token, position) in POSITIONS.into_iter().enumerate() {
+        for (token, position) in positions.into_iter().enumerate() {
             out.extend_from_slice(&queries[token * layout.q..][..layout.q]);
             for cache in [keys, values] {
                 for head in 0..model.kv_heads {
-                    let sequence = token as u32 / TOKENS;
+                    let sequence = (token as u32 / tokens).min(1);
                     let line = (sequence * model.kv_heads + head) * CAPACITY + position;
                     out.extend(wide(
                         &gpu.download::<u16>(cache + 2 * u64::from(line * model.head_dim), width),
