@@ -95,7 +95,9 @@ fn a_pass_runs_and_its_stages_make_up_the_step() {
         assert!((0.9..1.1).contains(&(one / executions[5].seconds)), "{one}");
     }
     let software = session.software().unwrap();
-    for kernel in ["embed", "gemv_qkv_8", "attention_decode_64_8", "attention_prefill_64_rows_64", "fill_normals"] {
+    for kernel in
+        ["embed", "gemv_qkv_8", "attention_decode_64_8", "attention_prefill_64_rows_64", "fill_normals"]
+    {
         let image = software.kernels.iter().find(|image| image.kernel == kernel).unwrap();
         assert_eq!(image.target, session.setup().instruction_set);
         assert!(image.registers > 0);

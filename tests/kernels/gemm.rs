@@ -246,8 +246,11 @@ impl Qkv {
     fn check(&self, gpu: llmroof::backend::cuda::driver::Gpu, plan: Plan) {
         let format = plan.tile.format;
         let (k, sequences, capacity) = (fitting(format, 136), self.start.len(), 300);
-        let (rows, q_width, kv_width) =
-            (sequences * self.tokens + self.further, self.heads * self.head_dim, self.kv_heads * self.head_dim);
+        let (rows, q_width, kv_width) = (
+            sequences * self.tokens + self.further,
+            self.heads * self.head_dim,
+            self.kv_heads * self.head_dim,
+        );
         let x = normals(7, rows * k, 1.0);
         let [wq, wk, wv] =
             [(8, q_width), (9, kv_width), (10, kv_width)].map(|(seed, width)| matrix(format, seed, width, k));
@@ -287,8 +290,7 @@ impl Qkv {
 
         let [q, keys, values] = [&wq, &wk, &wv].map(|w| products(&x, w, k));
         let sequence = |row: usize| (row / self.tokens).min(sequences - 1);
-        let position =
-            |row: usize| self.start[sequence(row)] + (row - sequence(row) * self.tokens) as u32;
+        let position = |row: usize| self.start[sequence(row)] + (row - sequence(row) * self.tokens) as u32;
         let expected: Vec<f64> =
             (0..rows).flat_map(|row| self.rotated(&q[row * q_width..][..q_width], position(row))).collect();
         assert_rows_close(&gpu.download(args.y, rows * q_width), &expected, q_width);

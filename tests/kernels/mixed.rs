@@ -49,8 +49,7 @@ impl Case<'_> {
         let mut reference = Reference::new(model, &rows, Numerics::of(types), model.layers, sequences);
         let mut suite = Suite::new(InterpretedGpu::new(gpu));
         suite.set_products(self.products);
-        let residency =
-            Residency { model: model.clone(), layers: model.layers, precision: types, copies: 1 };
+        let residency = Residency { model: model.clone(), layers: model.layers, precision: types, copies: 1 };
         suite.load(&residency, weights).unwrap();
         let capacity = self.passes().iter().map(|new| new.iter().max().unwrap()).sum();
         suite.begin(batch + 1, capacity).unwrap();
@@ -106,8 +105,7 @@ fn with_quantised_weights() {
     let (odd, grouped) = (odd_model(64, 4, 2), grouped_model(256, 384, 4, 64));
     let check = |gpu, model, dtype, batch, chunks: &[u32]| {
         let types = precision(dtype, dtype);
-        let case =
-            Case { model, types, weights: &Spread, products: Products::Own, batch, prompt: 4, chunks };
+        let case = Case { model, types, weights: &Spread, products: Products::Own, batch, prompt: 4, chunks };
         case.check(gpu);
     };
     check(a100(), &odd, DType::Int8, 3, &[5, 40]);
@@ -119,7 +117,8 @@ fn with_quantised_weights() {
 fn with_products_of_cublaslt() {
     let model = &odd_model(64, 4, 2);
     let (types, weights) = (Precision::BF16, &RandomWeights::new(11, model));
-    let case = Case { model, types, weights, products: Products::CublasLt, batch: 4, prompt: 3, chunks: &[65] };
+    let case =
+        Case { model, types, weights, products: Products::CublasLt, batch: 4, prompt: 3, chunks: &[65] };
     case.check(a100());
 }
 

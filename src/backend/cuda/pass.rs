@@ -94,4 +94,3 @@ impl Pass {
         self.rows() > skinny::MOST_ROWS
     }
 }
-

@@ -5,9 +5,9 @@ use super::driver::{Driver, Gpu};
 use super::image::image;
 use super::launch::elementwise::{EmbedArgs, embed};
 use super::memory::{Allocations, Cache, loading_bytes, weight_bytes};
+use super::pass::Pass;
 use super::prepared::{Prepared, StartCosts, label, median};
 use super::probes::{self, Probes};
-use super::pass::Pass;
 use super::step::Products;
 use super::suite::{Suite, pass_bytes};
 use crate::backend::weights::WeightSource;
@@ -361,7 +361,8 @@ fn pass(work: &Work) -> Pass {
 
 /// Caches to rotate through: as many as there are copies of the weights, but no more than it takes to leave L2.
 fn caches(gpu: &Gpu, residency: &Residency, pass: Pass) -> u32 {
-    let one = 2 * u64::from(residency.layers) * Cache::bytes(&residency.model, pass.sequences(), pass.capacity());
+    let one =
+        2 * u64::from(residency.layers) * Cache::bytes(&residency.model, pass.sequences(), pass.capacity());
     let enough = (TIMES_CACHE * gpu.l2 as f64 / one.max(1) as f64).ceil() as u32;
     residency.copies.min(enough).max(1)
 }

@@ -142,8 +142,8 @@ impl Step<'_> {
     }
 
     /// A chunk attends behind all others, and not beside them as a branch of a graph: each of the two launches is cut to
-    /// fill the card, two blocks of decode leave a multiprocessor no registers for a block of prefill, and on Hopper the
-    /// kernels of a branch, and the one behind it, could not start early.
+    /// fill the card, two blocks of decode leave a multiprocessor too few registers for one of prefill (but for groups of
+    /// more than 8 heads of 64), and on Hopper neither a branch nor what follows both could start early.
     fn attention(&self, pass: Pass, layer: usize) -> Vec<Launch> {
         let args = self.attention_args(pass, layer);
         let head_dim = self.model.head_dim;

@@ -175,12 +175,16 @@ impl<D: Driver> Suite<D> {
     /// fed.
     ///
     /// # Errors
-    /// No caches are there, they hold fewer positions, or the device failed.
+    /// No caches are there, they hold fewer positions or other sequences, or the device failed.
     pub fn pretend(&mut self, pass: Pass, seed: u64) -> Result<()> {
         let Some(loaded) = &mut self.loaded else { return Err(nothing_loaded()) };
         let Some(sequences) = &mut loaded.sequences else { return Err(no_caches()) };
         if pass.capacity() > sequences.capacity {
             return Err(too_many_positions(pass.capacity(), sequences.capacity));
+        }
+        if pass.sequences() != sequences.batch {
+            return Err(Failure::input(format!("{} sequences are another number", pass.sequences()))
+                .hint(format!("the caches are those of {}", sequences.batch)));
         }
         let count = Cache::bytes(&loaded.residency.model, sequences.batch, sequences.capacity) / 2;
         let normal = Normal { mean: 0.0, deviation: 1.0 };
@@ -200,9 +204,8 @@ impl<D: Driver> Suite<D> {
     /// # Errors
     /// A token outside the vocabulary, more positions than [`Suite::begin`] gave, or the device failed.
     pub fn forward(&mut self, tokens: &[Vec<u32>], trace: bool) -> Result<Vec<StageOutput>> {
-        let Some(sequences) = self.loaded.as_ref().and_then(|loaded| loaded.sequences.as_ref()) else {
-            return Err(no_caches());
-        };
+        let loaded = self.loaded.as_ref().ok_or_else(nothing_loaded)?;
+        let sequences = loaded.sequences.as_ref().ok_or_else(no_caches)?;
         let pass = Pass::of(tokens, &sequences.filled)?;
         self.feed(pass, tokens, true)?;
         let stages = self.launches(pass, 0)?;
