@@ -27,14 +27,14 @@ struct Linear {
     u32 k;              // columns of the weights; a multiple of 8
     u32 n;              // rows of the weights: q_width + 2 kv_width | n | n (of gate alone) | vocabulary
     u32 x_stride;       // elements from one row of x to the next
-    u32 tokens;         // new tokens per sequence
+    u32 tokens;         // new tokens per sequence, but for the last: it has all rows behind the others'
     u32 head_dim;       // a multiple of 16
     u32 q_width;
     u32 kv_width;
     u32 capacity;       // positions that the cache has room for
     u32 splits;         // gemm: blocks that share one tile, each with a part of k
     float eps;          // of the norm
-    u32 reserved;
+    u32 sequences;      // QKV: see `find_token`
     const void *s0;     // scales of w0, w1 and w2 where they are quantised
     const void *s1;
     const void *s2;
@@ -148,6 +148,18 @@ __device__ __forceinline__ void rotate(u64 turns, u32 position, float a, float b
     *high = b * cos + a * sin;
 }
 
+// Where a token row belongs.
+struct TokenPlace {
+    u32 sequence, position;
+};
+
+// Every sequence has `tokens` rows, the last all that follow: in a mixed step a chunk of a prompt, behind one row of each
+// sequence before it.
+__device__ __forceinline__ TokenPlace find_token(const Linear &p, u32 token) {
+    u32 sequence = min(token / p.tokens, p.sequences - 1);
+    return {sequence, p.start[sequence] + (token - sequence * p.tokens)};
+}
+
 // Stores the products of one tile with one token row: a[i] and b[i] are those of rows i of the two halves, scaled
 // by the norm already. For LM_HEAD `best` grows to the rank of the best logit. All accesses are 16 bytes wide but
 // the logits', which exist for verification.
@@ -156,8 +168,7 @@ __device__ __forceinline__ void finish(const Linear &p, u32 tile, u32 token, con
     u32 row_a = first_row<stage>(p, tile, 0);
     u32 row_b = first_row<stage>(p, tile, 1);
     if (stage == QKV) {
-        u32 sequence = token / p.tokens;
-        u32 position = p.start[sequence] + (token - sequence * p.tokens);
+        auto [sequence, position] = find_token(p, token);
         u32 element = row_a % p.head_dim;
         float low[8], high[8];
         if (row_a < p.q_width + p.kv_width) {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use llmroof::backend::Residency;
 use llmroof::backend::cuda::driver::{Driver, Gpu};
-use llmroof::backend::cuda::step::Pass;
+use llmroof::backend::cuda::pass::Pass;
 use llmroof::backend::cuda::suite::Suite;
 use llmroof::backend::weights::{RandomWeights, WeightSource};
 use llmroof::model::{ModelSpec, Precision};
@@ -65,7 +65,8 @@ impl Counted {
     }
 }
 
-/// Runs a prompt that fills `context - tokens` positions, then the pass, and counts the pass by stage.
+/// Runs a prompt that fills `context - tokens` positions (before a mixed step, where sequences stand apart, they are made up),
+/// then the pass, and counts the pass by stage.
 pub fn count(
     gpu: Gpu,
     model: &ModelSpec,
@@ -76,21 +77,22 @@ pub fn count(
     let mut suite = Suite::new(InterpretedGpu::new(gpu));
     let residency = Residency { model: model.clone(), layers: model.layers, precision, copies: 1 };
     suite.load(&residency, weights).unwrap();
-    suite.begin(pass.batch, pass.context).unwrap();
+    suite.begin(pass.sequences(), pass.capacity()).unwrap();
     // Distinct tokens, so that every row of the embedding is another one.
     let mut next = 0;
-    let mut tokens = |count: u32| -> Vec<Vec<u32>> {
-        let mut sequence = || {
+    let mut tokens = |count: &dyn Fn(u32) -> u32| -> Vec<Vec<u32>> {
+        let mut sequence = |count| {
             next += count;
             (next - count..next).collect()
         };
-        (0..pass.batch).map(|_| sequence()).collect()
+        (0..pass.sequences()).map(|number| sequence(count(number))).collect()
     };
-    if pass.context > pass.tokens {
-        suite.forward(&tokens(pass.context - pass.tokens), false).unwrap();
+    if pass.chunk.is_some() {
+        suite.pretend(pass, 5).unwrap();
+    } else if pass.context > pass.tokens {
+        suite.forward(&tokens(&|_| pass.context - pass.tokens), false).unwrap();
     }
-    let fed = suite.feed_for(&tokens(pass.tokens), false, pass.headed > 1).unwrap();
-    assert_eq!(fed, pass);
+    suite.feed(pass, &tokens(&|sequence| pass.new_tokens(sequence)), false).unwrap();
     let buffers = suite.buffers().unwrap();
     let activations = [
         (buffers.residual, model.hidden),
@@ -141,11 +143,16 @@ fn check_bf16(gpu: Gpu, model: &ModelSpec, pass: Pass) {
 
 /// Counts a pass and holds it against the ledger. A code that is zero would count as padding: the weights have none.
 pub fn check(gpu: Gpu, model: &ModelSpec, pass: Pass, precision: Precision, weights: &dyn WeightSource) {
-    let phase = if pass.tokens == pass.headed { Phase::Decode } else { Phase::Prefill };
+    let phase = match pass.chunk {
+        Some(_) => Phase::Mixed,
+        None if pass.tokens == pass.headed => Phase::Decode,
+        None => Phase::Prefill,
+    };
     let work = Workload {
         phase,
         tokens: pass.tokens,
         context: pass.context,
+        chunk: pass.chunk,
         precision,
         ..Workload::prefill(model, pass.batch, pass.context)
     };

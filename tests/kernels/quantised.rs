@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use llmroof::backend::cuda::driver::Gpu;
-use llmroof::backend::cuda::step::Pass;
+use llmroof::backend::cuda::pass::Pass;
 use llmroof::backend::cuda::suite::Suite;
 use llmroof::backend::weights::{WeightSource, from_bf16, to_bf16};
 use llmroof::backend::{Residency, Session};
@@ -21,7 +21,7 @@ use crate::numbers::{relative_error, wide};
 use crate::session::SuiteSession;
 
 /// Weights and head of these types.
-fn precision(weights: DType, head: DType) -> Precision {
+pub fn precision(weights: DType, head: DType) -> Precision {
     Precision { weights, head, ..Precision::BF16 }
 }
 
@@ -76,7 +76,7 @@ impl WeightSource for Gaps {
 }
 
 /// Weights as quantising leaves them.
-struct Quantised<'a>(Precision, &'a dyn WeightSource);
+pub struct Quantised<'a>(pub Precision, pub &'a dyn WeightSource);
 
 impl Rows for Quantised<'_> {
     fn row(&self, tensor: Tensor, layer: u32, row: u32, out: &mut [f64]) {
@@ -96,7 +96,7 @@ impl Rows for Quantised<'_> {
 }
 
 /// Of widths that int4 has groups for.
-fn grouped_model(hidden: u32, ffn: u32, heads: u32, head_dim: u32) -> ModelSpec {
+pub fn grouped_model(hidden: u32, ffn: u32, heads: u32, head_dim: u32) -> ModelSpec {
     ModelSpec { hidden, ffn, name: format!("{hidden}x{ffn}"), ..odd_model(head_dim, heads, 2) }
 }
 

@@ -36,7 +36,7 @@ pub struct LinearArgs {
     pub capacity: u32,
     pub splits: u32,
     pub eps: f32,
-    pub reserved: u32,
+    pub sequences: u32,
     pub s0: Address,
     pub s1: Address,
     pub s2: Address,
