@@ -180,8 +180,7 @@ template <Format format> __device__ __forceinline__ void append_codes(const Line
         codes = (u8 *)p.values;
         scales = p.value_scales;
     }
-    u32 sequence = token / p.tokens;
-    u32 position = p.start[sequence] + (token - sequence * p.tokens);
+    auto [sequence, position] = find_token(p, token);
     u64 at = cache_row(p, sequence, row / p.head_dim, position);
     *(uint2 *)(codes + at * p.head_dim + element) = eight_codes<format>(v);
     if (element == 0) {

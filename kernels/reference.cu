@@ -55,8 +55,9 @@ extern "C" __global__ void __launch_bounds__(256) reference_qkv(const __grid_con
     float scale = p.norm ? norm_scale(p, x) : 1.0f;
     float a = product(p, x, scale, w);
     float b = product(p, x, scale, w + (u64)half * p.k);
-    u32 sequence = token / p.tokens;
-    u32 position = p.start[sequence] + token % p.tokens;
+    // In a mixed step the last sequence has more rows than the others.
+    u32 sequence = min(token / p.tokens, p.sequences - 1);
+    u32 position = p.start[sequence] + token - sequence * p.tokens;
     if (head < q_heads + kv_heads) {
         // Whole turns drop out of the product of 64 bits; what is left is the fraction of a turn.
         float turn = (float)(long long)(p.turns[e] * position) * 5.421010862427522e-20f;  // 2^-64

@@ -27,14 +27,16 @@ struct Linear {
     u32 k;              // columns of the weights; a multiple of 8
     u32 n;              // rows of the weights: q_width + 2 kv_width | n | n (of gate alone) | vocabulary
     u32 x_stride;       // elements from one row of x to the next
-    u32 tokens;         // new tokens per sequence
+    u32 tokens;         // new tokens per sequence, but for the last: it has all rows behind the others'
     u32 head_dim;       // a multiple of 16
     u32 q_width;
     u32 kv_width;
     u32 capacity;       // positions that the cache has room for; whole pages
     u32 splits;         // gemm: blocks that share one tile, each with a part of k
     float eps;          // of the norm
+    u32 sequences;      // QKV: see `find_token`
     u32 page_shift;     // QKV: a page has 2^page_shift positions
+    u32 reserved;
     const void *s0;     // scales of w0, w1 and w2 where they are quantised
     const void *s1;
     const void *s2;
@@ -152,6 +154,18 @@ __device__ __forceinline__ void rotate(u64 turns, u32 position, float a, float b
     *high = b * cos + a * sin;
 }
 
+// Where a token row belongs.
+struct TokenPlace {
+    u32 sequence, position;
+};
+
+// Every sequence has `tokens` rows, the last all that follow: in a mixed step a chunk of a prompt, behind one row of each
+// sequence before it.
+__device__ __forceinline__ TokenPlace find_token(const Linear &p, u32 token) {
+    u32 sequence = min(token / p.tokens, p.sequences - 1);
+    return {sequence, p.start[sequence] + (token - sequence * p.tokens)};
+}
+
 // The row of the cache that a position of a KV head has.
 __device__ __forceinline__ u64 cache_row(const Linear &p, u32 sequence, u32 kv_head, u32 position) {
     u32 kv_heads = p.kv_width / p.head_dim;
@@ -175,8 +189,7 @@ __device__ __forceinline__ void finish(const Linear &p, u32 tile, u32 token, con
     u32 row_a = first_row<stage>(p, tile, 0);
     u32 row_b = first_row<stage>(p, tile, 1);
     if (stage == QKV) {
-        u32 sequence = token / p.tokens;
-        u32 position = p.start[sequence] + (token - sequence * p.tokens);
+        auto [sequence, position] = find_token(p, token);
         u32 element = row_a % p.head_dim;
         float low[8], high[8];
         if (row_a < p.q_width + p.kv_width) {

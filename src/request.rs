@@ -37,6 +37,19 @@ pub struct Sweeps {
     pub ranks: Vec<u32>,
 }
 
+/// Whether a cache can be in pages of these sizes.
+///
+/// # Errors
+/// One of them is no page.
+pub fn check_pages(kv_pages: &[u32]) -> Result<()> {
+    match kv_pages.iter().find(|page| !PAGES.contains(page)) {
+        None => Ok(()),
+        Some(page) => {
+            Err(Failure::input(format!("--kv-page is {page}")).hint("give 16, 32, 64, 128 or 256 positions"))
+        }
+    }
+}
+
 impl From<&Plan> for Sweeps {
     fn from(plan: &Plan) -> Sweeps {
         Sweeps {
@@ -150,11 +163,7 @@ impl Sweeps {
     }
 
     fn check_pages_and_chunks(&self) -> Result<()> {
-        if let Some(page) = self.kv_pages.iter().find(|page| !PAGES.contains(page)) {
-            return Err(
-                Failure::input(format!("--kv-page is {page}")).hint("give 16, 32, 64, 128 or 256 positions")
-            );
-        }
+        check_pages(&self.kv_pages)?;
         let prompt = self.prompt();
         if let Some(tokens) = self.mix.iter().find(|&&tokens| tokens > prompt) {
             return Err(Failure::input(format!(

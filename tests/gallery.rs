@@ -49,6 +49,8 @@ fn predicted(device: &str) -> Run {
         prompts: vec![1000],
         contexts: Vec::new(),
         speculate: vec![],
+        mix: Vec::new(),
+        kv_pages: Vec::new(),
         generate: 100,
         precisions: vec![llmroof::model::Precision::BF16],
         ranks: vec![1],

@@ -15,11 +15,11 @@ use support::session::{Fault, ReferenceSession};
 
 fn golden(folder: &str, fault: Fault, activations: DType) -> Vec<Row> {
     let checkpoint = Checkpoint::open(&support::tests(folder)).unwrap();
-    check_checkpoint(&mut ReferenceSession::new(fault), &checkpoint, 1, activations.into()).unwrap()
+    check_checkpoint(&mut ReferenceSession::new(fault), &checkpoint, 1, activations.into(), &[]).unwrap()
 }
 
 fn kernels(fault: Fault, activations: DType) -> Vec<Row> {
-    check_kernels(&mut ReferenceSession::new(fault), 1, activations.into(), Extent::Short).unwrap()
+    check_kernels(&mut ReferenceSession::new(fault), 1, activations.into(), None, Extent::Short).unwrap()
 }
 
 #[test]
@@ -72,13 +72,13 @@ fn a_wrong_model_fails_both_checks() {
     for (name, fault) in faults {
         // The wider of the bounds must find it.
         let mut session = ReferenceSession::new(fault());
-        let rows = check_kernels(&mut session, 1, DType::Bf16.into(), Extent::Short);
+        let rows = check_kernels(&mut session, 1, DType::Bf16.into(), None, Extent::Short);
         if rows.is_ok_and(|rows| rows.iter().all(Row::passed)) {
             unseen.push(format!("{name}, kernels"));
         }
         let checkpoint = Checkpoint::open(&support::tests(support::GOLDEN[0])).unwrap();
         let mut session = ReferenceSession::new(fault());
-        let rows = check_checkpoint(&mut session, &checkpoint, 1, DType::F32.into());
+        let rows = check_checkpoint(&mut session, &checkpoint, 1, DType::F32.into(), &[]);
         if rows.is_ok_and(|rows| rows.iter().all(Row::passed)) {
             unseen.push(format!("{name}, golden"));
         }
@@ -120,10 +120,10 @@ fn a_wrong_output_is_found_and_named() {
 
 #[test]
 fn the_quick_check_stops_a_measurement() {
-    let passed = quick_check(&mut ReferenceSession::new(Fault::None), 1, &[DType::Bf16.into()]).unwrap();
+    let passed = quick_check(&mut ReferenceSession::new(Fault::None), 1, &[DType::Bf16.into()], &[]).unwrap();
     assert!(passed.passed && passed.largest_error < passed.bound);
     let fault = Fault::Model(|spec| spec.rope_theta *= 1.05);
-    let failure = quick_check(&mut ReferenceSession::new(fault), 1, &[DType::Bf16.into()]).unwrap_err();
+    let failure = quick_check(&mut ReferenceSession::new(fault), 1, &[DType::Bf16.into()], &[]).unwrap_err();
     assert_eq!(failure.code, Code::Invalid);
     assert!(failure.to_string().contains("qkv"), "{failure}");
 }
@@ -131,7 +131,7 @@ fn the_quick_check_stops_a_measurement() {
 #[test]
 fn a_trace_with_a_stage_missing_is_no_llama() {
     let fault = Fault::Outputs(|_, all| drop(all.remove(3)));
-    let failure = quick_check(&mut ReferenceSession::new(fault), 1, &[DType::F32.into()]).unwrap_err();
+    let failure = quick_check(&mut ReferenceSession::new(fault), 1, &[DType::F32.into()], &[]).unwrap_err();
     assert_eq!(failure.code, Code::Invalid);
 }
 
@@ -140,8 +140,8 @@ fn what_a_device_cannot_run_has_not_passed() {
     let mut session = ReferenceSession::new(Fault::Without(DType::F32));
     for refused in [
         check_support(&session, DType::F32.into(), Extent::Full),
-        check_kernels(&mut session, 1, DType::F32.into(), Extent::Short).map(drop),
-        quick_check(&mut session, 1, &[DType::F32.into()]).map(drop),
+        check_kernels(&mut session, 1, DType::F32.into(), None, Extent::Short).map(drop),
+        quick_check(&mut session, 1, &[DType::F32.into()], &[]).map(drop),
     ] {
         let failure = refused.unwrap_err();
         assert_eq!((failure.code, failure.what.as_str()), (Code::BadInput, "no f32 activations"));

@@ -25,12 +25,13 @@ fn every_instruction_set_passes_both_checks() {
                 for folder in support::GOLDEN {
                     let checkpoint = Checkpoint::open(&support::tests(folder)).unwrap();
                     let rows =
-                        check_checkpoint(session.as_mut(), &checkpoint, 1, activations.into()).unwrap();
+                        check_checkpoint(session.as_mut(), &checkpoint, 1, activations.into(), &[]).unwrap();
                     assert_eq!(rows.len(), 13);
                     assert!(rows.iter().all(Row::passed), "{}: {:?}", set.name(), worst(&rows));
                 }
                 if threads == 2 {
-                    let rows = check_kernels(session.as_mut(), 1, activations.into(), Extent::Short).unwrap();
+                    let rows =
+                        check_kernels(session.as_mut(), 1, activations.into(), None, Extent::Short).unwrap();
                     assert!(rows.iter().all(Row::passed), "{}: {:?}", set.name(), worst(&rows));
                 }
             }
@@ -62,7 +63,7 @@ fn quantised_weights_and_caches_pass_on_every_instruction_set() {
         };
         let mut session = CpuBackend.open(&options).unwrap();
         for precision in quantised() {
-            let rows = check_kernels(session.as_mut(), 1, precision, Extent::Short).unwrap();
+            let rows = check_kernels(session.as_mut(), 1, precision, None, Extent::Short).unwrap();
             assert!(rows.iter().all(Row::passed), "{} {precision:?}: {:?}", set.name(), worst(&rows));
         }
     }
@@ -78,7 +79,7 @@ fn a_quantised_checkpoint_is_held_against_its_own_weights_and_the_unquantised_on
             if precision.check(checkpoint.spec()).is_err() {
                 continue;
             }
-            let rows = check_checkpoint(session.as_mut(), checkpoint, 1, precision).unwrap();
+            let rows = check_checkpoint(session.as_mut(), checkpoint, 1, precision, &[]).unwrap();
             assert!(rows.iter().all(Row::passed), "{precision:?}: {:?}", worst(&rows));
             // What quantising costs, beside what the kernels err by: four bits cost several percent, eight hardly any.
             let cost = rows.iter().filter_map(|row| row.unquantised_error).fold(0.0, f64::max);
@@ -92,7 +93,7 @@ fn a_quantised_checkpoint_is_held_against_its_own_weights_and_the_unquantised_on
 fn the_check_before_a_measurement_is_quick() {
     let mut session = CpuBackend.open(&OpenOptions::default()).unwrap();
     let start = std::time::Instant::now();
-    let verification = quick_check(session.as_mut(), 1, &[DType::Bf16.into()]).unwrap();
+    let verification = quick_check(session.as_mut(), 1, &[DType::Bf16.into()], &[]).unwrap();
     assert!(verification.passed && verification.largest_error < verification.bound);
     // Under a second when optimised; this is a test build on whatever else the machine does.
     assert!(start.elapsed().as_secs() < 20, "{:?}", start.elapsed());

@@ -14,6 +14,7 @@ use crate::error::{Failure, Result};
 use crate::export::write_csv;
 use crate::measure::verify::{self, Extent, Row};
 use crate::model::{DType, Precision};
+use crate::request::check_pages;
 
 /// What `-o json` prints; of several GPUs an array of these.
 #[derive(Serialize)]
@@ -111,6 +112,8 @@ fn check(
     checkpoint: Option<&Checkpoint>,
     args: &VerifyArgs,
 ) -> Result<(Vec<Row>, Vec<String>)> {
+    let kv_pages = args.precision.kv_page.as_ref().map_or(&[][..], |sweep| &sweep.0);
+    check_pages(kv_pages)?;
     let asked = |activations: DType| work::precisions(&args.precision, activations);
     let precisions: Vec<Precision> = match args.precision.activations {
         // f32 finds what bf16 hides, but quantised weights and caches have no such kernels.
@@ -131,8 +134,16 @@ fn check(
             continue;
         }
         rows.extend(match checkpoint {
-            Some(checkpoint) => verify::check_checkpoint(session, checkpoint, args.seed, precision)?,
-            None => verify::check_kernels(session, args.seed, precision, Extent::Full)?,
+            Some(checkpoint) => {
+                verify::check_checkpoint(session, checkpoint, args.seed, precision, kv_pages)?
+            }
+            None => {
+                let mut all = Vec::new();
+                for kv_page in verify::layouts(kv_pages) {
+                    all.extend(verify::check_kernels(session, args.seed, precision, kv_page, Extent::Full)?);
+                }
+                all
+            }
         });
     }
     match refusal {

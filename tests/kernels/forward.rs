@@ -8,7 +8,7 @@ use llmroof::backend::Session;
 use llmroof::backend::cuda::driver::Driver;
 use llmroof::backend::cuda::step::Products;
 use llmroof::checkpoint::Checkpoint;
-use llmroof::measure::verify::{Extent, Row, check_checkpoint, check_kernels, check_pages, worst};
+use llmroof::measure::verify::{Extent, Row, check_checkpoint, check_kernels, worst};
 use llmroof::model::{DType, Precision};
 
 use crate::gpu::{InterpretedGpu, a100, h100};
@@ -23,7 +23,7 @@ fn golden_with<D: Driver>(gpu: impl Fn() -> D, products: Products, ran: impl Fn(
     for name in ["tiny-gqa-hd128", "tiny-tied-hd64"] {
         let checkpoint = Checkpoint::open(&golden_folder().join(name)).unwrap();
         let mut session = SuiteSession::open(gpu()).multiplying(products);
-        let rows = check_checkpoint(&mut session, &checkpoint, 1, DType::Bf16.into()).unwrap();
+        let rows = check_checkpoint(&mut session, &checkpoint, 1, DType::Bf16.into(), &[]).unwrap();
         assert_eq!(rows.len(), 13);
         assert!(rows.iter().all(|row| row.bound == 0.05));
         assert!(rows.iter().all(Row::passed), "{name}: {:?}", worst(&rows));
@@ -46,7 +46,7 @@ pub fn odd_models<D: Driver>(gpu: D) {
 
 fn odd_models_with<D: Driver>(gpu: D, products: Products, ran: impl Fn(&D)) {
     let mut session = SuiteSession::open(gpu).multiplying(products);
-    let rows = check_kernels(&mut session, 7, DType::Bf16.into(), Extent::Full).unwrap();
+    let rows = check_kernels(&mut session, 7, DType::Bf16.into(), None, Extent::Full).unwrap();
     assert!(rows.iter().all(Row::passed), "{:?}", worst(&rows));
     assert!(rows.iter().all(|row| row.rows > 0));
     println!("{}: {:?}", session.device().name, worst(&rows));
@@ -79,7 +79,7 @@ fn every_stage_of_odd_models_with_caches_in_pages() {
     ] {
         let mut session = SuiteSession::open(InterpretedGpu::new(gpu));
         let types = Precision { kv, ..Precision::BF16 };
-        let rows = check_pages(&mut session, 7, types, Extent::Full, page).unwrap();
+        let rows = check_kernels(&mut session, 7, types, Some(page), Extent::Full).unwrap();
         println!("{}, pages of {page}: {:?}", types.name(), worst(&rows));
         assert!(rows.iter().all(Row::passed), "{:?}", worst(&rows));
     }

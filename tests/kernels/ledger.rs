@@ -6,7 +6,7 @@ use llmroof::backend::Residency;
 use llmroof::backend::cuda::driver::{Driver, Gpu};
 use llmroof::backend::cuda::launch::Launch;
 use llmroof::backend::cuda::launch::args::AttentionArgs;
-use llmroof::backend::cuda::step::Pass;
+use llmroof::backend::cuda::pass::Pass;
 use llmroof::backend::cuda::suite::Suite;
 use llmroof::backend::weights::{RandomWeights, WeightSource};
 use llmroof::model::{DType, ModelSpec, Precision};
@@ -67,7 +67,8 @@ impl Counted {
     }
 }
 
-/// Runs a prompt that fills `context - tokens` positions, then the pass, and counts the pass by stage.
+/// Runs a prompt that fills `context - tokens` positions (before a mixed step, where sequences stand apart, they are made up),
+/// then the pass, and counts the pass by stage.
 pub fn count(
     gpu: Gpu,
     model: &ModelSpec,
@@ -79,21 +80,22 @@ pub fn count(
     let mut suite = Suite::new(InterpretedGpu::new(gpu));
     let residency = Residency { model: model.clone(), layers: model.layers, precision, copies: 1 };
     suite.load(&residency, weights).unwrap();
-    suite.begin(pass.batch, pass.context, kv_page).unwrap();
+    suite.begin(pass.sequences(), pass.capacity(), kv_page).unwrap();
     // Distinct tokens, so that every row of the embedding is another one.
     let mut next = 0;
-    let mut tokens = |count: u32| -> Vec<Vec<u32>> {
-        let mut sequence = || {
+    let mut tokens = |count: &dyn Fn(u32) -> u32| -> Vec<Vec<u32>> {
+        let mut sequence = |count| {
             next += count;
             (next - count..next).collect()
         };
-        (0..pass.batch).map(|_| sequence()).collect()
+        (0..pass.sequences()).map(|number| sequence(count(number))).collect()
     };
-    if pass.context > pass.tokens {
-        suite.forward(&tokens(pass.context - pass.tokens), false).unwrap();
+    if pass.chunk.is_some() {
+        suite.pretend(pass, 5).unwrap();
+    } else if pass.context > pass.tokens {
+        suite.forward(&tokens(&|_| pass.context - pass.tokens), false).unwrap();
     }
-    let fed = suite.feed_for(&tokens(pass.tokens), false, pass.headed > 1).unwrap();
-    assert_eq!(fed, pass);
+    suite.feed(pass, &tokens(&|sequence| pass.new_tokens(sequence)), false).unwrap();
     let buffers = suite.buffers().unwrap();
     let activations = [
         (buffers.residual, model.hidden),
@@ -124,7 +126,9 @@ pub fn count(
 fn without_zeros(gpu: &mut InterpretedGpu, launch: &Launch, pass: Pass, model: &ModelSpec) {
     let args: AttentionArgs = bytemuck::pod_read_unaligned(&launch.parameter);
     let width = model.head_dim as usize;
-    let rows = u64::from(pass.batch * model.kv_heads * args.capacity);
+    // A chunk's launch begins at its own sequence, but for a pool of pages.
+    let sequences = if args.pages == 0 { args.sequences } else { pass.sequences() };
+    let rows = u64::from(sequences * model.kv_heads * args.capacity);
     for row in
         [args.keys, args.values].into_iter().flat_map(|at| (0..rows).map(move |row| at + row * width as u64))
     {
@@ -168,7 +172,7 @@ pub fn check(gpu: Gpu, model: &ModelSpec, pass: Pass, precision: Precision, weig
 }
 
 /// The same with the cache in pages.
-fn check_pages(
+pub fn check_pages(
     gpu: Gpu,
     model: &ModelSpec,
     pass: Pass,
@@ -176,11 +180,16 @@ fn check_pages(
     kv_page: Option<u32>,
     weights: &dyn WeightSource,
 ) {
-    let phase = if pass.tokens == pass.headed { Phase::Decode } else { Phase::Prefill };
+    let phase = match pass.chunk {
+        Some(_) => Phase::Mixed,
+        None if pass.tokens == pass.headed => Phase::Decode,
+        None => Phase::Prefill,
+    };
     let work = Workload {
         phase,
         tokens: pass.tokens,
         context: pass.context,
+        chunk: pass.chunk,
         precision,
         kv_page,
         ..Workload::prefill(model, pass.batch, pass.context)

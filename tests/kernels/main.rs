@@ -17,6 +17,7 @@ mod gpu;
 mod held;
 mod ledger;
 mod linear;
+mod mixed;
 mod numbers;
 mod on_gpu;
 mod quantise;

@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use llmroof::backend::cuda::driver::Gpu;
-use llmroof::backend::cuda::step::Pass;
+use llmroof::backend::cuda::pass::Pass;
 use llmroof::backend::cuda::suite::Suite;
 use llmroof::backend::weights::{WeightSource, from_bf16, to_bf16};
 use llmroof::backend::{Residency, Session};
@@ -21,7 +21,7 @@ use crate::numbers::{relative_error, wide};
 use crate::session::SuiteSession;
 
 /// Weights and head of these types.
-fn precision(weights: DType, head: DType) -> Precision {
+pub fn precision(weights: DType, head: DType) -> Precision {
     Precision { weights, head, ..Precision::BF16 }
 }
 
@@ -39,7 +39,7 @@ fn golden_checkpoints() {
     ] {
         let checkpoint = Checkpoint::open(&folder.join(name)).unwrap();
         let mut session = SuiteSession::open(InterpretedGpu::new(gpu));
-        let rows = check_checkpoint(&mut session, &checkpoint, 1, precision(weights, head)).unwrap();
+        let rows = check_checkpoint(&mut session, &checkpoint, 1, precision(weights, head), &[]).unwrap();
         assert_eq!(rows.len(), 13);
         println!("{name}, {weights} weights, {head} head: {:?}", worst(&rows));
         assert!(rows.iter().all(Row::passed), "{name}: {:?}", worst(&rows));
@@ -63,8 +63,8 @@ fn golden_checkpoints_with_caches_of_codes() {
     ] {
         let checkpoint = Checkpoint::open(&folder.join(name)).unwrap();
         let mut session = SuiteSession::open(InterpretedGpu::new(gpu));
-        let rows = check_checkpoint(&mut session, &checkpoint, 1, types).unwrap();
-        assert_eq!(rows.len(), 13);
+        let rows = check_checkpoint(&mut session, &checkpoint, 1, types, &[16]).unwrap();
+        assert_eq!(rows.len(), 2 * 13);
         println!("{name}, {}: {:?}", types.name(), worst(&rows));
         assert!(rows.iter().all(Row::passed), "{name}: {:?}", worst(&rows));
     }
@@ -78,7 +78,7 @@ fn every_stage_of_odd_models_with_caches_of_codes() {
         (h100(), with_cache(DType::Int4, DType::Int8)),
     ] {
         let mut session = SuiteSession::open(InterpretedGpu::new(gpu));
-        let rows = check_kernels(&mut session, 7, types, Extent::Full).unwrap();
+        let rows = check_kernels(&mut session, 7, types, None, Extent::Full).unwrap();
         for row in &rows {
             println!("{}: {} {:.4} {:?}", types.name(), row.check, row.error, row.element_error);
         }
@@ -90,7 +90,7 @@ fn every_stage_of_odd_models_with_caches_of_codes() {
 fn every_stage_of_odd_models() {
     for (gpu, dtype) in [(a100(), DType::Int8), (h100(), DType::Int8), (h100(), DType::Fp8)] {
         let mut session = SuiteSession::open(InterpretedGpu::new(gpu));
-        let rows = check_kernels(&mut session, 7, precision(dtype, dtype), Extent::Full).unwrap();
+        let rows = check_kernels(&mut session, 7, precision(dtype, dtype), None, Extent::Full).unwrap();
         println!("{}, {dtype}: {:?}", session.device().name, worst(&rows));
         assert!(rows.iter().all(Row::passed), "{:?}", worst(&rows));
     }
@@ -115,7 +115,7 @@ impl WeightSource for Gaps {
 }
 
 /// Weights as quantising leaves them.
-struct Quantised<'a>(Precision, &'a dyn WeightSource);
+pub struct Quantised<'a>(pub Precision, pub &'a dyn WeightSource);
 
 impl Rows for Quantised<'_> {
     fn row(&self, tensor: Tensor, layer: u32, row: u32, out: &mut [f64]) {
@@ -135,7 +135,7 @@ impl Rows for Quantised<'_> {
 }
 
 /// Of widths that int4 has groups for.
-fn grouped_model(hidden: u32, ffn: u32, heads: u32, head_dim: u32) -> ModelSpec {
+pub fn grouped_model(hidden: u32, ffn: u32, heads: u32, head_dim: u32) -> ModelSpec {
     ModelSpec { hidden, ffn, name: format!("{hidden}x{ffn}"), ..odd_model(head_dim, heads, 2) }
 }
 

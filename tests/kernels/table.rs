@@ -254,6 +254,7 @@ fn linear(
         n,
         x_stride: k,
         tokens: 1,
+        sequences: rows,
         head_dim: HEAD_DIM,
         q_width,
         kv_width,

@@ -303,6 +303,8 @@ pub fn options(layers: Layers) -> Options {
             prompts: vec![40],
             contexts: Vec::new(),
             speculate: vec![],
+            mix: Vec::new(),
+            kv_pages: Vec::new(),
             generate: 20,
             precisions: vec![llmroof::model::Precision::BF16],
             ranks: vec![1],

@@ -37,6 +37,8 @@ fn predicted(model: &ModelSpec, device: &DeviceProfile, show: bool) -> Result<()
         prompts: vec![16.min(model.max_position)],
         contexts: vec![model.max_position],
         speculate: vec![],
+        mix: Vec::new(),
+        kv_pages: Vec::new(),
         generate: 1,
         precisions: vec![llmroof::model::Precision::BF16],
         ranks: vec![1],

@@ -160,7 +160,7 @@ impl Session for ReferenceSession {
         Err(Failure::device("the reference is not timed"))
     }
 
-    fn begin(&mut self, batch: u32, capacity: u32) -> Result<()> {
+    fn begin(&mut self, batch: u32, capacity: u32, _: Option<u32>) -> Result<()> {
         let Loaded { weights, numerics, spec } =
             self.loaded.as_ref().ok_or_else(|| Failure::device("nothing is loaded"))?;
         self.model = Some(Reference::new(spec, *weights, *numerics, spec.layers, batch as usize));
@@ -178,7 +178,7 @@ impl Session for ReferenceSession {
         }
         self.room = self
             .room
-            .checked_sub(tokens[0].len())
+            .checked_sub(tokens.iter().map(Vec::len).max().unwrap_or(0))
             .ok_or_else(|| Failure::device("more positions than begin gave"))?;
         let outputs = model.forward(&tokens);
         let mut outputs: Vec<StageOutput> = outputs
@@ -189,6 +189,11 @@ impl Session for ReferenceSession {
                 values: o.values.iter().map(|&x| x as f32).collect(),
             })
             .collect();
+        // The chunk of a prompt in a mixed step gets no logits.
+        if tokens.windows(2).any(|pair| pair[0].len() != pair[1].len()) {
+            let logits = outputs.last_mut().ok_or_else(|| Failure::device("no logits"))?;
+            logits.values.truncate(logits.values.len() / tokens.len() * (tokens.len() - 1));
+        }
         if let Fault::Outputs(change) = self.fault {
             change(self.passes, &mut outputs);
         }

@@ -15,6 +15,7 @@ mod buffer;
 mod claims;
 mod dot;
 mod elementwise;
+mod feed;
 mod isa;
 mod kv;
 mod kv_quantised;

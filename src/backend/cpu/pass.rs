@@ -5,7 +5,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use super::attention;
 use super::buffer::Buffer;
 use super::claims::Claims;
-use super::kv::BLOCK;
+use super::feed::{Feed, Place};
+use super::kv_quantised;
 use super::product;
 use super::quantised::Inputs;
 use super::shape::{Groups, Matrix, Shape};
@@ -16,26 +17,20 @@ use crate::workload::Stage;
 /// Bytes between what different threads write.
 const APART: usize = 4096;
 
-/// Shape and buffers of a pass: `batch` sequences of `tokens` new tokens after `start` positions.
+/// Shape and buffers of a pass.
 #[derive(Debug)]
 pub struct Pass {
-    /// Sequences.
-    pub batch: usize,
-    /// New tokens per sequence.
-    pub tokens: usize,
-    /// Positions before them.
-    pub start: usize,
+    /// What is fed to which sequences: of a mixed step first those that decode.
+    pub feeds: Vec<Feed>,
     /// All new tokens, sequence by sequence.
     pub groups: Groups,
-    /// The tokens that get logits: the last of each sequence, or all.
+    /// The tokens that get logits: the last of each sequence, or all; of a mixed step those that decode.
     pub headed: Groups,
-    /// Queries of one unit: `[token][head of the group]`.
-    pub columns: Groups,
     /// Residual stream `[token][hidden]`, f32.
     pub x: Buffer,
     /// Normed activations, packed `[group][hidden/2][token][2]`.
     pub normed: Buffer,
-    /// Queries `[unit][tile][width/2][column][2]`.
+    /// Queries `[unit][tile][width/2][column][2]`, see [`Feed::queries`].
     pub q: Buffer,
     /// Attention's output, packed like `normed` with the query width.
     pub attended: Buffer,
@@ -49,7 +44,7 @@ pub struct Pass {
     pub logits: Option<Buffer>,
     threads: usize,
     /// Per thread: a normed token of its own, the product's tile, attention's scratch, two cut units, a token of integers and the
-    /// same before.
+    /// same before, and what attends codes.
     private: Buffer,
     private_len: usize,
     parts: [usize; 5],
@@ -73,7 +68,9 @@ pub struct Extent {
     pub layers: usize,
     /// Bytes of an activation.
     pub element: usize,
-    /// Tokens of each sequence that get logits: the last one, or all.
+    /// New tokens of one sequence more, whose prompt rides along; 0 but in a mixed step.
+    pub riding: usize,
+    /// Tokens of each sequence that get logits: the last one, or all; of the one that rides along none.
     pub headed: usize,
     /// Whether logits are kept.
     pub logits: bool,
@@ -82,8 +79,9 @@ pub struct Extent {
 /// Sizes of the buffers in bytes, in the order x, normed, q, attended, activated, logits, integers, fresh; and the five parts
 /// of a thread's own scratch in f32.
 fn sizes(shape: &Shape, extent: Extent) -> ([f64; 8], [usize; 5]) {
-    let Extent { batch, tokens, element, headed, logits, .. } = extent;
-    let rows = batch as f64 * tokens as f64;
+    let Extent { batch, element, headed, logits, .. } = extent;
+    let count = extent.rows();
+    let rows = count as f64;
     let packed = |width: usize| rows * width as f64 * element as f64;
     let shared = [
         rows * shape.hidden as f64 * 4.0,
@@ -92,7 +90,7 @@ fn sizes(shape: &Shape, extent: Extent) -> ([f64; 8], [usize; 5]) {
         packed(shape.q_width()),
         packed(shape.ffn),
         if logits { (batch * headed) as f64 * shape.vocab as f64 * 4.0 } else { 0.0 },
-        quantised_bytes(shape, batch * tokens) as f64,
+        quantised_bytes(shape, count) as f64,
         if shape.precision.kv.is_quantised() {
             rows * (2 * shape.kv_heads * shape.head_width() * 4) as f64
         } else {
@@ -100,9 +98,10 @@ fn sizes(shape: &Shape, extent: Extent) -> ([f64; 8], [usize; 5]) {
         },
     ];
     // Few tokens attend all together, many tile by tile.
-    let together = if tokens <= attention::MOST_TOGETHER { tokens * shape.group } else { 0 };
+    let few = [extent.tokens, extent.riding].into_iter().filter(|&tokens| tokens <= attention::MOST_TOGETHER);
+    let together = few.max().unwrap_or(0) * shape.group;
     let columns = together.max(super::dot::MAX_TOKENS);
-    let total = Groups::new((batch * tokens).max(1));
+    let total = Groups::new(count.max(1));
     let outputs = if shape.is_quantised() { shape.limbs() } else { 1 };
     let parts = [
         shape.hidden.next_multiple_of(16)
@@ -110,7 +109,10 @@ fn sizes(shape: &Shape, extent: Extent) -> ([f64; 8], [usize; 5]) {
         attention::scratch_len(columns, shape.head_width()),
         2 * attention::state_len(together, shape.head_width()),
         quantised_bytes(shape, 1).div_ceil(4).next_multiple_of(16) + widest(shape),
-        if shape.precision.kv.is_quantised() { BLOCK * shape.head_width() } else { 0 },
+        match shape.precision.kv.is_quantised() {
+            true => kv_quantised::Scratch::len(columns, shape.head_width()),
+            false => 0,
+        },
     ];
     (shared, parts)
 }
@@ -134,24 +136,37 @@ pub fn needed(shape: &Shape, extent: Extent) -> f64 {
     shared.iter().sum::<f64>() + (parts.iter().sum::<usize>() * 4 * shape.threads) as f64
 }
 
+impl Extent {
+    /// All new tokens.
+    pub fn rows(&self) -> usize {
+        self.batch * self.tokens + self.riding
+    }
+
+    /// Sequences of the cache.
+    pub fn sequences(&self) -> usize {
+        self.batch + usize::from(self.riding > 0)
+    }
+}
+
 impl Pass {
-    /// Allocates.
+    /// Allocates, for new tokens after so many positions of each sequence and of the one that rides along.
     ///
     /// # Errors
     /// Out of memory.
-    pub fn new(shape: &Shape, extent: Extent, start: usize) -> Result<Pass> {
+    pub fn new(shape: &Shape, extent: Extent, (start, riding_start): (usize, usize)) -> Result<Pass> {
+        let mut feeds = vec![Feed::after(None, extent.batch, extent.tokens, start, shape)];
+        if extent.riding > 0 {
+            feeds.push(Feed::after(feeds.first(), 1, extent.riding, riding_start, shape));
+        }
         let (shared, parts) = sizes(shape, extent);
         let [x, normed, q, attended, activated, logits, integers, fresh] = shared;
         let buffer = |bytes: f64| Buffer::new(bytes as usize);
         let private_len = (parts.iter().sum::<usize>() * 4).next_multiple_of(APART) + APART;
         let clocks_len = (5 * extent.layers + 2) * 16 + APART;
         Ok(Pass {
-            batch: extent.batch,
-            tokens: extent.tokens,
-            start,
-            groups: Groups::of_at_most(extent.batch * extent.tokens, shape.most_tokens()),
+            feeds,
+            groups: Groups::of_at_most(extent.rows(), shape.most_tokens()),
             headed: Groups::of_at_most(extent.batch * extent.headed, shape.most_tokens()),
-            columns: Groups::new(extent.tokens * shape.group),
             x: buffer(x)?,
             normed: buffer(normed)?,
             q: buffer(q)?,
@@ -170,6 +185,12 @@ impl Pass {
             items: (0..extent.layers).map(|_| AtomicUsize::new(0)).collect(),
             claims: (0..(4 * extent.layers + 1) * shape.threads).map(|_| Claims::default()).collect(),
         })
+    }
+
+    /// What a row belongs to, and where it belongs.
+    pub fn place(&self, row: usize) -> (&Feed, Place) {
+        let feed = self.feeds.iter().rev().find(|feed| feed.row <= row).unwrap_or(&self.feeds[0]);
+        (feed, feed.place(row))
     }
 
     fn private(&self, thread: usize, before: usize) -> *mut f32 {
@@ -202,9 +223,9 @@ impl Pass {
         self.private(thread, 4).wrapping_sub(widest(shape))
     }
 
-    /// A thread's room for a block of the cache in bf16.
-    pub fn block(&self, thread: usize) -> *mut u16 {
-        self.private(thread, 4).cast()
+    /// A thread's room for what attends a cache of codes.
+    pub fn codes(&self, thread: usize) -> *mut f32 {
+        self.private(thread, 4)
     }
 
     /// Where a product's input goes as integers: of one token into memory of the thread's own.

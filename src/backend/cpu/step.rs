@@ -6,6 +6,7 @@ use std::time::Instant;
 use super::activation::Activation;
 use super::dot::{Dots, PANEL};
 use super::elementwise as el;
+use super::feed::{Feed, Place};
 use super::isa::InstructionSet;
 use super::kv::{KvCache, Rope};
 use super::loaded::Loaded;
@@ -263,8 +264,7 @@ impl Step<'_> {
     unsafe fn put_qkv<A: Activation>(&self, layer: usize, panel: usize, token: usize, row: *mut f32) {
         let (shape, pass) = (self.shape, self.pass);
         let (slot, j) = (panel / shape.head_panels, panel % shape.head_panels);
-        let (sequence, new) = (token / pass.tokens, token % pass.tokens);
-        let position = pass.start + new;
+        let (feed, Place { sequence, position, new }) = pass.place(token);
         // SAFETY: head, sequence and position are in bounds; each value is stored by one thread.
         unsafe {
             if slot < shape.heads + shape.kv_heads {
@@ -274,11 +274,11 @@ impl Step<'_> {
             if slot < shape.heads {
                 let (unit, head) = (sequence * shape.kv_heads + slot / shape.group, slot % shape.group);
                 let column = new * shape.group + head;
-                let (tile, _) = pass.columns.locate(column);
+                let (tile, _) = feed.columns.locate(column);
                 let width = shape.head_width();
-                let at = unit * pass.columns.count * width + pass.columns.index(column, j * PANEL, width);
+                let at = feed.queries(unit, shape) + feed.columns.index(column, j * PANEL, width);
                 let to = pass.q.ptr::<A>().add(at);
-                el::pack::<A>(self.isa, row, PANEL, pass.columns.size(tile), to);
+                el::pack::<A>(self.isa, row, PANEL, feed.columns.size(tile), to);
                 return;
             }
             let head = (slot - shape.heads) % shape.kv_heads;
@@ -288,13 +288,13 @@ impl Step<'_> {
                 to.copy_from_nonoverlapping(row, PANEL);
                 return;
             }
-            let run = self.kv.block(self.kv_copy, layer, sequence * shape.kv_heads + head, 0);
+            let piece = self.kv.of(self.kv_copy, layer, sequence * shape.kv_heads + head, position);
             for i in 0..PANEL {
                 let d = j * PANEL + i;
                 let to = if slot < shape.heads + shape.kv_heads {
-                    self.kv.key::<A>(run, position, d)
+                    self.kv.key::<A>(piece, position, d)
                 } else {
-                    self.kv.value::<A>(run, position, d)
+                    self.kv.value::<A>(piece, position, d)
                 };
                 *to = A::kv(*row.add(i));
             }
@@ -342,8 +342,9 @@ impl Step<'_> {
         // SAFETY: every panel's logits are written by the one thread that computes it; the best ones are the thread's own.
         unsafe {
             let weight = self.loaded.norm(self.copy, layers, 0);
-            let (first, every) = match pass.headed.count == pass.batch {
-                true => (pass.tokens - 1, pass.tokens),
+            let Feed { sequences, tokens, .. } = pass.feeds[0];
+            let (first, every) = match pass.headed.count == sequences {
+                true => (tokens - 1, tokens),
                 false => (0, 1),
             };
             let x = self.norm::<A>(worker, weight, pass.headed, first, every);

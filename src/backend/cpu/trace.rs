@@ -1,6 +1,7 @@
 //! Outputs of stages in the model's own order, taken from the buffers that the next stage reads.
 
 use super::activation::Activation;
+use super::feed::Place;
 use super::shape::rotary_place;
 use super::step::Step;
 use crate::workload::Stage;
@@ -23,7 +24,7 @@ impl Step<'_> {
                 Stage::GateUp => self.unpack::<A>(pass.activated.ptr(), shape.ffn),
                 Stage::Qkv => self.qkv_output::<A>(layer),
                 Stage::LmHead => pass.logits.as_ref().map_or_else(Vec::new, |logits| {
-                    std::slice::from_raw_parts(logits.ptr::<f32>(), pass.batch * shape.vocab).to_vec()
+                    std::slice::from_raw_parts(logits.ptr::<f32>(), pass.headed.count * shape.vocab).to_vec()
                 }),
             }
         }
@@ -47,34 +48,34 @@ impl Step<'_> {
         let (head_dim, width) = (shape.head_dim, shape.head_width());
         let mut values = Vec::new();
         for token in 0..pass.groups.count {
-            let (sequence, new) = (token / pass.tokens, token % pass.tokens);
+            let (feed, Place { sequence, position, new }) = pass.place(token);
             // SAFETY: the indices are those that the stage has written.
             unsafe {
                 for head in 0..shape.heads {
                     let unit = sequence * shape.kv_heads + head / shape.group;
                     let column = new * shape.group + head % shape.group;
-                    let q = pass.q.ptr::<A>().add(unit * pass.columns.count * width);
+                    let q = pass.q.ptr::<A>().add(feed.queries(unit, shape));
                     values.extend((0..head_dim).map(|d| {
                         let place = rotary_place(head_dim, d);
-                        (*q.add(pass.columns.index(column, place, width))).value()
+                        (*q.add(feed.columns.index(column, place, width))).value()
                     }));
                 }
                 for (is_key, head) in
                     [true, false].into_iter().flat_map(|k| (0..shape.kv_heads).map(move |head| (k, head)))
                 {
-                    let run = self.kv.block(self.kv_copy, layer, sequence * shape.kv_heads + head, 0);
-                    let position = pass.start + new;
+                    let unit = sequence * shape.kv_heads + head;
+                    let piece = self.kv.of(self.kv_copy, layer, unit, position);
                     values.extend((0..head_dim).map(|d| {
                         if self.kv.is_quantised() {
                             let which = usize::from(!is_key);
                             let d = if is_key { rotary_place(head_dim, d) } else { d };
-                            let code = f32::from(*self.kv.code(run, position, which, d));
-                            return A::kv_value(A::kv(code * *self.kv.scale(run, position, which)));
+                            let code = f32::from(*self.kv.code(piece, position, which, d));
+                            return A::kv_value(A::kv(code * *self.kv.scale(piece, position, which)));
                         }
                         let at = if is_key {
-                            self.kv.key::<A>(run, position, rotary_place(head_dim, d))
+                            self.kv.key::<A>(piece, position, rotary_place(head_dim, d))
                         } else {
-                            self.kv.value::<A>(run, position, d)
+                            self.kv.value::<A>(piece, position, d)
                         };
                         A::kv_value(*at)
                     }));

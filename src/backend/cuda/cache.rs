@@ -212,8 +212,8 @@ impl Cache {
         Ok(first + 2 * self.keys.len() as u64)
     }
 
-    /// What `count` positions from `first` on of `batch` sequences hold in one of `keys` or `values`: for each KV head of
-    /// each sequence `[position][head_dim]`.
+    /// What `count` positions from `first` on of a sequence hold in one of `keys` or `values`: for each KV head
+    /// `[position][head_dim]`.
     ///
     /// # Errors
     /// The device failed.
@@ -222,12 +222,11 @@ impl Cache {
         driver: &mut dyn Driver,
         model: &ModelSpec,
         matrix: Matrix,
-        batch: u32,
-        (first, count): (u32, u32),
+        sequence: u32,
+        positions: (u32, u32),
     ) -> Result<Vec<Vec<f32>>> {
-        (0..batch)
-            .flat_map(|sequence| (0..model.kv_heads).map(move |head| (sequence, head)))
-            .map(|of| self.read_head(driver, model, matrix, of, (first, count)))
+        (0..model.kv_heads)
+            .map(|head| self.read_head(driver, model, matrix, (sequence, head), positions))
             .collect()
     }
 

@@ -12,9 +12,10 @@ use super::launch::gemv::LinearStage;
 use super::launch::workspace::Workspace;
 use super::launch::{attention, elementwise, gemm, gemv, skinny};
 use super::memory::{Buffers, LayerWeights, Matrix, Weights};
+use super::pass::Pass;
 use crate::backend::Residency;
 use crate::model::ModelSpec;
-use crate::workload::Stage;
+use crate::workload::{Chunk, Stage};
 
 /// Which kernels run a linear stage.
 enum Family {
@@ -44,36 +45,6 @@ pub enum Products {
     Own,
     /// cuBLASLt, but for the head.
     CublasLt,
-}
-
-/// What one pass feeds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Pass {
-    /// Sequences.
-    pub batch: u32,
-    /// New tokens per sequence.
-    pub tokens: u32,
-    /// Positions that the last new token attends, its own included.
-    pub context: u32,
-    /// New tokens of each sequence that get logits: the last, or all.
-    pub headed: u32,
-}
-
-impl Pass {
-    /// A pass whose last new token of each sequence gets logits.
-    pub const fn new(batch: u32, tokens: u32, context: u32) -> Pass {
-        Pass { batch, tokens, context, headed: 1 }
-    }
-
-    /// Token rows of all sequences.
-    pub fn rows(self) -> u32 {
-        self.batch * self.tokens
-    }
-
-    /// Whether it has products that [`Products`] decides on.
-    pub fn has_choice(self) -> bool {
-        matches!(Family::of(self.rows()), Family::Gemm)
-    }
 }
 
 /// The launches of one stage of one layer, in order.
@@ -110,7 +81,7 @@ impl Step<'_> {
         for layer in 0..self.weights.layers.len() {
             for stage in Stage::ALL.into_iter().filter(|stage| stage.per_layer()) {
                 let launches = match stage {
-                    Stage::Attention => vec![self.attention(pass, layer)],
+                    Stage::Attention => self.attention(pass, layer),
                     _ => self.linear(pass, stage, layer),
                 };
                 all.push(StageLaunches { stage, layer: layer as u32, launches });
@@ -136,7 +107,7 @@ impl Step<'_> {
                 keys: vec![Matrix::default()],
                 values: vec![Matrix::default()],
                 format: Format::of(precision.kv),
-                capacity: pass.context,
+                capacity: pass.capacity(),
                 pages: None,
             },
         );
@@ -178,12 +149,47 @@ impl Step<'_> {
         )
     }
 
-    fn attention(&self, pass: Pass, layer: usize) -> Launch {
+    /// A chunk attends behind all others, and not beside them as a branch of a graph: each of the two launches is cut to
+    /// fill the card, two blocks of decode leave a multiprocessor too few registers for one of prefill (but for groups of
+    /// more than 8 heads of 64), and on Hopper neither a branch nor what follows both could start early.
+    fn attention(&self, pass: Pass, layer: usize) -> Vec<Launch> {
         let args = self.attention_args(pass, layer);
         let (head_dim, format) = (self.model.head_dim, self.cache.format);
-        match pass.tokens {
+        let mut launches = vec![match pass.tokens {
             1 => attention::decode(self.gpu, args, head_dim, format, pass.context),
             _ => attention::prefill(self.gpu, args, head_dim, format, pass.context),
+        }];
+        if let Some(chunk) = pass.chunk {
+            let args = self.chunk_args(pass, chunk, args);
+            launches.push(attention::prefill(self.gpu, args, head_dim, format, chunk.context));
+        }
+        launches
+    }
+
+    /// From what the sequences before it are given: everything of the chunk's lies behind theirs, in pages the part of the
+    /// table.
+    fn chunk_args(&self, pass: Pass, chunk: Chunk, args: AttentionArgs) -> AttentionArgs {
+        let rows = 2 * u64::from(pass.batch * pass.tokens) * u64::from(self.model.q_width());
+        let args = AttentionArgs {
+            q: args.q + rows,
+            out: args.out + rows,
+            start: args.start + 4 * u64::from(pass.batch),
+            sequences: 1,
+            tokens: chunk.tokens,
+            ..args
+        };
+        let positions = u64::from(pass.batch) * u64::from(args.capacity);
+        if args.pages != 0 {
+            return AttentionArgs { pages: args.pages + 4 * (positions >> args.page_shift), ..args };
+        }
+        let rows = positions * u64::from(self.model.kv_heads);
+        let codes = rows * self.cache.format.row_bytes(self.model.head_dim);
+        AttentionArgs {
+            keys: args.keys + codes,
+            values: args.values + codes,
+            key_scales: args.key_scales + 4 * rows,
+            value_scales: args.value_scales + 4 * rows,
+            ..args
         }
     }
 
@@ -273,6 +279,7 @@ impl Step<'_> {
             arrivals: buffers.arrivals,
             rows: pass.rows(),
             tokens: pass.tokens,
+            sequences: pass.sequences(),
             head_dim: model.head_dim,
             q_width,
             kv_width,
@@ -337,7 +344,7 @@ impl Step<'_> {
                 },
             ),
             Stage::Down => (LinearStage::Residual, add(buffers.gated, model.ffn, weights.down)),
-            // The last token of each sequence alone, or all.
+            // The last token of each sequence alone, or all; of a chunk, whose rows are behind these, none.
             Stage::LmHead => (
                 LinearStage::LmHead,
                 LinearArgs {

@@ -6,7 +6,8 @@ use super::driver::{Driver, Gpu};
 use super::launch::attention;
 use super::launch::workspace::Workspace;
 use super::memory::{self, Allocations, Buffers, Weights};
-use super::step::{Pass, Products, StageLaunches, Step};
+use super::pass::Pass;
+use super::step::{Products, StageLaunches, Step};
 use crate::backend::rope;
 use crate::backend::weights::{WeightSource, from_bf16};
 use crate::backend::{Residency, StageOutput};
@@ -32,7 +33,8 @@ struct Loaded {
 /// Caches of some sequences, and the buffers of the last pass over them.
 struct Sequences {
     layout: Layout,
-    filled: u32,
+    /// Positions of each that are filled.
+    filled: Vec<u32>,
     /// More than one where the weights have copies and the caches would stay in L2: executions rotate through them.
     caches: Vec<Cache>,
     held: Allocations,
@@ -155,7 +157,8 @@ impl<D: Driver> Suite<D> {
         match allocated {
             Ok((caches, buffers)) => {
                 let of_pass = Allocations::default();
-                loaded.sequences = Some(Sequences { layout, filled: 0, caches, held, buffers, of_pass });
+                let filled = vec![0; layout.batch as usize];
+                loaded.sequences = Some(Sequences { layout, filled, caches, held, buffers, of_pass });
                 Ok(())
             }
             Err(failure) => {
@@ -166,33 +169,41 @@ impl<D: Driver> Suite<D> {
         }
     }
 
-    /// Fills the first `positions` of every cache with seeded normals made on the device, as if as many tokens had
-    /// been fed.
+    /// Fills the caches with seeded normals made on the device, as if all that comes before the pass's new tokens had been
+    /// fed.
     ///
     /// # Errors
-    /// No caches are there, they hold fewer positions, or the device failed.
-    pub fn pretend(&mut self, positions: u32, seed: u64) -> Result<()> {
+    /// No caches are there, they hold fewer positions or other sequences, or the device failed.
+    pub fn pretend(&mut self, pass: Pass, seed: u64) -> Result<()> {
         let Some(loaded) = &mut self.loaded else { return Err(nothing_loaded()) };
         let Some(sequences) = &mut loaded.sequences else { return Err(no_caches()) };
-        if positions > sequences.layout.positions {
-            return Err(too_many_positions(positions, sequences.layout.positions));
+        if pass.capacity() > sequences.layout.positions {
+            return Err(too_many_positions(pass.capacity(), sequences.layout.positions));
+        }
+        if pass.sequences() != sequences.layout.batch {
+            return Err(Failure::input(format!("{} sequences are another number", pass.sequences()))
+                .hint(format!("the caches are those of {}", sequences.layout.batch)));
         }
         let mut stream = 0;
         for cache in &sequences.caches {
             let model = &loaded.residency.model;
             stream = cache.fill(&mut self.driver, model, &sequences.layout, seed, stream)?;
         }
-        sequences.filled = positions;
+        sequences.filled = vec![pass.context - pass.tokens; pass.batch as usize];
+        sequences.filled.extend(pass.chunk.map(|chunk| chunk.context - chunk.tokens));
         self.driver.synchronise("filling the caches")
     }
 
-    /// Feeds `tokens[sequence]`, all of one length, after what the caches hold. Returns the outputs of every
-    /// stage if `trace`, otherwise of lm_head alone.
+    /// Feeds `tokens[sequence]`, all of one length, after what the caches hold; or a mixed step, one token for each but the
+    /// last and a chunk for that. Returns the outputs of every stage if `trace`, otherwise of lm_head alone.
     ///
     /// # Errors
     /// A token outside the vocabulary, more positions than [`Suite::begin`] gave, or the device failed.
     pub fn forward(&mut self, tokens: &[Vec<u32>], trace: bool) -> Result<Vec<StageOutput>> {
-        let pass = self.feed(tokens, true)?;
+        let loaded = self.loaded.as_ref().ok_or_else(nothing_loaded)?;
+        let sequences = loaded.sequences.as_ref().ok_or_else(no_caches)?;
+        let pass = Pass::of(tokens, &sequences.filled)?;
+        self.feed(pass, tokens, true)?;
         let stages = self.launches(pass, 0)?;
         let mut outputs = Vec::new();
         for stage in &stages {
@@ -205,31 +216,30 @@ impl<D: Driver> Suite<D> {
             }
         }
         if let Some(sequences) = self.loaded.as_mut().and_then(|loaded| loaded.sequences.as_mut()) {
-            sequences.filled = pass.context;
+            for (sequence, filled) in (0..).zip(&mut sequences.filled) {
+                *filled += pass.new_tokens(sequence);
+            }
         }
         Ok(outputs)
     }
 
-    /// Makes room for a pass and writes its tokens and positions; nothing runs yet.
+    /// Makes room for a pass and writes its `tokens[sequence]` and positions; nothing runs yet. Logits are stored if `logits`;
+    /// of a sequence at most [`MOST_HEADED`] tokens get any.
     ///
     /// # Errors
     /// As [`Suite::forward`].
-    pub fn feed(&mut self, tokens: &[Vec<u32>], logits: bool) -> Result<Pass> {
-        self.feed_for(tokens, logits, false)
-    }
-
-    /// The same; with `all`, every token gets logits and not the last of each sequence alone: of at most [`MOST_HEADED`] tokens.
-    ///
-    /// # Errors
-    /// As [`Suite::forward`].
-    pub fn feed_for(&mut self, tokens: &[Vec<u32>], logits: bool, all: bool) -> Result<Pass> {
+    pub fn feed(&mut self, pass: Pass, tokens: &[Vec<u32>], logits: bool) -> Result<()> {
         let Some(loaded) = &mut self.loaded else { return Err(nothing_loaded()) };
         let model = &loaded.residency.model;
         let Some(sequences) = &mut loaded.sequences else { return Err(no_caches()) };
-        let new = tokens.first().map_or(0, Vec::len) as u32;
-        let headed = if all { new } else { 1 };
-        let pass = Pass { headed, ..Pass::new(sequences.layout.batch, new, sequences.filled + new) };
-        check_tokens(tokens, pass, model.vocab, sequences.layout.positions)?;
+        pass.check(tokens, &sequences.filled)?;
+        if let Some(token) = tokens.iter().flatten().find(|&&token| token >= model.vocab) {
+            return Err(Failure::input(format!("token {token} is outside the vocabulary"))
+                .hint(format!("tokens are 0 to {}", model.vocab - 1)));
+        }
+        if pass.capacity() > sequences.layout.positions {
+            return Err(too_many_positions(pass.capacity(), sequences.layout.positions));
+        }
 
         let driver = &mut self.driver;
         sequences.of_pass.free(driver)?;
@@ -262,9 +272,7 @@ impl<D: Driver> Suite<D> {
             driver.zero(arrivals, 4 * workspace.arrivals)?;
         }
         driver.write(sequences.buffers.tokens, bytemuck::cast_slice(&tokens.concat()))?;
-        let start = vec![sequences.filled; pass.batch as usize];
-        driver.write(sequences.buffers.start, bytemuck::cast_slice(&start))?;
-        Ok(pass)
+        driver.write(sequences.buffers.start, bytemuck::cast_slice(&sequences.filled))
     }
 
     /// The launches of a pass that was fed, over this copy of the weights.
@@ -314,18 +322,20 @@ impl<D: Driver> Suite<D> {
             Stage::Qkv => {
                 let (q_width, d) = (model.q_width() as usize, model.head_dim as usize);
                 let q = halves(buffers.q, rows * q_width)?;
+                let mut q = q.chunks_exact(q_width);
                 let Some(cache) = sequences.caches.first() else { return Err(no_caches()) };
-                // Of the caches, the new positions alone are sure to be written.
-                let new = (pass.context - pass.tokens, pass.tokens);
-                let keys = cache.read(driver, model, cache.keys[layer as usize], pass.batch, new)?;
-                let values = cache.read(driver, model, cache.values[layer as usize], pass.batch, new)?;
+                let (keys, values) = (cache.keys[layer as usize], cache.values[layer as usize]);
                 let mut out = Vec::new();
-                for (row, q) in q.chunks_exact(q_width).enumerate() {
-                    let (sequence, token) = (row / pass.tokens as usize, row % pass.tokens as usize);
-                    let heads = sequence * model.kv_heads as usize..(sequence + 1) * model.kv_heads as usize;
-                    out.extend_from_slice(q);
-                    for cache in [&keys, &values] {
-                        out.extend(cache[heads.clone()].iter().flat_map(|head| &head[token * d..][..d]));
+                for (sequence, &filled) in (0..).zip(&sequences.filled) {
+                    // Of the caches, the new positions alone are sure to be written.
+                    let new = pass.new_tokens(sequence);
+                    let mut of_heads = |matrix| cache.read(driver, model, matrix, sequence, (filled, new));
+                    let (keys, values) = (of_heads(keys)?, of_heads(values)?);
+                    for (token, q) in q.by_ref().take(new as usize).enumerate() {
+                        out.extend_from_slice(q);
+                        for heads in [&keys, &values] {
+                            out.extend(heads.iter().flat_map(|head| &head[token * d..][..d]));
+                        }
                     }
                 }
                 Ok(out)
@@ -338,14 +348,14 @@ impl<D: Driver> Suite<D> {
         }
     }
 
-    /// The token with the highest logit of each sequence, after a pass.
+    /// The token with the highest logit of each row that got logits, after a pass.
     ///
     /// # Errors
     /// No pass has run.
-    pub fn chosen(&mut self) -> Result<Vec<u32>> {
+    pub fn chosen(&mut self, pass: Pass) -> Result<Vec<u32>> {
         let Some(loaded) = &self.loaded else { return Err(nothing_loaded()) };
         let Some(sequences) = &loaded.sequences else { return Err(nothing_loaded()) };
-        let mut chosen = vec![0u32; sequences.layout.batch as usize];
+        let mut chosen = vec![0u32; (pass.batch * pass.headed) as usize];
         self.driver.read(sequences.buffers.chosen, bytemuck::cast_slice_mut(&mut chosen))?;
         Ok(chosen)
     }
@@ -463,27 +473,13 @@ pub fn pass_bytes(
     // What filling the caches takes is given back before the pass has its buffers.
     let buffers = buffers.iter().map(|&(_, bytes)| Allocations::taken(bytes)).sum::<u64>();
     let buffers = buffers.max(Allocations::taken(layout.filling_bytes(model)));
+    let headed = u64::from(pass.sequences() * MOST_HEADED);
     2 * u64::from(caches.max(1)) * u64::from(residency.layers) * cache
         + buffers
         + Allocations::taken(layout.table_bytes())
         + Allocations::taken(4 * u64::from(model.head_dim))
-        + 3 * Allocations::taken(8 * u64::from(pass.batch))
-}
-
-fn check_tokens(tokens: &[Vec<u32>], pass: Pass, vocab: u32, capacity: u32) -> Result<()> {
-    let new = pass.tokens as usize;
-    if tokens.len() != pass.batch as usize || new == 0 || tokens.iter().any(|t| t.len() != new) {
-        return Err(Failure::input(format!("{} sequences of tokens were given", tokens.len()))
-            .hint(format!("give {} sequences, all of one length", pass.batch)));
-    }
-    if let Some(token) = tokens.iter().flatten().find(|&&token| token >= vocab) {
-        return Err(Failure::input(format!("token {token} is outside the vocabulary"))
-            .hint(format!("tokens are 0 to {}", vocab - 1)));
-    }
-    if pass.context > capacity {
-        return Err(too_many_positions(pass.context, capacity));
-    }
-    Ok(())
+        + Allocations::taken(4 * u64::from(pass.sequences()))
+        + [8, 4].map(|bytes| Allocations::taken(bytes * headed)).iter().sum::<u64>()
 }
 
 fn too_many_positions(positions: u32, capacity: u32) -> Failure {

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use super::source::{QuantisedRows, Random, WeightRows};
-use super::{Bounds, CUBLASLT, Row, each_gemm, error};
+use super::{Bounds, CUBLASLT, Row, each_gemm, error, layouts, of_pages};
 use crate::backend::{Gemm, Residency, Session, Work};
 use crate::checkpoint::{Checkpoint, Expected};
 use crate::error::{Failure, Result};
@@ -15,7 +15,8 @@ use crate::workload::Phase;
 /// the logits of each pass with `expected.json`, or with the reference's for random tokens of
 /// this seed where there is none. Quantised, they are compared with those of a reference of the same quantised weights,
 /// and with the others beside it. One row
-/// for the prefill and one for each decode step; once more if cuBLASLt may multiply in a prefill of this length.
+/// for the prefill and one for each decode step, with the contiguous cache and with pages of each size; once more if cuBLASLt
+/// may multiply in a prefill of this length.
 ///
 /// # Errors
 /// The device cannot hold or run it. Errors above their bounds are in the rows.
@@ -24,13 +25,14 @@ pub fn check_checkpoint(
     checkpoint: &Checkpoint,
     seed: u64,
     precision: Precision,
+    kv_pages: &[u32],
 ) -> Result<Vec<Row>> {
     let unquantised = match checkpoint.expected() {
         Some(expected) => Cow::Borrowed(expected),
         None => Cow::Owned(random_logits(checkpoint, seed, Numerics::of(precision))),
     };
     if !precision.is_quantised() {
-        return check_logits(session, checkpoint, &unquantised, precision);
+        return check_logits(session, checkpoint, &unquantised, precision, kv_pages);
     }
     let quantised = QuantisedRows { rows: &WeightRows(checkpoint), precision };
     let Expected { prompt, continuation, .. } = &*unquantised;
@@ -40,8 +42,8 @@ pub fn check_checkpoint(
         false => Numerics::exact(precision),
     };
     let expected = logits(checkpoint.spec(), &quantised, numerics, prompt, continuation);
-    let rows = check_logits(session, checkpoint, &expected, precision)?;
-    let before = check_logits(session, checkpoint, &unquantised, precision)?;
+    let rows = check_logits(session, checkpoint, &expected, precision, kv_pages)?;
+    let before = check_logits(session, checkpoint, &unquantised, precision, kv_pages)?;
     let beside = |(row, before): (Row, Row)| Row { unquantised_error: Some(before.error), ..row };
     Ok(rows.into_iter().zip(before).map(beside).collect())
 }
@@ -55,6 +57,7 @@ pub fn check_logits(
     checkpoint: &Checkpoint,
     expected: &Expected,
     precision: Precision,
+    kv_pages: &[u32],
 ) -> Result<Vec<Row>> {
     let model = checkpoint.spec();
     let (prompt, steps) = (expected.prompt.len() as u32, expected.continuation.len() as u32);
@@ -84,7 +87,10 @@ pub fn check_logits(
             session.use_gemm(gemm)?;
         }
         let by = if gemm == Some(Gemm::CublasLt) { CUBLASLT } else { "" };
-        rows.extend(check_passes(session, expected, precision, by)?);
+        for kv_page in layouts(kv_pages) {
+            let by = format!("{by}{}", of_pages(kv_page));
+            rows.extend(check_passes(session, expected, (precision, kv_page), &by)?);
+        }
     }
     Ok(rows)
 }
@@ -93,10 +99,10 @@ pub fn check_logits(
 fn check_passes(
     session: &mut dyn Session,
     expected: &Expected,
-    precision: Precision,
+    (precision, kv_page): (Precision, Option<u32>),
     by: &str,
 ) -> Result<Vec<Row>> {
-    session.begin(1, (expected.prompt.len() + expected.continuation.len()) as u32, None)?;
+    session.begin(1, (expected.prompt.len() + expected.continuation.len()) as u32, kv_page)?;
     let passes = std::iter::once((expected.prompt.clone(), &expected.prefill_logits))
         .chain(expected.continuation.iter().map(|&token| vec![token]).zip(&expected.decode_logits));
     let bound = Bounds::of(precision.activations).logits;

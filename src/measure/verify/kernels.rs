@@ -3,7 +3,7 @@
 use super::error::Largest;
 use super::shapes::{LAYERS, Shape, shapes};
 use super::source::{HeldRows, NormalWeights, QuantisedRows, Random};
-use super::{Bounds, CUBLASLT, Row, each_gemm};
+use super::{Bounds, CUBLASLT, Row, each_gemm, of_pages};
 use crate::backend::{Gemm, Residency, Session, StageOutput};
 use crate::error::{Failure, Result};
 use crate::model::{ModelSpec, Precision};
@@ -35,7 +35,8 @@ pub fn check_support(session: &dyn Session, precision: Precision, extent: Extent
     refusal
 }
 
-/// Runs those of the random models that the device supports through [`Session::forward`] with a trace. One row for
+/// Runs those of the random models that the device supports, with the cache in pages or contiguous, through
+/// [`Session::forward`] with a trace. One row for
 /// each stage, its errors the largest over all models, layers and tokens, and one for the logits of whole models; once
 /// more for models with passes that cuBLASLt can multiply in, if it may be timed.
 ///
@@ -46,6 +47,7 @@ pub fn check_kernels(
     session: &mut dyn Session,
     seed: u64,
     precision: Precision,
+    kv_page: Option<u32>,
     extent: Extent,
 ) -> Result<Vec<Row>> {
     // Nothing compared would be nothing wrong.
@@ -61,10 +63,13 @@ pub fn check_kernels(
                 session.use_gemm(gemm)?;
             }
             let errors = if gemm == Some(Gemm::CublasLt) { &mut cublaslt } else { &mut own };
-            check_model(session, shape, seed, precision, errors.get_or_insert_default())?;
+            check_model(session, shape, seed, (precision, kv_page), errors.get_or_insert_default())?;
         }
     }
-    let rows = |(errors, by): (Option<Errors>, &str)| errors.map(|errors| errors.rows(precision, by));
+    let pages = of_pages(kv_page);
+    let rows = |(errors, by): (Option<Errors>, &str)| {
+        errors.map(|errors| errors.rows(precision, &format!("{by}{pages}")))
+    };
     Ok([(own, ""), (cublaslt, CUBLASLT)].into_iter().filter_map(rows).flatten().collect())
 }
 
@@ -99,7 +104,7 @@ fn check_model(
     session: &mut dyn Session,
     shape: &Shape,
     seed: u64,
-    precision: Precision,
+    (precision, kv_page): (Precision, Option<u32>),
     errors: &mut Errors,
 ) -> Result<()> {
     let spec = shape.spec();
@@ -112,19 +117,25 @@ fn check_model(
     let mut check = PassCheck {
         stages: Stages::new(&spec, &rows, numerics),
         caches: vec![vec![Cache::default(); shape.batch as usize]; LAYERS as usize],
-        held: 0,
+        held: vec![0; shape.batch as usize],
         name: String::new(),
     };
     session.load(&Residency { model: spec.clone(), layers: LAYERS, precision, copies: 1 }, &weights)?;
-    session.begin(shape.batch, shape.positions(), None)?;
-    for &count in shape.passes {
-        let tokens: Vec<Vec<u32>> = (0..shape.batch).map(|_| random.tokens(count, spec.vocab)).collect();
+    session.begin(shape.batch, shape.positions(), kv_page)?;
+    for counts in shape.feeds() {
+        let tokens: Vec<Vec<u32>> = counts.iter().map(|&count| random.tokens(count, spec.vocab)).collect();
         let outputs = session.forward(&tokens, true)?;
-        check.name = format!("{}, batch {}, {} + {count} tokens", spec.name, shape.batch, check.held);
+        let count = counts.last().copied().unwrap_or_default();
+        let held = check.held.last().copied().unwrap_or_default();
+        let mixed = if is_mixed(&counts) { " (mixed)" } else { "" };
+        check.name = format!("{}, batch {}{mixed}, {held} + {count} tokens", spec.name, shape.batch);
         check.compare(&tokens, &outputs, &mut errors.stages)?;
         let reference = whole.forward(&tokens);
         if let (Some(out), Some(reference)) = (outputs.last(), reference.last()) {
-            errors.logits.compare(&out.values, &reference.values, spec.vocab as usize, |sequence| {
+            // A chunk of a prompt gets none.
+            let headed = shape.batch as usize - usize::from(is_mixed(&counts));
+            let expected = &reference.values[..headed * spec.vocab as usize];
+            errors.logits.compare(&out.values, expected, spec.vocab as usize, |sequence| {
                 format!("{}, sequence {sequence}", check.name)
             });
         }
@@ -138,7 +149,7 @@ struct PassCheck<'a> {
     /// `[layer][sequence]`: what the device said it put into its own.
     caches: Vec<Vec<Cache>>,
     /// Positions of each sequence before this pass.
-    held: u32,
+    held: Vec<u32>,
     /// The model and the pass, for people.
     name: String,
 }
@@ -152,9 +163,10 @@ impl PassCheck<'_> {
     ) -> Result<()> {
         let spec = self.stages.spec().clone();
         self.check_order(outputs)?;
-        let count = tokens.first().map_or(0, Vec::len);
-        let positions: Vec<u32> =
-            tokens.iter().flat_map(|new| (0..new.len() as u32).map(|i| self.held + i)).collect();
+        let counts: Vec<u32> = tokens.iter().map(|new| new.len() as u32).collect();
+        let rows = || counts.iter().enumerate().flat_map(|(s, &count)| (0..count).map(move |i| (s, i)));
+        let positions: Vec<u32> = rows().map(|(sequence, i)| self.held[sequence] + i).collect();
+        let headed = if is_mixed(&counts) { &counts[..counts.len() - 1] } else { &counts[..] };
         // The residual as the device last wrote it, and what the stage before put out.
         let (mut residual, mut before) = (Vec::new(), Vec::new());
         for output in outputs {
@@ -162,11 +174,11 @@ impl PassCheck<'_> {
             let expected = match output.stage {
                 Stage::Embed => self.stages.embed(&tokens.concat()),
                 Stage::Qkv => self.stages.qkv(layer, &residual, &positions),
-                Stage::Attention => self.attention(layer, &before, count),
+                Stage::Attention => self.attention(layer, &before, &counts),
                 Stage::OutProj => self.stages.out_proj(layer, &before, &residual),
                 Stage::GateUp => self.stages.gate_up(layer, &residual),
                 Stage::Down => self.stages.down(layer, &before, &residual),
-                Stage::LmHead => self.stages.lm_head(&last_rows(&residual, count, spec.hidden as usize)),
+                Stage::LmHead => self.stages.lm_head(&last_rows(&residual, headed, spec.hidden as usize)),
             };
             largest[output.stage.index()].compare(
                 &output.values,
@@ -174,8 +186,8 @@ impl PassCheck<'_> {
                 width(&spec, output.stage),
                 |row| {
                     let (sequence, token) = match output.stage {
-                        Stage::LmHead => (row, count.saturating_sub(1)),
-                        _ => (row / count.max(1), row % count.max(1)),
+                        Stage::LmHead => (row, counts[row].saturating_sub(1)),
+                        _ => rows().nth(row).unwrap_or_default(),
                     };
                     format!("{}, layer {layer}, sequence {sequence}, token {token}", self.name)
                 },
@@ -189,14 +201,21 @@ impl PassCheck<'_> {
                 residual.clone_from(&before);
             }
         }
-        self.held += count as u32;
+        for (held, count) in self.held.iter_mut().zip(counts) {
+            *held += count;
+        }
         Ok(())
     }
 
-    fn attention(&mut self, layer: u32, qkv: &[f64], count: usize) -> Vec<f64> {
-        let length = count * Qkv::of(self.stages.spec()).width();
-        let sequences = qkv.chunks(length.max(1)).zip(&mut self.caches[layer as usize]);
-        sequences.flat_map(|(own, cache)| self.stages.attention(own, cache)).collect()
+    fn attention(&mut self, layer: u32, qkv: &[f64], counts: &[u32]) -> Vec<f64> {
+        let width = Qkv::of(self.stages.spec()).width();
+        let (mut out, mut rest) = (Vec::new(), qkv);
+        for (&count, cache) in counts.iter().zip(&mut self.caches[layer as usize]) {
+            let (own, after) = rest.split_at(count as usize * width);
+            out.extend(self.stages.attention(own, cache));
+            rest = after;
+        }
+        out
     }
 
     /// Every stage of every layer must be there, in order.
@@ -230,7 +249,16 @@ fn width(spec: &ModelSpec, stage: Stage) -> usize {
     }
 }
 
-/// The last of every `count` rows.
-fn last_rows(values: &[f64], count: usize, width: usize) -> Vec<f64> {
-    values.chunks_exact((count * width).max(1)).flat_map(|own| &own[own.len() - width..]).copied().collect()
+/// The last row of each sequence, whose rows stand one after the other.
+fn last_rows(values: &[f64], counts: &[u32], width: usize) -> Vec<f64> {
+    let ends = counts.iter().scan(0, |end, &count| {
+        *end += count as usize * width;
+        Some(*end)
+    });
+    ends.flat_map(|end| &values[end - width..end]).copied().collect()
+}
+
+/// Whether so many new tokens of each sequence are a mixed step.
+fn is_mixed(counts: &[u32]) -> bool {
+    counts.windows(2).any(|pair| pair[0] != pair[1])
 }

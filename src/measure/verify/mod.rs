@@ -113,20 +113,38 @@ fn each_gemm(session: &dyn Session, rows: u32, precision: Precision) -> Vec<Opti
     if all.is_empty() || precision.weights.is_quantised() { vec![None] } else { all }
 }
 
+/// The contiguous cache and those in pages of each size.
+pub fn layouts(kv_pages: &[u32]) -> impl Iterator<Item = Option<u32>> {
+    std::iter::once(None).chain(kv_pages.iter().map(|&page| Some(page)))
+}
+
+/// What is put behind the names of rows whose cache was in pages.
+fn of_pages(kv_page: Option<u32>) -> String {
+    kv_page.map_or(String::new(), |page| format!(", pages of {page}"))
+}
+
 /// The row that is nearest to its bound, or furthest above it.
 pub fn worst(rows: &[Row]) -> Option<&Row> {
     rows.iter().max_by(|a, b| a.severity().total_cmp(&b.severity()))
 }
 
-/// Checks the kernels on small random models in each of the types before anything is timed; replaces what is loaded.
+/// Checks the kernels on small random models in each of the types, with the contiguous cache and pages of each size, before
+/// anything is timed; replaces what is loaded.
 /// Takes a fraction of a second.
 ///
 /// # Errors
 /// The device failed, or an error is above its bound ([`crate::error::Code::Invalid`]).
-pub fn quick_check(session: &mut dyn Session, seed: u64, precisions: &[Precision]) -> Result<Verification> {
+pub fn quick_check(
+    session: &mut dyn Session,
+    seed: u64,
+    precisions: &[Precision],
+    kv_pages: &[u32],
+) -> Result<Verification> {
     let mut rows = Vec::new();
     for &precision in precisions {
-        rows.extend(check_kernels(session, seed, precision, Extent::Short)?);
+        for kv_page in layouts(kv_pages) {
+            rows.extend(check_kernels(session, seed, precision, kv_page, Extent::Short)?);
+        }
     }
     let worst = worst(&rows).ok_or_else(|| Failure::invalid("the check of the kernels compared nothing"))?;
     if !worst.passed() {

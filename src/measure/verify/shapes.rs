@@ -16,6 +16,8 @@ pub(super) struct Shape {
     pub batch: u32,
     /// New tokens per sequence of each pass, one pass after the other.
     pub passes: &'static [u32],
+    /// New tokens of the last sequence in the mixed steps that follow; of the others one each.
+    pub mixed: &'static [u32],
 }
 
 /// Layers of each model: two, so that a mix-up of layers shows.
@@ -26,22 +28,22 @@ pub(super) const LAYERS: u32 = 2;
 /// of more token rows, which a GPU has different kernels for.
 #[rustfmt::skip]
 const SHAPES: [Shape; 14] = [
-    shape(136,  264,  6, 2,  64, 333, false, true,   1, &[62, 1, 1, 1]),
-    shape(256,  392,  4, 1, 128, 331, true,  false,  5, &[14, 1, 1]),
-    shape(264,  712,  4, 4,  64, 333, false, false,  1, &[1, 1, 1]),
-    shape(272,  520,  3, 1,  80, 257, false, true,   2, &[5, 1]),
-    shape(248,  328,  4, 4,  96, 509, true,  true,   3, &[31, 1, 1]),
-    shape(264,  520, 12, 3,  64, 333, false, false,  8, &[12, 1, 1]),
-    shape(392,  776,  8, 2,  64, 641, false, true,   1, &[64, 1, 1]),
-    shape(136,  264,  3, 3, 128,  97, false, false,  2, &[65, 1]),
-    shape(200,  344,  4, 1,  80, 333, true,  false, 13, &[2, 1, 1]),
-    shape(264,  520,  6, 2,  96, 333, false, true,   1, &[127, 1, 1, 1]),
-    shape(520, 1032,  4, 1, 128, 333, false, true,   1, &[100, 1]),
+    shape(136,  264,  6, 2,  64, 333, false, true,   1, &[62, 1, 1, 1], &[]),
+    shape(256,  392,  4, 1, 128, 331, true,  false,  5, &[14, 1, 1], &[20, 3]),
+    shape(264,  712,  4, 4,  64, 333, false, false,  1, &[1, 1, 1], &[]),
+    shape(272,  520,  3, 1,  80, 257, false, true,   2, &[5, 1], &[]),
+    shape(248,  328,  4, 4,  96, 509, true,  true,   3, &[31, 1, 1], &[1, 70]),
+    shape(264,  520, 12, 3,  64, 333, false, false,  8, &[12, 1, 1], &[]),
+    shape(392,  776,  8, 2,  64, 641, false, true,   1, &[64, 1, 1], &[]),
+    shape(136,  264,  3, 3, 128,  97, false, false,  2, &[65, 1], &[30, 5]),
+    shape(200,  344,  4, 1,  80, 333, true,  false, 13, &[2, 1, 1], &[128]),
+    shape(264,  520,  6, 2,  96, 333, false, true,   1, &[127, 1, 1, 1], &[]),
+    shape(520, 1032,  4, 1, 128, 333, false, true,   1, &[100, 1], &[]),
     // A prompt in pieces: more than one new token after what the cache holds.
-    shape(264,  520,  6, 2,  64, 333, false, true,   2, &[40, 30, 1, 7]),
+    shape(264,  520,  6, 2,  64, 333, false, true,   2, &[40, 30, 1, 7], &[66, 9]),
     // Smallest of everything.
-    shape(8,      8,  1, 1,   8,   1, true,  false,  1, &[1, 2]),
-    shape(264,  520,  6, 2,  64, 333, false, true,  16, &[1, 1]),
+    shape(8,      8,  1, 1,   8,   1, true,  false,  1, &[1, 2], &[]),
+    shape(264,  520,  6, 2,  64, 333, false, true,  16, &[1, 1], &[]),
 ];
 
 #[allow(clippy::too_many_arguments)]
@@ -56,19 +58,20 @@ const fn shape(
     stretched: bool,
     batch: u32,
     passes: &'static [u32],
+    mixed: &'static [u32],
 ) -> Shape {
-    Shape { hidden, ffn, heads, kv_heads, head_dim, vocab, tied, stretched, batch, passes }
+    Shape { hidden, ffn, heads, kv_heads, head_dim, vocab, tied, stretched, batch, passes, mixed }
 }
 
 /// The same for int4, whose widths are whole groups.
 #[rustfmt::skip]
 const GROUPED: [Shape; 6] = [
-    shape(128,  256,  2, 1,  64, 333, false, true,   1, &[62, 1, 1, 1]),
-    shape(256,  384,  2, 1, 128, 331, true,  false,  5, &[14, 1, 1]),
-    shape(384,  512,  6, 2,  64, 641, false, true,  13, &[2, 1, 1]),
-    shape(256,  640,  4, 4,  64,  97, false, false,  2, &[65, 1]),
-    shape(512, 1152,  4, 1, 128, 333, false, true,   1, &[100, 1]),
-    shape(256,  384,  4, 2,  64, 333, false, true,   2, &[40, 30, 1, 7]),
+    shape(128,  256,  2, 1,  64, 333, false, true,   1, &[62, 1, 1, 1], &[]),
+    shape(256,  384,  2, 1, 128, 331, true,  false,  5, &[14, 1, 1], &[20, 3]),
+    shape(384,  512,  6, 2,  64, 641, false, true,  13, &[2, 1, 1], &[128]),
+    shape(256,  640,  4, 4,  64,  97, false, false,  2, &[65, 1], &[30, 5]),
+    shape(512, 1152,  4, 1, 128, 333, false, true,   1, &[100, 1], &[]),
+    shape(256,  384,  4, 2,  64, 333, false, true,   2, &[40, 30, 1, 7], &[66, 9]),
 ];
 
 /// The shapes of the short or the full check in these types.
@@ -83,12 +86,22 @@ pub(super) fn shapes(full: bool, precision: Precision) -> &'static [Shape] {
 impl Shape {
     /// Token rows of the largest pass.
     pub fn rows(&self) -> u32 {
-        self.batch * self.passes.iter().copied().max().unwrap_or_default()
+        let most = |of: &[u32]| of.iter().copied().max();
+        let mixed = most(self.mixed).map(|riding| self.batch - 1 + riding);
+        most(self.passes).map(|tokens| self.batch * tokens).max(mixed).unwrap_or_default()
     }
 
-    /// Positions of one sequence after all passes.
+    /// Positions of the longest sequence after all passes.
     pub fn positions(&self) -> u32 {
-        self.passes.iter().sum()
+        self.passes.iter().chain(self.mixed).sum()
+    }
+
+    /// New tokens of each sequence, pass by pass.
+    pub fn feeds(&self) -> impl Iterator<Item = Vec<u32>> {
+        let batch = self.batch as usize;
+        let even = self.passes.iter().map(move |&tokens| vec![tokens; batch]);
+        let mixed = self.mixed.iter().map(move |&riding| [vec![1; batch - 1], vec![riding]].concat());
+        even.chain(mixed)
     }
 
     /// The model. Its epsilon is large, a tenth of the mean square of the residual: with a usual one a kernel
