@@ -259,6 +259,71 @@ fn a_batch_equals_its_sequences_one_by_one() {
     }
 }
 
+/// Logits of three sequences after a prompt, its continuation, tokens one by one and some together.
+fn logits_in_pages(session: &mut dyn Session, vocab: u32, kv_page: Option<u32>) -> Vec<f32> {
+    session.begin(3, 150, kv_page).unwrap();
+    let mut all = Vec::new();
+    for (pass, count) in [70, 25, 1, 1, 5, 40, 1, 7].into_iter().enumerate() {
+        let tokens: Vec<Vec<u32>> = (0..3).map(|s| ids(count, vocab, 10 * pass as u32 + s)).collect();
+        let out = session.forward(&tokens, true).unwrap();
+        all.extend(out.into_iter().flat_map(|output| output.values));
+    }
+    all
+}
+
+#[test]
+fn a_cache_in_pages_gives_what_a_contiguous_one_gives() {
+    let types = [(DType::F32, DType::F32), (DType::Bf16, DType::Bf16), (DType::Bf16, DType::Int8)];
+    for model in shapes() {
+        for (isa, (activations, kv)) in
+            InstructionSet::available().into_iter().flat_map(|isa| types.map(|types| (isa, types)))
+        {
+            let mut session = session(&model, isa, 2, activations);
+            let precision = Precision { kv, ..activations.into() };
+            let residency = Residency { model: model.clone(), layers: model.layers, precision, copies: 1 };
+            session.load(&residency, &RandomWeights::new(7, &model)).unwrap();
+            let contiguous = logits_in_pages(session.as_mut(), model.vocab, None);
+            let expected: Vec<f64> = contiguous.iter().copied().map(f64::from).collect();
+            for page in [16, 32, 64, 128, 256] {
+                let paged = logits_in_pages(session.as_mut(), model.vocab, Some(page));
+                if page >= 64 || kv == DType::Int8 {
+                    // The same sums in the same order, or exact ones.
+                    assert!(paged == contiguous, "{isa:?} {kv} hidden {} pages of {page}", model.hidden);
+                }
+                // Values are summed up page by page: other roundings, which bf16 makes much of.
+                let (off, most) =
+                    (difference(&paged, &expected), if activations == DType::F32 { 1e-5 } else { 2e-2 });
+                assert!(off < most, "{isa:?} {kv} hidden {} pages of {page}: {off}", model.hidden);
+            }
+        }
+    }
+}
+
+#[test]
+fn every_stage_over_a_cache_in_pages_agrees_with_float64() {
+    for model in shapes() {
+        let tokens = ids(93, model.vocab, 1);
+        let expected = reference(&model, &tokens);
+        for isa in InstructionSet::available() {
+            for (page, (activations, tolerance)) in [16, 32, 128]
+                .into_iter()
+                .flat_map(|page| [(DType::F32, 2e-5), (DType::Bf16, 3e-2)].map(|t| (page, t)))
+            {
+                let mut session = session(&model, isa, 2, activations);
+                session.begin(1, 100, Some(page)).unwrap();
+                let got = session.forward(std::slice::from_ref(&tokens), true).unwrap();
+                for (got, (stage, values)) in got.iter().zip(&expected) {
+                    let off = difference(&got.values, values);
+                    assert!(
+                        off < tolerance,
+                        "{stage} is off by {off}: {isa:?} {activations} pages of {page}"
+                    );
+                }
+            }
+        }
+    }
+}
+
 #[test]
 fn the_number_of_threads_does_not_change_the_result() {
     // One KV head for two threads: the context itself is cut.
@@ -287,13 +352,16 @@ fn timed_passes_and_probes_run_and_add_up() {
         let mut session = CpuBackend.open(&options).unwrap();
         let residency = Residency { model: model.clone(), layers: 2, precision: Precision::BF16, copies: 3 };
         session.load(&residency, &RandomWeights::new(1, &model)).unwrap();
-        for (phase, batch, tokens, context) in [
-            (Phase::Decode, 1, 1, 130),
-            (Phase::Decode, 17, 1, 64),
-            (Phase::Prefill, 2, 70, 70),
-            (Phase::Prefill, 1, 20, 90),
+        for (phase, batch, tokens, context, kv_page) in [
+            (Phase::Decode, 1, 1, 130, None),
+            (Phase::Decode, 17, 1, 64, None),
+            (Phase::Prefill, 2, 70, 70, None),
+            (Phase::Prefill, 1, 20, 90, None),
+            (Phase::Decode, 3, 1, 130, Some(16)),
+            (Phase::Decode, 1, 4, 300, Some(256)),
+            (Phase::Prefill, 2, 70, 90, Some(32)),
         ] {
-            session.prepare(&Work { phase, batch, tokens, context, chunk: None, kv_page: None }).unwrap();
+            session.prepare(&Work { phase, batch, tokens, context, chunk: None, kv_page }).unwrap();
             for execution in session.run(4).unwrap() {
                 assert!(execution.stages.iter().all(|&s| s > 0.0));
                 assert!(execution.stages.iter().sum::<f64>() <= execution.seconds * 1.001 + 1e-6);
@@ -336,6 +404,11 @@ fn what_cannot_be_done_is_said_with_a_hint() {
             .is_err()
     );
     let mut model = model(64, 96, 4, 2, 32, 100);
+    let residency = Residency { model: model.clone(), layers: 2, precision: Precision::BF16, copies: 1 };
+    session.load(&residency, &RandomWeights::new(1, &model)).unwrap();
+    for page in [0, 8, 24] {
+        assert!(session.begin(1, 50, Some(page)).unwrap_err().hint.unwrap().contains("power of two"));
+    }
     model.vocab = 1 << 24;
     model.hidden = 1 << 20;
     let residency = Residency { model: model.clone(), layers: 2, precision: Precision::BF16, copies: 1 };

@@ -4,7 +4,7 @@ use crate::backend::weights::{from_bf16, to_bf16};
 
 /// Element of the packed activations; decides the element of the KV cache too.
 ///
-/// A KV panel holds 32 rows of `k` elements in an order of its own, given by [`Activation::kv_index`].
+/// A KV panel holds 32 rows of `k` elements, half a panel 16, in an order of its own, given by [`Activation::kv_index`].
 pub trait Activation: Copy + Send + Sync + 'static {
     /// Element of the KV cache.
     type Kv: Copy + Send + Sync + 'static;
@@ -16,14 +16,14 @@ pub trait Activation: Copy + Send + Sync + 'static {
     fn kv(value: f32) -> Self::Kv;
     /// A value of the KV cache.
     fn kv_value(element: Self::Kv) -> f32;
-    /// Where row `row` (0..32) of a panel keeps its element `k`.
-    fn kv_index(row: usize, k: usize) -> usize;
+    /// Where row `row` of the `rows` (16 or 32) of a panel keeps its element `k`.
+    fn kv_index(rows: usize, row: usize, k: usize) -> usize;
 }
 
-/// Where row `row` (0..32) of a bf16 panel keeps its element `k`: `[k/2][2 lines][16 rows][2]`.
+/// Where row `row` of the `rows` (16 or 32) of a bf16 panel keeps its element `k`: `[k/2][lines][16 rows][2]`.
 #[inline(always)]
-pub fn panel_index(row: usize, k: usize) -> usize {
-    (k / 2) * 64 + row * 2 + k % 2
+pub fn panel_index(rows: usize, row: usize, k: usize) -> usize {
+    (k / 2) * 2 * rows + row * 2 + k % 2
 }
 
 /// bf16 bits, two to a lane of the dot-product instruction.
@@ -67,8 +67,8 @@ impl Activation for Bf16 {
         from_bf16(element)
     }
     #[inline(always)]
-    fn kv_index(row: usize, k: usize) -> usize {
-        panel_index(row, k)
+    fn kv_index(rows: usize, row: usize, k: usize) -> usize {
+        panel_index(rows, row, k)
     }
 }
 
@@ -91,8 +91,8 @@ impl Activation for Rounded {
         from_bf16(element)
     }
     #[inline(always)]
-    fn kv_index(row: usize, k: usize) -> usize {
-        panel_index(row, k)
+    fn kv_index(rows: usize, row: usize, k: usize) -> usize {
+        panel_index(rows, row, k)
     }
 }
 
@@ -115,7 +115,7 @@ impl Activation for Full {
         element
     }
     #[inline(always)]
-    fn kv_index(row: usize, k: usize) -> usize {
-        k * 32 + row
+    fn kv_index(rows: usize, row: usize, k: usize) -> usize {
+        k * rows + row
     }
 }

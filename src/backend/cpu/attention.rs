@@ -2,13 +2,13 @@
 
 use std::ops::Range;
 
-use super::activation::Activation;
+use super::activation::{Activation, Full};
 use super::dot::{MAX_TOKENS, PANEL};
 use super::elementwise as el;
 use super::feed::Feed;
 use super::isa::InstructionSet;
 use super::kv::BLOCK;
-use super::kv_quantised::widen;
+use super::kv_quantised::{self as codes, Scratch};
 use super::shape::{Groups, split};
 #[cfg(target_arch = "x86_64")]
 use super::softmax_avx512::softmax;
@@ -17,6 +17,9 @@ use crate::backend::cpu::pool::Worker;
 
 /// Most new tokens of a sequence that attend together, block by block: their running softmax stays in L2.
 pub const MOST_TOGETHER: usize = 8;
+
+/// Lines of a page that are fetched ahead.
+const FETCHED: usize = 16;
 
 /// f32 values of scratch per thread: the scores and exponentials of a tile and the state of `columns` columns.
 pub fn scratch_len(columns: usize, width: usize) -> usize {
@@ -57,6 +60,16 @@ impl State {
             }
         }
     }
+}
+
+/// The queries of a unit, from its first column on: as the pass has them, or integers with a scale for each column.
+#[derive(Clone, Copy)]
+struct Queries<'a> {
+    feed: &'a Feed,
+    values: *const u8,
+    /// Bytes of an element.
+    element: usize,
+    scales: *const f32,
 }
 
 /// One decode share: blocks `first..last` of a unit.
@@ -121,9 +134,11 @@ impl Step<'_> {
                 };
                 let state = State::at(start, columns, width);
                 state.clear(0, columns, width);
+                let unit = first + share.unit;
+                let queries = self.queries::<A>(worker.index, (feed, unit), 0..feed.columns.groups);
                 for block in share.first..share.last {
                     for tile in 0..feed.columns.groups {
-                        self.attend::<A>(worker.index, layer, (feed, first + share.unit), tile, block, state);
+                        self.attend::<A>(worker.index, (layer, unit, block), tile, queries, state);
                     }
                 }
                 if whole(share) {
@@ -182,14 +197,54 @@ impl Step<'_> {
                         weights: state.weights.wrapping_sub(first),
                     };
                     state.clear(first, count, width);
+                    let queries = self.queries::<A>(worker.index, (feed, unit), tile..tile + 1);
                     let last_token = (first + count - 1) / self.shape.group;
                     for block in 0..=(feed.start + last_token) / BLOCK {
-                        self.attend::<A>(worker.index, layer, (feed, unit), tile, block, state);
+                        self.attend::<A>(worker.index, (layer, unit, block), tile, queries, state);
                     }
                     self.put::<A>((feed, unit), tile..tile + 1, state);
                 }
             }
         }
+    }
+
+    /// The queries of a unit for [`Step::attend`] with these tiles: of codes they are made integers first.
+    ///
+    /// # Safety
+    /// The queries are whole and the thread's scratch is its own; only the queries of its last call are in there.
+    unsafe fn queries<'a, A: Activation>(
+        &self,
+        thread: usize,
+        (feed, unit): (&'a Feed, usize),
+        tiles: Range<usize>,
+    ) -> Queries<'a> {
+        let width = self.shape.head_width();
+        let from = self.pass.q.ptr::<A>().wrapping_add(feed.queries(unit, self.shape)).cast_const();
+        if !self.kv.is_quantised() {
+            return Queries { feed, values: from.cast(), element: size_of::<A>(), scales: std::ptr::null() };
+        }
+        let scratch = self.codes_scratch(thread, feed);
+        let before = feed.columns.start(tiles.start);
+        for tile in tiles {
+            let (first, columns) = (feed.columns.start(tile), feed.columns.size(tile));
+            // SAFETY: the tile lies in the queries, and the scratch has room for the tiles that are attended together.
+            unsafe {
+                let to = scratch.queries.add((first - before) * width);
+                let scales = scratch.query_scales.add(first - before);
+                codes::queries(self.isa, from.add(first * width), columns, width, to, scales);
+            }
+        }
+        Queries {
+            feed,
+            values: scratch.queries.wrapping_sub(before * width).cast_const().cast(),
+            element: size_of::<i16>(),
+            scales: scratch.query_scales.wrapping_sub(before).cast_const(),
+        }
+    }
+
+    fn codes_scratch(&self, thread: usize, feed: &Feed) -> Scratch {
+        let columns = if feed.tokens <= MOST_TOGETHER { feed.columns.count } else { 0 };
+        Scratch::at(self.pass.codes(thread), columns.max(MAX_TOKENS), self.shape.head_width())
     }
 
     /// One block of positions for one tile of columns.
@@ -199,13 +254,12 @@ impl Step<'_> {
     unsafe fn attend<A: Activation>(
         &self,
         thread: usize,
-        layer: usize,
-        (feed, unit): (&Feed, usize),
+        (layer, unit, block): (usize, usize, usize),
         tile: usize,
-        block: usize,
+        queries: Queries<'_>,
         state: State,
     ) {
-        let pass = self.pass;
+        let (feed, kv, isa) = (queries.feed, self.kv, self.isa);
         let width = self.shape.head_width();
         let (first, columns) = (feed.columns.start(tile), feed.columns.size(tile));
         let mut limits = [0; MAX_TOKENS];
@@ -213,50 +267,88 @@ impl Step<'_> {
             let position = feed.start + (first + c) / self.shape.group;
             *limit = (position + 1).saturating_sub(block * BLOCK).min(BLOCK);
         }
-        let (key_bytes, value_bytes) = match self.kv.is_quantised() {
-            true => (PANEL * width * 2, PANEL * BLOCK * 2),
-            false => self.kv.panel_bytes(),
-        };
-        // SAFETY: the offsets stay in the block, the queries of the unit, the scratch and the state.
+        let limits = &limits[..columns];
+        // What nobody sees would add nothing; the last block may even lack some of its pieces.
+        let seen = limits.iter().fold(0, |most, &limit| most.max(limit)).div_ceil(kv.piece());
+        let pieces = kv.pieces(block);
+        let piece = |i: usize| kv.at(self.kv_copy, layer, unit, pieces.start + i).cast_const();
+        let ((key_bytes, value_bytes), rows) = (kv.panel_bytes(), kv.rows());
+        let scratch = self.codes_scratch(thread, feed);
+        // SAFETY: the offsets stay in the pieces, the queries of the unit, the scratch and the state.
         unsafe {
-            let mut keys = self.kv.block(self.kv_copy, layer, unit, block).cast_const();
-            if self.kv.is_quantised() {
-                let wide = self.pass.block(thread);
-                widen(self.isa, keys.cast(), width, wide);
-                keys = wide.cast_const().cast();
-            }
-            let q = pass.q.ptr::<A>().add(feed.queries(unit, self.shape) + first * width).cast::<u8>();
             let scores = self.attention_scratch(thread);
             let p = scores.add(2 * MAX_TOKENS * PANEL);
             let shrink = p.add(2 * MAX_TOKENS * PANEL);
-            // Fetching ahead by hand gained nothing at any distance, and lost up to half at some.
-            let (dot, rows) = (self.dots.kv.plain(columns), self.dots.kv.rows(columns));
-            for half in 0..2 {
-                let panel = keys.add(half * key_bytes);
-                let out = scores.add(half * columns * PANEL);
-                dot(panel, width / 2, q, out, false, panel, 0);
-            }
-            let (largest, weights) = (state.largest.add(first), state.weights.add(first));
-            let (limits, scale) = (&limits[..columns], self.score_scale);
-            match self.isa {
-                #[cfg(target_arch = "x86_64")]
-                InstructionSet::Avx512Bf16 | InstructionSet::Avx512 => {
-                    softmax::<A>(scores, columns, limits, scale, largest, weights, shrink, p.cast());
+            let table = if kv.is_quantised() { &self.dots.codes } else { &self.dots.kv };
+            let dot = if rows < PANEL { table.halves(columns) } else { table.plain(columns) };
+            let q = queries.values.add(first * width * queries.element);
+            // Fetching ahead by hand gained nothing of a contiguous cache at any distance, and lost up to half at some.
+            for i in 0..seen {
+                if kv.piece() < BLOCK {
+                    fetch(if i + 1 < seen { piece(i + 1) } else { piece(0).add(kv.values()) });
                 }
-                isa => {
-                    el::softmax::<A>(isa, scores, columns, limits, scale, largest, weights, shrink, p.cast());
-                }
-            }
-            for panel in 0..self.shape.head_panels {
-                let sums = state.sums.add(first * width + panel * columns * PANEL);
-                for c in 0..columns {
-                    let factor = *shrink.add(c);
-                    if factor != 1.0 {
-                        el::scale(self.isa, sums.add(c * PANEL), factor);
+                for panel in 0..kv.piece() / rows {
+                    let row = i * kv.piece() + panel * rows;
+                    let out = scores.add(row / PANEL * columns * PANEL + row % PANEL);
+                    let keys = piece(i).add(panel * key_bytes);
+                    dot(keys, width / 2, q, out, false, keys, 0);
+                    if kv.is_quantised() {
+                        let scales = kv.scale(piece(i).cast_mut(), row, 0);
+                        codes::scores(isa, out, columns, rows, queries.scales.add(first), scales);
                     }
                 }
-                let values = keys.add(2 * key_bytes + panel * value_bytes);
-                rows(values, BLOCK / 2, p.cast(), sums, true, values, 0);
+            }
+            let (largest, weights) = (state.largest.add(first), state.weights.add(first));
+            let scale = self.score_scale;
+            let sums = state.sums.add(first * width);
+            if kv.is_quantised() {
+                softmax_on::<Full>(isa, scores, limits, scale, (largest, weights, shrink), p.cast());
+                let mut scales = [0f32; BLOCK];
+                for i in 0..seen {
+                    let to = scales.as_mut_ptr().add(i * kv.piece());
+                    to.copy_from_nonoverlapping(kv.scale(piece(i).cast_mut(), 0, 1), kv.piece());
+                }
+                codes::weights(isa, p, columns, &scales, scratch.weights, scratch.weight_scales);
+            } else {
+                softmax_on::<A>(isa, scores, limits, scale, (largest, weights, shrink), p.cast());
+                for (panel, c) in
+                    (0..self.shape.head_panels).flat_map(|panel| (0..columns).map(move |c| (panel, c)))
+                {
+                    let factor = *shrink.add(c);
+                    if factor != 1.0 {
+                        el::scale(isa, sums.add((panel * columns + c) * PANEL), factor);
+                    }
+                }
+            }
+            let dot = table.rows(columns);
+            for i in 0..seen {
+                if i + 1 < seen {
+                    fetch(piece(i + 1).add(kv.values()));
+                } else if kv.is_paged() && !kv.pieces(block + 1).is_empty() {
+                    fetch(piece(pieces.len()));
+                }
+                for panel in 0..self.shape.head_panels {
+                    let values = piece(i).add(kv.values() + panel * value_bytes);
+                    let at = panel * columns * PANEL;
+                    let (p, sums, add) = match kv.is_quantised() {
+                        true => {
+                            (scratch.weights.add(i * kv.piece()).cast(), scratch.sums.add(at).cast(), i > 0)
+                        }
+                        false => (p.cast::<A>().add(i * kv.piece()).cast(), sums.add(at), true),
+                    };
+                    dot(values, kv.piece() / 2, p, sums, add, values, 0);
+                }
+            }
+            if kv.is_quantised() && seen > 0 {
+                codes::add(
+                    isa,
+                    scratch.sums,
+                    self.shape.head_panels,
+                    columns,
+                    scratch.weight_scales,
+                    shrink,
+                    sums,
+                );
             }
         }
     }
@@ -318,6 +410,45 @@ impl Step<'_> {
                     }
                 }
             }
+        }
+    }
+}
+
+/// Asks for the first lines of what is read next, somewhere else: by itself the CPU fetches ahead only once it has seen
+/// some lines in turn.
+#[inline(always)]
+fn fetch(start: *const u8) {
+    #[cfg(target_arch = "x86_64")]
+    for line in 0..FETCHED {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        // SAFETY: a prefetch may go anywhere, and every x86-64 has it.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(start.wrapping_add(line * 64).cast()) };
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = start;
+}
+
+/// [`el::softmax`] as this set has it; what it brings up to date are the largest scores, the sums and how these shrink.
+///
+/// # Safety
+/// As there.
+unsafe fn softmax_on<A: Activation>(
+    isa: InstructionSet,
+    scores: *const f32,
+    limits: &[usize],
+    scale: f32,
+    (largest, sums, shrink): (*mut f32, *mut f32, *mut f32),
+    out: *mut A,
+) {
+    let columns = limits.len();
+    // SAFETY: passed on to the caller.
+    unsafe {
+        match isa {
+            #[cfg(target_arch = "x86_64")]
+            InstructionSet::Avx512Bf16 | InstructionSet::Avx512 => {
+                softmax::<A>(scores, columns, limits, scale, largest, sums, shrink, out);
+            }
+            isa => el::softmax::<A>(isa, scores, columns, limits, scale, largest, sums, shrink, out),
         }
     }
 }

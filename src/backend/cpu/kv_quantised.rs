@@ -1,11 +1,11 @@
-//! The cache in 8 bits: heads on their way in, and blocks of 64 positions back to bf16 before they are attended.
+//! The cache in 8 bits: heads on their way in, and queries and exponentials as integers for the products with codes.
 //!
-//! Codes lie in the order of the bf16 panels, the scales of a block's keys and values behind them. Attention multiplies
-//! bf16 on every instruction set, so a block is widened into the thread's L1 first: half the bytes come from memory, and
-//! what the widening costs is seen in the measured share of the roof.
+//! Codes lie in the order of the bf16 panels, the scales of a piece's keys and values behind them. They are multiplied as they
+//! are: a query becomes 16-bit integers of one scale, and so do the exponentials of a block, which the scales of the values go
+//! into. Sums are exact then; a score gets the scales of its query and its key.
 
-use super::activation::{panel_index, round_finite};
-use super::dot::PANEL;
+use super::activation::{Activation, panel_index};
+use super::dot::{MAX_TOKENS, PANEL};
 use super::feed::Place;
 use super::isa::per_isa;
 use super::kv::{BLOCK, KvCache};
@@ -40,76 +40,197 @@ impl Step<'_> {
             unsafe {
                 let values = std::slice::from_raw_parts(self.fresh(token, which, head), width);
                 let scale = quantise(DType::Int8, values, &mut codes);
-                let run = self.kv.block(self.kv_copy, layer, unit, 0);
+                let piece = self.kv.of(self.kv_copy, layer, unit, position);
                 for (d, &code) in codes.iter().enumerate() {
-                    *self.kv.code(run, position, which, d) = code as i8;
+                    *self.kv.code(piece, position, which, d) = code as i8;
                 }
-                *self.kv.scale(run, position, which) = scale;
+                *self.kv.scale(piece, position, which) = scale;
             }
         }
     }
 }
 
 impl KvCache {
-    /// Where the code of element `d` of a key (`which` 0, `d` in rotary order) or value (1) lies.
-    pub(super) fn code(&self, run: *mut u8, position: usize, which: usize, d: usize) -> *mut i8 {
-        let (block, at) = (position / BLOCK, position % BLOCK);
+    /// Where the code of element `d` of a key (`which` 0, `d` in rotary order) or value (1) lies in its piece.
+    pub(super) fn code(&self, piece: *mut u8, position: usize, which: usize, d: usize) -> *mut i8 {
         let (key_bytes, value_bytes) = self.panel_bytes();
+        let (at, rows) = (position % self.piece(), PANEL.min(self.piece()));
         let place = match which {
-            0 => at / PANEL * key_bytes + panel_index(at % PANEL, d),
-            _ => 2 * key_bytes + d / PANEL * value_bytes + panel_index(d % PANEL, at),
+            0 => at / rows * key_bytes + panel_index(rows, at % rows, d),
+            _ => self.values() + d / PANEL * value_bytes + panel_index(PANEL, d % PANEL, at),
         };
-        run.wrapping_add(block * self.block_bytes() + place).cast()
+        piece.wrapping_add(place).cast()
     }
 
-    /// Where the scale of a position's key (`which` 0) or value (1) lies.
-    pub(super) fn scale(&self, run: *mut u8, position: usize, which: usize) -> *mut f32 {
-        let (block, at) = (position / BLOCK, position % BLOCK);
-        let end = run.wrapping_add((block + 1) * self.block_bytes()).cast::<f32>();
-        end.wrapping_sub((2 - which) * BLOCK).wrapping_add(at)
+    /// Where the scale of a position's key (`which` 0) or value (1) lies, behind the codes of its piece.
+    pub(super) fn scale(&self, piece: *mut u8, position: usize, which: usize) -> *mut f32 {
+        let scales = piece.wrapping_add(2 * self.values()).cast::<f32>();
+        scales.wrapping_add(which * self.piece() + position % self.piece())
     }
 }
 
-/// Values of 64 codes, each times its own scale. Whole arrays, so that it becomes a few vector instructions.
+/// What a thread needs to attend codes.
+#[derive(Debug, Clone, Copy)]
+pub struct Scratch {
+    /// Queries of `columns` columns: `[tile][width/2][column][2]`.
+    pub queries: *mut i16,
+    /// `[column]`
+    pub query_scales: *mut f32,
+    /// Exponentials of a tile: `[column][64]`.
+    pub weights: *mut i16,
+    /// `[column of the tile]`
+    pub weight_scales: *mut f32,
+    /// Sums of a block's values: `[head panels][column of the tile][32]`.
+    pub sums: *mut i32,
+}
+
+impl Scratch {
+    /// Lays it over [`Scratch::len`] values.
+    pub fn at(start: *mut f32, columns: usize, width: usize) -> Scratch {
+        let query_scales = start.wrapping_add(columns * width / 2);
+        let weights = query_scales.wrapping_add(columns);
+        let weight_scales = weights.wrapping_add(MAX_TOKENS * BLOCK / 2);
+        let sums = weight_scales.wrapping_add(MAX_TOKENS);
+        Scratch {
+            queries: start.cast(),
+            query_scales,
+            weights: weights.cast(),
+            weight_scales,
+            sums: sums.cast(),
+        }
+    }
+
+    /// f32 values of scratch for queries of so many columns.
+    pub fn len(columns: usize, width: usize) -> usize {
+        columns * width / 2 + columns + MAX_TOKENS * (BLOCK / 2 + 1 + width)
+    }
+}
+
+/// Largest integer of a sum over `terms` codes that does not leave 32 bits.
+fn most(terms: usize) -> f32 {
+    (i32::MAX as usize / (127 * terms)).min(i16::MAX as usize) as f32
+}
+
+per_isa! {
+    /// Integers of the queries of a tile, `[width/2][columns][2]`, and the scale of each column.
+    ///
+    /// # Safety
+    /// `from` and `codes` hold the tile, `scales` its columns, at most 12.
+    pub unsafe fn queries<A: Activation>(
+        from: *const A, columns: usize, width: usize, codes: *mut i16, scales: *mut f32,
+    ) {
+        // SAFETY: the caller vouches for the extents.
+        unsafe {
+            let scales = std::slice::from_raw_parts_mut(scales, columns);
+            scales.fill(0.0);
+            for pair in 0..width / 2 {
+                for (c, scale) in scales.iter_mut().enumerate() {
+                    let [a, b] = *from.add((pair * columns + c) * 2).cast::<[A; 2]>();
+                    *scale = scale.max(a.value().abs()).max(b.value().abs());
+                }
+            }
+            let mut inverses = [0f32; MAX_TOKENS];
+            for (inverse, scale) in inverses.iter_mut().zip(scales) {
+                *scale /= most(width);
+                *inverse = if *scale > 0.0 { 1.0 / *scale } else { 0.0 };
+            }
+            for pair in 0..width / 2 {
+                for (c, inverse) in inverses[..columns].iter().enumerate() {
+                    let at = (pair * columns + c) * 2;
+                    let values = *from.add(at).cast::<[A; 2]>();
+                    *codes.add(at).cast::<[i16; 2]>() = values.map(|v| integer(v.value() * inverse));
+                }
+            }
+        }
+    }
+}
+
+/// The nearest integer; what is out of range by the rounding of its scale is not.
 #[inline(always)]
-fn widen_line(from: &[i8; 2 * PANEL], scales: &[f32; 2 * PANEL], to: &mut [u16; 2 * PANEL]) {
-    for i in 0..2 * PANEL {
-        to[i] = round_finite(f32::from(from[i]) * scales[i]);
+fn integer(value: f32) -> i16 {
+    // Adding 1.5 x 2^23 rounds to an integer that stands in the low bits.
+    const ROUND: f32 = 12_582_912.0;
+    (value.clamp(-32767.0, 32767.0) + ROUND).to_bits() as i16
+}
+
+per_isa! {
+    /// Makes scores of the sums of a panel of keys or half of one, in place: `[columns][32]`, of which `rows` have scales.
+    ///
+    /// # Safety
+    /// The extents are as given; `rows` is 16 or 32.
+    pub unsafe fn scores(
+        scores: *mut f32, columns: usize, rows: usize, query_scales: *const f32, key_scales: *const f32,
+    ) {
+        // SAFETY: the caller vouches for the extents.
+        unsafe {
+            for line in 0..rows / 16 {
+                let keys = &*key_scales.add(line * 16).cast::<[f32; 16]>();
+                for c in 0..columns {
+                    let scale = *query_scales.add(c);
+                    let at = scores.add(c * PANEL + line * 16);
+                    let sums = *at.cast::<[i32; 16]>();
+                    let out = &mut *at.cast::<[f32; 16]>();
+                    for i in 0..16 {
+                        out[i] = sums[i] as f32 * (scale * keys[i]);
+                    }
+                }
+            }
+        }
     }
 }
 
 per_isa! {
-    /// Widens a block of codes into bf16 panels of the same order.
+    /// Integers of a block's exponentials times the scales of its values, `[columns][64]`, and the scale of each column.
     ///
     /// # Safety
-    /// `block` is one of heads of this width, `out` has room for its elements.
-    pub unsafe fn widen(block: *const i8, width: usize, out: *mut u16) {
+    /// The extents are as given.
+    pub unsafe fn weights(
+        from: *const f32, columns: usize, value_scales: &[f32; BLOCK], codes: *mut i16, scales: *mut f32,
+    ) {
         // SAFETY: the caller vouches for the extents.
         unsafe {
-            let scales = block.add(2 * BLOCK * width).cast::<[f32; BLOCK]>();
-            let (keys, values) = (&*scales, &*scales.add(1));
-            for panel in 0..2 {
-                let mut twice = [0f32; 2 * PANEL];
-                for (i, scale) in twice.iter_mut().enumerate() {
-                    *scale = keys[panel * PANEL + i / 2];
+            for c in 0..columns {
+                let mut values = *from.add(c * BLOCK).cast::<[f32; BLOCK]>();
+                let mut lanes = [0f32; 16];
+                for (chunk, scales) in values.chunks_exact_mut(16).zip(value_scales.chunks_exact(16)) {
+                    for i in 0..16 {
+                        chunk[i] *= scales[i];
+                        lanes[i] = if chunk[i] > lanes[i] { chunk[i] } else { lanes[i] };
+                    }
                 }
-                for pair in 0..width / 2 {
-                    let at = (panel * width / 2 + pair) * 2 * PANEL;
-                    let (from, to) = (&*block.add(at).cast::<[i8; 2 * PANEL]>(), out.add(at));
-                    widen_line(from, &twice, &mut *to.cast::<[u16; 2 * PANEL]>());
+                let largest = lanes.into_iter().fold(0f32, |a, b| if b > a { b } else { a });
+                let scale = largest / most(BLOCK);
+                let inverse = if scale > 0.0 { 1.0 / scale } else { 0.0 };
+                *scales.add(c) = scale;
+                let codes = &mut *codes.add(c * BLOCK).cast::<[i16; BLOCK]>();
+                for (code, value) in codes.iter_mut().zip(values) {
+                    *code = integer(value * inverse);
                 }
             }
-            let start = BLOCK * width;
-            for pair in 0..BLOCK / 2 {
-                // The scales of two positions in turn.
-                let mut turns = [values[2 * pair]; 2 * PANEL];
-                for scale in turns.iter_mut().skip(1).step_by(2) {
-                    *scale = values[2 * pair + 1];
-                }
-                for panel in 0..width / PANEL {
-                    let at = start + (panel * BLOCK / 2 + pair) * 2 * PANEL;
-                    let (from, to) = (&*block.add(at).cast::<[i8; 2 * PANEL]>(), out.add(at));
-                    widen_line(from, &turns, &mut *to.cast::<[u16; 2 * PANEL]>());
+        }
+    }
+}
+
+per_isa! {
+    /// Adds the sums of a block's values, each of its column's scale, to what was summed up before and shrinks first:
+    /// `[panels][columns][32]`.
+    ///
+    /// # Safety
+    /// The extents are as given.
+    pub unsafe fn add(
+        sums: *const i32, panels: usize, columns: usize, scales: *const f32, shrink: *const f32, to: *mut f32,
+    ) {
+        // SAFETY: the caller vouches for the extents.
+        unsafe {
+            for panel in 0..panels {
+                for c in 0..columns {
+                    let at = (panel * columns + c) * PANEL;
+                    let (scale, shrink) = (*scales.add(c), *shrink.add(c));
+                    let sums = &*sums.add(at).cast::<[i32; PANEL]>();
+                    let to = &mut *to.add(at).cast::<[f32; PANEL]>();
+                    for i in 0..PANEL {
+                        to[i] = to[i] * shrink + sums[i] as f32 * scale;
+                    }
                 }
             }
         }

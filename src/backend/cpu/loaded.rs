@@ -179,7 +179,7 @@ unsafe fn pack(
                 for (r, row) in rows.chunks_exact(stride).enumerate() {
                     let line = &row[first..columns.min(first + PANEL)];
                     for (i, pair) in line.chunks_exact(2).enumerate() {
-                        let at = to.add(panel_index(r, first + 2 * i));
+                        let at = to.add(panel_index(PANEL, r, first + 2 * i));
                         at.cast::<[u16; 2]>().write([pair[0], pair[1]]);
                     }
                 }

@@ -6,7 +6,7 @@ use super::attention;
 use super::buffer::Buffer;
 use super::claims::Claims;
 use super::feed::{Feed, Place};
-use super::kv::BLOCK;
+use super::kv_quantised;
 use super::product;
 use super::quantised::Inputs;
 use super::shape::{Groups, Matrix, Shape};
@@ -44,7 +44,7 @@ pub struct Pass {
     pub logits: Option<Buffer>,
     threads: usize,
     /// Per thread: a normed token of its own, the product's tile, attention's scratch, two cut units, a token of integers and the
-    /// same before.
+    /// same before, and what attends codes.
     private: Buffer,
     private_len: usize,
     parts: [usize; 5],
@@ -109,7 +109,10 @@ fn sizes(shape: &Shape, extent: Extent) -> ([f64; 8], [usize; 5]) {
         attention::scratch_len(columns, shape.head_width()),
         2 * attention::state_len(together, shape.head_width()),
         quantised_bytes(shape, 1).div_ceil(4).next_multiple_of(16) + widest(shape),
-        if shape.precision.kv.is_quantised() { BLOCK * shape.head_width() } else { 0 },
+        match shape.precision.kv.is_quantised() {
+            true => kv_quantised::Scratch::len(columns, shape.head_width()),
+            false => 0,
+        },
     ];
     (shared, parts)
 }
@@ -220,9 +223,9 @@ impl Pass {
         self.private(thread, 4).wrapping_sub(widest(shape))
     }
 
-    /// A thread's room for a block of the cache in bf16.
-    pub fn block(&self, thread: usize) -> *mut u16 {
-        self.private(thread, 4).cast()
+    /// A thread's room for what attends a cache of codes.
+    pub fn codes(&self, thread: usize) -> *mut f32 {
+        self.private(thread, 4)
     }
 
     /// Where a product's input goes as integers: of one token into memory of the thread's own.

@@ -9,7 +9,7 @@ use super::activation::{Activation, Bf16, Full, Rounded};
 use super::buffer::huge_page_share;
 use super::dot::{Dots, Format};
 use super::isa::InstructionSet;
-use super::kv::{BLOCK, KvCache, Rope};
+use super::kv::{BLOCK, KvCache, Layout, Rope};
 use super::loaded::{self, Loaded};
 use super::pass::{self, Extent, Pass};
 use super::pool::{Pool, Worker};
@@ -101,48 +101,60 @@ impl CpuSession {
         copies.min((cold / bytes.max(1.0)).ceil() as usize).max(1)
     }
 
-    /// Bytes of an element of the cache, and whether it has scales.
-    fn kv_element(&self, precision: Precision) -> (usize, bool) {
-        match precision.kv.is_quantised() {
-            true => (1, true),
-            false => (elements(self.format(precision.activations)).1, false),
+    /// The cache of a pass with room for so many positions, in pages of `kv_page` positions if any.
+    fn kv_layout(
+        &self,
+        precision: Precision,
+        shape: &Shape,
+        extent: Extent,
+        (positions, kv_page): (usize, Option<u32>),
+    ) -> Layout {
+        Layout {
+            layers: extent.layers,
+            sequences: extent.sequences(),
+            heads: shape.kv_heads,
+            positions,
+            width: shape.head_width(),
+            element: match precision.kv.is_quantised() {
+                true => (1, true),
+                false => (elements(self.format(precision.activations)).1, false),
+            },
+            page: kv_page.map(|page| page as usize),
         }
     }
 
     /// Bytes of cache, activations and rotary tables of a pass.
-    fn pass_bytes(&self, residency: &Residency, shape: &Shape, extent: Extent, positions: usize) -> f64 {
-        let kv_element = self.kv_element(residency.precision);
-        let one = KvCache::bytes(
-            extent.layers * extent.sequences() * shape.kv_heads,
-            positions,
-            shape.head_width(),
-            kv_element,
-        );
+    fn pass_bytes(
+        &self,
+        residency: &Residency,
+        shape: &Shape,
+        extent: Extent,
+        (positions, kv_page): (usize, Option<u32>),
+    ) -> f64 {
+        let one = self.kv_layout(residency.precision, shape, extent, (positions, kv_page)).bytes();
         let copies = Self::kv_copies(residency.copies.max(1) as usize, one);
         copies as f64 * one + pass::needed(shape, extent) + positions as f64 * shape.head_width() as f64 * 4.0
     }
 
-    /// Allocates what a pass over the loaded layers needs; `positions` is the room in the cache.
+    /// Allocates what a pass over the loaded layers needs; `positions` is the room in the cache, in pages of `kv_page`.
     fn make_ready(
         &mut self,
         extent: Extent,
         starts: (usize, usize),
-        positions: usize,
+        (positions, kv_page): (usize, Option<u32>),
         copies: usize,
     ) -> Result<Ready> {
         let Some(loaded) = &self.loaded else { return Err(nothing_loaded()) };
-        let kv_element = self.kv_element(loaded.residency.precision);
-        let (shape, width) = (&loaded.shape, loaded.shape.head_width());
-        let needed = self.pass_bytes(&loaded.residency, shape, extent, positions);
-        self.check_memory(needed, "this pass")?;
-        let units = extent.sequences() * shape.kv_heads;
-        let one = KvCache::bytes(extent.layers * units, positions, width, kv_element);
-        let kv_copies = Self::kv_copies(copies, one);
+        let (shape, room) = (&loaded.shape, (positions, kv_page));
+        let layout = self.kv_layout(loaded.residency.precision, shape, extent, room);
+        layout.check()?;
+        self.check_memory(self.pass_bytes(&loaded.residency, shape, extent, room), "this pass")?;
+        let kv_copies = Self::kv_copies(copies, layout.bytes());
         Ok(Ready {
             pass: Pass::new(shape, extent, starts)?,
-            kv: KvCache::new(kv_copies, extent.layers, units, positions, width, kv_element)?,
+            kv: KvCache::new(kv_copies, layout)?,
             kv_copies,
-            rope: Rope::new(loaded.model(), positions, width),
+            rope: Rope::new(loaded.model(), positions, shape.head_width()),
             ids: vec![0; extent.rows()],
             turn: 0,
             capacity: positions,
@@ -169,21 +181,19 @@ impl CpuSession {
         let Some(loaded) = &self.loaded else { return };
         let random = RandomWeights::new(SEED, loaded.model());
         let full = self.format_loaded() == Format::Full;
-        let quantised = ready.kv.is_quantised();
-        let (layers, blocks) = (loaded.layers(), ready.kv.units() * ready.kv.blocks());
+        let kv = &ready.kv;
+        let (layers, blocks) = (loaded.layers(), kv.units() * kv.blocks());
         self.pool.run(&|worker: Worker<'_>| {
-            let bytes = ready.kv.block_bytes();
             for at in 0..ready.kv_copies * layers {
                 for index in split(blocks, worker.threads, worker.index) {
-                    let (unit, block) = (index / ready.kv.blocks(), index % ready.kv.blocks());
-                    let block = ready.kv.block(at / layers, at % layers, unit, block);
-                    let stream = (at * blocks + index) as u64;
-                    // SAFETY: the block lies in the cache and is this thread's to fill.
-                    unsafe {
-                        fill(&random, stream, block, bytes, full);
-                        if quantised {
-                            set_scales(block, bytes);
-                        }
+                    let (unit, block) = (index / kv.blocks(), index % kv.blocks());
+                    for piece in kv.pieces(block) {
+                        let stream =
+                            ((at * kv.units() + unit) * kv.blocks() * (BLOCK / kv.piece()) + piece) as u64;
+                        // SAFETY: the piece is this thread's to fill.
+                        unsafe {
+                            kv.fill(kv.at(at / layers, at % layers, unit, piece), &random, stream, full)
+                        };
                     }
                 }
             }
@@ -256,43 +266,6 @@ fn elements(format: Format) -> (usize, usize) {
     }
 }
 
-/// Fills a block of the cache with normals.
-///
-/// # Safety
-/// The bytes are writable and nobody else's.
-unsafe fn fill(random: &RandomWeights, stream: u64, block: *mut u8, bytes: usize, full: bool) {
-    // SAFETY: the caller vouches for the extent.
-    unsafe {
-        let halves = std::slice::from_raw_parts_mut(block.cast::<u16>(), bytes / 2);
-        random.normals(stream, halves);
-        if full {
-            // The upper half of an f32 is what counts; the lower one is cleared for all to be finite.
-            for half in halves.iter_mut().step_by(2) {
-                *half = 0;
-            }
-        }
-    }
-}
-
-/// Gives the scales at the end of a block a value with which any codes are of the size of normals.
-///
-/// # Safety
-/// The block is one of codes and is nobody else's.
-unsafe fn set_scales(block: *mut u8, bytes: usize) {
-    // SAFETY: the caller vouches for the extent.
-    unsafe {
-        let end = block.add(bytes).cast::<f32>();
-        std::slice::from_raw_parts_mut(end.sub(2 * BLOCK), 2 * BLOCK).fill(1.0 / 64.0);
-    }
-}
-
-fn no_pages(kv_page: Option<u32>) -> Result<()> {
-    match kv_page {
-        None => Ok(()),
-        Some(_) => Err(Failure::input("a cache in pages does not run on a CPU").hint("leave --kv-page out")),
-    }
-}
-
 fn nothing_loaded() -> Failure {
     Failure::input("no weights are loaded").hint("load them before a pass is prepared")
 }
@@ -337,7 +310,7 @@ impl Session for CpuSession {
             .iter()
             .map(|work| {
                 let extent = extent(work, residency.layers as usize, element);
-                self.pass_bytes(residency, &shape, extent, positions(work))
+                self.pass_bytes(residency, &shape, extent, (positions(work), work.kv_page))
             })
             .fold(0.0, f64::max);
         Bytes(loaded::needed(residency, &shape) + largest)
@@ -378,7 +351,6 @@ impl Session for CpuSession {
     }
 
     fn prepare(&mut self, work: &Work) -> Result<()> {
-        no_pages(work.kv_page)?;
         self.ready = None;
         let Some(loaded) = &self.loaded else { return Err(nothing_loaded()) };
         let no_chunk = work.chunk.is_some_and(|chunk| chunk.tokens == 0 || chunk.context < chunk.tokens);
@@ -396,7 +368,7 @@ impl Session for CpuSession {
             start(work.context, work.tokens),
             work.chunk.map_or(0, |chunk| start(chunk.context, chunk.tokens)),
         );
-        let mut ready = self.make_ready(extent, starts, positions(work), copies)?;
+        let mut ready = self.make_ready(extent, starts, (positions(work), work.kv_page), copies)?;
         self.fill_cache(&ready);
         let mut state = SEED;
         for id in &mut ready.ids {
@@ -422,7 +394,6 @@ impl Session for CpuSession {
     }
 
     fn begin(&mut self, batch: u32, capacity: u32, kv_page: Option<u32>) -> Result<()> {
-        no_pages(kv_page)?;
         self.ready = None;
         let Some(loaded) = &self.loaded else { return Err(nothing_loaded()) };
         let extent = Extent {
@@ -434,7 +405,7 @@ impl Session for CpuSession {
             headed: 1,
             logits: true,
         };
-        self.ready = Some(self.make_ready(extent, (0, 0), capacity.max(1) as usize, 1)?);
+        self.ready = Some(self.make_ready(extent, (0, 0), (capacity.max(1) as usize, kv_page), 1)?);
         Ok(())
     }
 

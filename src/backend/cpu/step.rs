@@ -288,13 +288,13 @@ impl Step<'_> {
                 to.copy_from_nonoverlapping(row, PANEL);
                 return;
             }
-            let run = self.kv.block(self.kv_copy, layer, sequence * shape.kv_heads + head, 0);
+            let piece = self.kv.of(self.kv_copy, layer, sequence * shape.kv_heads + head, position);
             for i in 0..PANEL {
                 let d = j * PANEL + i;
                 let to = if slot < shape.heads + shape.kv_heads {
-                    self.kv.key::<A>(run, position, d)
+                    self.kv.key::<A>(piece, position, d)
                 } else {
-                    self.kv.value::<A>(run, position, d)
+                    self.kv.value::<A>(piece, position, d)
                 };
                 *to = A::kv(*row.add(i));
             }

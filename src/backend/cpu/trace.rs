@@ -63,18 +63,19 @@ impl Step<'_> {
                 for (is_key, head) in
                     [true, false].into_iter().flat_map(|k| (0..shape.kv_heads).map(move |head| (k, head)))
                 {
-                    let run = self.kv.block(self.kv_copy, layer, sequence * shape.kv_heads + head, 0);
+                    let unit = sequence * shape.kv_heads + head;
+                    let piece = self.kv.of(self.kv_copy, layer, unit, position);
                     values.extend((0..head_dim).map(|d| {
                         if self.kv.is_quantised() {
                             let which = usize::from(!is_key);
                             let d = if is_key { rotary_place(head_dim, d) } else { d };
-                            let code = f32::from(*self.kv.code(run, position, which, d));
-                            return A::kv_value(A::kv(code * *self.kv.scale(run, position, which)));
+                            let code = f32::from(*self.kv.code(piece, position, which, d));
+                            return A::kv_value(A::kv(code * *self.kv.scale(piece, position, which)));
                         }
                         let at = if is_key {
-                            self.kv.key::<A>(run, position, rotary_place(head_dim, d))
+                            self.kv.key::<A>(piece, position, rotary_place(head_dim, d))
                         } else {
-                            self.kv.value::<A>(run, position, d)
+                            self.kv.value::<A>(piece, position, d)
                         };
                         A::kv_value(*at)
                     }));

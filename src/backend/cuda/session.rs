@@ -5,6 +5,7 @@ use super::driver::{Driver, Gpu};
 use super::image::image;
 use super::launch::elementwise::{EmbedArgs, embed};
 use super::memory::{Allocations, Cache, loading_bytes, weight_bytes};
+use super::nccl;
 use super::pass::Pass;
 use super::prepared::{Prepared, StartCosts, label, median};
 use super::probes::{self, Probes};
@@ -12,8 +13,8 @@ use super::step::Products;
 use super::suite::{Suite, pass_bytes};
 use crate::backend::weights::WeightSource;
 use crate::backend::{
-    DeviceInfo, Execution, Gemm, GpuSoftware, Multiplier, Probe, Probed, Repeated, Residency, Session, Setup,
-    StageOutput, Work,
+    AllReduced, DeviceInfo, Execution, Gemm, GpuSoftware, Multiplier, Probe, Probed, Reduce, Repeated,
+    Residency, Session, Setup, StageOutput, Work,
 };
 use crate::error::{Failure, Result};
 use crate::model::{DType, ModelSpec, Precision};
@@ -315,6 +316,11 @@ impl Session for CudaSession {
             graph_node_seconds: self.costs.map(|costs| costs.node),
             graph_launch_seconds: self.prepared.as_ref().and_then(Prepared::launch_seconds),
         })
+    }
+
+    fn all_reduces(&mut self, ranks: u32, reduces: &[Reduce]) -> Result<AllReduced> {
+        let gpu = self.suite.driver();
+        nccl::all_reduces(gpu.info(), gpu.patience(), ranks, reduces).inspect_err(|_| gpu.abandon())
     }
 
     fn gemms(&self, rows: u32) -> Vec<Gemm> {

@@ -5,12 +5,13 @@ use std::arch::x86_64::*;
 /// Pairs of columns that stay in L1 while a panel is gone over in several register tiles: 16 KiB.
 const BLOCK: usize = 128;
 
-/// See [`super::Dot`]. More than three tokens do not fit 16 registers: tiles of 16 rows by up to 6 tokens.
+/// See [`super::Dot`]. More than three tokens do not fit 16 registers: tiles of 16 rows by up to 6 tokens, as all of half a
+/// panel are, which is one of a single line.
 ///
 /// # Safety
 /// The contract of [`super::Dot`]; the group is f32.
 #[target_feature(enable = "avx2,fma")]
-pub unsafe fn dot<const C: usize, const ROWS: bool>(
+pub unsafe fn dot<const C: usize, const LINES: usize, const ROWS: bool>(
     panel: *const u8,
     pairs: usize,
     x: *const u8,
@@ -25,30 +26,30 @@ pub unsafe fn dot<const C: usize, const ROWS: bool>(
     unsafe {
         if C <= 3 {
             return match C {
-                1 => tile::<2, 1, C, ROWS>(panel, pairs, x, out, accumulate),
-                2 => tile::<2, 2, C, ROWS>(panel, pairs, x, out, accumulate),
-                _ => tile::<2, 3, C, ROWS>(panel, pairs, x, out, accumulate),
+                1 => tile::<LINES, LINES, 1, C, ROWS>(panel, pairs, x, out, accumulate),
+                2 => tile::<LINES, LINES, 2, C, ROWS>(panel, pairs, x, out, accumulate),
+                _ => tile::<LINES, LINES, 3, C, ROWS>(panel, pairs, x, out, accumulate),
             };
         }
         let mut first = 0;
         loop {
             let count = BLOCK.min(pairs - first);
             let add = accumulate || first > 0;
-            for line in 0..2 {
+            for line in 0..LINES {
                 let mut token = 0;
                 let tiles = C.div_ceil(6);
                 for t in 0..tiles {
                     let width = (C - token).div_ceil(tiles - t);
-                    let w = panel.add(first * super::STEP_BYTES + line * 64);
+                    let w = panel.add((first * LINES + line) * 64);
                     let xs = x.add(first * apart.0 + token * apart.1);
                     let to = out.add(token * super::PANEL + line * 16);
                     match width {
-                        1 => tile::<1, 1, C, ROWS>(w, count, xs, to, add),
-                        2 => tile::<1, 2, C, ROWS>(w, count, xs, to, add),
-                        3 => tile::<1, 3, C, ROWS>(w, count, xs, to, add),
-                        4 => tile::<1, 4, C, ROWS>(w, count, xs, to, add),
-                        5 => tile::<1, 5, C, ROWS>(w, count, xs, to, add),
-                        _ => tile::<1, 6, C, ROWS>(w, count, xs, to, add),
+                        1 => tile::<1, LINES, 1, C, ROWS>(w, count, xs, to, add),
+                        2 => tile::<1, LINES, 2, C, ROWS>(w, count, xs, to, add),
+                        3 => tile::<1, LINES, 3, C, ROWS>(w, count, xs, to, add),
+                        4 => tile::<1, LINES, 4, C, ROWS>(w, count, xs, to, add),
+                        5 => tile::<1, LINES, 5, C, ROWS>(w, count, xs, to, add),
+                        _ => tile::<1, LINES, 6, C, ROWS>(w, count, xs, to, add),
                     }
                     token += width;
                 }
@@ -66,7 +67,7 @@ const fn apart<const C: usize, const ROWS: bool>() -> (usize, usize) {
     if ROWS { (2, super::ROW) } else { (2 * C, 2) }
 }
 
-/// `L` lines of 16 rows times `N` of the group's `C` tokens. Each activation is broadcast once for both halves of a
+/// `L` of a panel's `LINES` lines of 16 rows times `N` of the group's `C` tokens. Each activation is broadcast once for both halves of a
 /// line: two loads a cycle are as scarce as two multiply-adds.
 ///
 /// # Safety
@@ -74,7 +75,7 @@ const fn apart<const C: usize, const ROWS: bool>() -> (usize, usize) {
 #[target_feature(enable = "avx2,fma")]
 #[inline]
 #[allow(clippy::needless_range_loop, reason = "indices are what unrolls into registers")]
-unsafe fn tile<const L: usize, const N: usize, const C: usize, const ROWS: bool>(
+unsafe fn tile<const L: usize, const LINES: usize, const N: usize, const C: usize, const ROWS: bool>(
     panel: *const u8,
     pairs: usize,
     x: *const f32,
@@ -88,7 +89,7 @@ unsafe fn tile<const L: usize, const N: usize, const C: usize, const ROWS: bool>
     unsafe {
         for i in 0..pairs {
             for line in 0..L {
-                let at = panel.add(i * super::STEP_BYTES + line * 64);
+                let at = panel.add((i * LINES + line) * 64);
                 let halves: [__m256i; 2] =
                     std::array::from_fn(|half| _mm256_loadu_si256(at.add(half * 32).cast()));
                 for parity in 0..2 {

@@ -1,6 +1,7 @@
 //! The one microkernel: a panel of 32 rows times a group of up to 12 tokens, or columns of integers.
 //!
-//! A panel holds 32 rows as `[k/2][2 lines][16 rows][2]` bf16, 128 bytes per pair of columns. A group holds C
+//! A panel holds 32 rows as `[k/2][2 lines][16 rows][2]` bf16, 128 bytes per pair of columns; half a panel, as the keys of a
+//! page of 16 positions are one, has one line. A group holds C
 //! tokens as `[k/2][C][2]`. Every product of the suite is made of these: projections, q x k and p x v. Quantised weights
 //! have kernels of the same shape, a step of 128 bytes at a time, see [`super::panels`].
 
@@ -10,6 +11,11 @@ mod avx2;
 mod avx512;
 #[cfg(target_arch = "x86_64")]
 mod avx512_bf16;
+mod codes;
+#[cfg(target_arch = "x86_64")]
+mod codes_avx2;
+#[cfg(target_arch = "x86_64")]
+mod codes_avx512;
 mod integer;
 #[cfg(target_arch = "x86_64")]
 mod integer_avx2;
@@ -54,6 +60,7 @@ pub struct DotTable {
     plain: [Dot; MAX_TOKENS],
     ahead: [Dot; MAX_TOKENS],
     rows: [Dot; MAX_TOKENS],
+    halves: [Dot; MAX_TOKENS],
 }
 
 impl DotTable {
@@ -65,6 +72,11 @@ impl DotTable {
     /// Kernel for `tokens` (1 to 12) tokens that lie as rows of [`ROW`] elements instead of packed pairs.
     pub fn rows(&self, tokens: usize) -> Dot {
         self.rows[tokens - 1]
+    }
+
+    /// Kernel for `tokens` (1 to 12) tokens and half a panel: 16 rows, the first 16 of each 32 values put out.
+    pub fn halves(&self, tokens: usize) -> Dot {
+        self.halves[tokens - 1]
     }
 
     /// Kernel for `tokens` (1 to 12) tokens that prefetches.
@@ -91,64 +103,50 @@ pub struct Dots {
     pub weights: DotTable,
     /// KV cache times activations.
     pub kv: DotTable,
+    /// KV cache of codes times integers of 16 bits.
+    pub codes: DotTable,
     /// int8 weights times integers.
     pub int8: DotTable,
     /// int4 weights times integers.
     pub int4: DotTable,
 }
 
-/// The kernels of one file, for every number of tokens with the pairs that are then in flight.
+/// The kernels of one file for every number of tokens, with the pairs that are then in flight where it says so.
 macro_rules! kernels {
-    ($dot:ident::dot, $ahead:literal, $rows:literal) => {
-        [
-            $dot::dot::<1, 4, $ahead, $rows>,
-            $dot::dot::<2, 2, $ahead, $rows>,
-            $dot::dot::<3, 2, $ahead, $rows>,
-            $dot::dot::<4, 2, $ahead, $rows>,
-            $dot::dot::<5, 2, $ahead, $rows>,
-            $dot::dot::<6, 1, $ahead, $rows>,
-            $dot::dot::<7, 1, $ahead, $rows>,
-            $dot::dot::<8, 1, $ahead, $rows>,
-            $dot::dot::<9, 1, $ahead, $rows>,
-            $dot::dot::<10, 1, $ahead, $rows>,
-            $dot::dot::<11, 1, $ahead, $rows>,
-            $dot::dot::<12, 1, $ahead, $rows>,
-        ]
+    ($file:ident::$dot:ident, in flight $(, $what:literal)*) => {
+        kernels!(@flight $file::$dot
+            [(1 4) (2 2) (3 2) (4 2) (5 2) (6 1) (7 1) (8 1) (9 1) (10 1) (11 1) (12 1)] [$($what)*])
     };
-    ($file:ident::$dot:ident, $rows:literal) => {
-        [
-            $file::$dot::<1, $rows>,
-            $file::$dot::<2, $rows>,
-            $file::$dot::<3, $rows>,
-            $file::$dot::<4, $rows>,
-            $file::$dot::<5, $rows>,
-            $file::$dot::<6, $rows>,
-            $file::$dot::<7, $rows>,
-            $file::$dot::<8, $rows>,
-            $file::$dot::<9, $rows>,
-            $file::$dot::<10, $rows>,
-            $file::$dot::<11, $rows>,
-            $file::$dot::<12, $rows>,
-        ]
+    ($file:ident::$dot:ident $(, $what:literal)*) => {
+        kernels!(@flight $file::$dot
+            [(1) (2) (3) (4) (5) (6) (7) (8) (9) (10) (11) (12)] [$($what)*])
+    };
+    (@flight $file:ident::$dot:ident [$($c:tt)*] $what:tt) => {
+        [$(kernels!(@one $file::$dot $c $what)),*]
+    };
+    (@one $file:ident::$dot:ident ($($c:literal)*) [$($what:literal)*]) => {
+        $file::$dot::<$($c,)* $($what),*> as Dot
     };
 }
 
 macro_rules! table {
-    ($dot:ident) => {
+    ($file:ident::$dot:ident) => {
         DotTable {
-            plain: kernels!($dot::dot, false, false),
-            ahead: kernels!($dot::dot, true, false),
-            rows: kernels!($dot::dot, false, true),
+            plain: kernels!($file::$dot, in flight, 2, false, false),
+            ahead: kernels!($file::$dot, in flight, 2, true, false),
+            rows: kernels!($file::$dot, in flight, 2, false, true),
+            halves: kernels!($file::$dot, in flight, 1, false, false),
         }
     };
 }
 
 /// A table of kernels that do not prefetch.
 macro_rules! plain_table {
-    ($file:ident::$dot:ident) => {{
-        let plain: [Dot; MAX_TOKENS] = kernels!($file::$dot, false);
-        let rows: [Dot; MAX_TOKENS] = kernels!($file::$dot, true);
-        DotTable { plain, ahead: plain, rows }
+    ($file:ident::$dot:ident $(, in $flight:ident)?) => {{
+        let plain = kernels!($file::$dot, $(in $flight,)? 2, false);
+        let rows = kernels!($file::$dot, $(in $flight,)? 2, true);
+        let halves = kernels!($file::$dot, $(in $flight,)? 1, false);
+        DotTable { plain, ahead: plain, rows, halves }
     }};
 }
 
@@ -205,14 +203,14 @@ const fn in_flight(columns: usize) -> (usize, usize) {
 /// The kernels for int8 and int4 weights.
 fn integer_tables(isa: InstructionSet, limbs: usize) -> (DotTable, DotTable) {
     let plain = |(int8, int4): ([Dot; MAX_TOKENS], [Dot; MAX_TOKENS])| {
-        [int8, int4].map(|plain| DotTable { plain, ahead: plain, rows: plain })
+        [int8, int4].map(|plain| DotTable { plain, ahead: plain, rows: plain, halves: plain })
     };
     let [int8, int4] = match isa {
         #[cfg(target_arch = "x86_64")]
         InstructionSet::Avx512Bf16 | InstructionSet::Avx512 if is_x86_feature_detected!("avx512vnni") => {
             let once = integer_kernels!(vnni::int8, int4, limbs, true);
             let again = integer_kernels!(vnni::int8, int4, limbs, false);
-            let table = |(plain, ahead)| DotTable { plain, ahead, rows: plain };
+            let table = |(plain, ahead)| DotTable { plain, ahead, rows: plain, halves: plain };
             [(once.0, again.0), (once.1, again.1)].map(table)
         }
         #[cfg(target_arch = "x86_64")]
@@ -230,9 +228,9 @@ impl Dots {
     pub fn new(isa: InstructionSet, format: Format, limbs: usize) -> Dots {
         let weights = match (isa, format) {
             #[cfg(target_arch = "x86_64")]
-            (InstructionSet::Avx512Bf16, Format::Bf16) => table!(avx512_bf16),
+            (InstructionSet::Avx512Bf16, Format::Bf16) => table!(avx512_bf16::dot),
             #[cfg(target_arch = "x86_64")]
-            (InstructionSet::Avx512Bf16 | InstructionSet::Avx512, _) => table!(avx512),
+            (InstructionSet::Avx512Bf16 | InstructionSet::Avx512, _) => table!(avx512::dot),
             #[cfg(target_arch = "x86_64")]
             (InstructionSet::Avx2, _) => plain_table!(avx2::dot),
             _ => plain_table!(portable::dot),
@@ -247,8 +245,21 @@ impl Dots {
             (InstructionSet::Avx2, _) => plain_table!(portable::dot_f32_avx2),
             _ => plain_table!(portable::dot_f32),
         };
+        let codes = match isa {
+            #[cfg(target_arch = "x86_64")]
+            InstructionSet::Avx512Bf16 | InstructionSet::Avx512 if is_x86_feature_detected!("avx512vnni") => {
+                plain_table!(codes_avx512::vnni, in flight)
+            }
+            #[cfg(target_arch = "x86_64")]
+            InstructionSet::Avx512Bf16 | InstructionSet::Avx512 => plain_table!(codes_avx512::dot, in flight),
+            #[cfg(target_arch = "x86_64")]
+            InstructionSet::Avx2 => plain_table!(codes_avx2::dot),
+            InstructionSet::Portable => plain_table!(codes::dot),
+            #[cfg(not(target_arch = "x86_64"))]
+            _ => plain_table!(codes::dot),
+        };
         let (int8, int4) = integer_tables(isa, limbs);
-        Dots { weights, kv, int8, int4 }
+        Dots { weights, kv, codes, int8, int4 }
     }
 }
 

@@ -1,6 +1,6 @@
 //! Panel times group in plain Rust, and the f32 panels of the f32 KV cache.
 
-use super::{PANEL, STEP_BYTES};
+use super::PANEL;
 
 /// `a * b + c`, fused only where the target's baseline has the instruction.
 #[inline(always)]
@@ -8,11 +8,11 @@ fn multiply_add(a: f32, b: f32, c: f32) -> f32 {
     if cfg!(any(target_arch = "aarch64", target_feature = "fma")) { a.mul_add(b, c) } else { a * b + c }
 }
 
-/// See [`super::Dot`].
+/// See [`super::Dot`]. Half a panel is one of a single line.
 ///
 /// # Safety
 /// The contract of [`super::Dot`]; the group is f32.
-pub unsafe fn dot<const C: usize, const ROWS: bool>(
+pub unsafe fn dot<const C: usize, const LINES: usize, const ROWS: bool>(
     panel: *const u8,
     pairs: usize,
     x: *const u8,
@@ -31,17 +31,17 @@ pub unsafe fn dot<const C: usize, const ROWS: bool>(
         loop {
             let count = BLOCK.min(pairs - first);
             let add = accumulate || first > 0;
-            for line in 0..2 {
-                let w = panel.add(first * STEP_BYTES + line * 64).cast::<u32>();
+            for line in 0..LINES {
+                let w = panel.add((first * LINES + line) * 64).cast::<u32>();
                 let mut c = 0;
                 while c < C {
                     let xs = x.cast::<f32>().add(first * apart.0 + c * apart.1);
                     let to = out.add(c * PANEL + line * 16);
                     if c + 1 < C {
-                        tile::<2>(w, count, xs, apart, to, add);
+                        tile::<2, LINES>(w, count, xs, apart, to, add);
                         c += 2;
                     } else {
-                        tile::<1>(w, count, xs, apart, to, add);
+                        tile::<1, LINES>(w, count, xs, apart, to, add);
                         c += 1;
                     }
                 }
@@ -54,12 +54,12 @@ pub unsafe fn dot<const C: usize, const ROWS: bool>(
     }
 }
 
-/// One line of 16 rows times `N` tokens that are `apart` (f32 from pair to pair, and from token to token).
+/// One of a panel's `LINES` lines of 16 rows times `N` tokens that are `apart` (f32 from pair to pair, and from token to token).
 ///
 /// # Safety
 /// As for [`dot`], for this part of the panel, the group and the output.
 #[inline(always)]
-unsafe fn tile<const N: usize>(
+unsafe fn tile<const N: usize, const LINES: usize>(
     panel: *const u32,
     pairs: usize,
     x: *const f32,
@@ -71,7 +71,7 @@ unsafe fn tile<const N: usize>(
     // SAFETY: the caller vouches for the extents.
     unsafe {
         for i in 0..pairs {
-            let w = panel.add(i * STEP_BYTES / 4);
+            let w = panel.add(i * LINES * 16);
             for (n, sums) in sums.iter_mut().enumerate() {
                 let token = x.add(i * apart.0 + n * apart.1);
                 let (x0, x1) = (*token, *token.add(1));
@@ -91,12 +91,12 @@ unsafe fn tile<const N: usize>(
     }
 }
 
-/// As [`dot`] for an f32 panel `[k][32 rows]`: `out[token][32] (+)= panel x group`.
+/// As [`dot`] for an f32 panel `[k][16 rows a line]`: `out[token][32] (+)= panel x group`.
 ///
 /// # Safety
 /// The contract of [`super::Dot`] with an f32 panel; the group is f32.
 #[inline(always)]
-pub unsafe fn dot_f32<const C: usize, const ROWS: bool>(
+pub unsafe fn dot_f32<const C: usize, const LINES: usize, const ROWS: bool>(
     panel: *const u8,
     pairs: usize,
     x: *const u8,
@@ -109,14 +109,14 @@ pub unsafe fn dot_f32<const C: usize, const ROWS: bool>(
     // SAFETY: the caller vouches for the extents of panel, x and out.
     unsafe {
         for c in 0..C {
-            let mut sums = [0f32; PANEL];
+            let mut sums = [[0f32; 16]; LINES];
             for k in 0..2 * pairs {
                 let token = *x.add(if ROWS { c * super::ROW + k } else { (k / 2 * C + c) * 2 + k % 2 });
-                for (row, sum) in sums.iter_mut().enumerate() {
-                    *sum += *panel.add(k * PANEL + row) * token;
+                for (row, sum) in sums.as_flattened_mut().iter_mut().enumerate() {
+                    *sum += *panel.add(k * LINES * 16 + row) * token;
                 }
             }
-            for (row, &sum) in sums.iter().enumerate() {
+            for (row, &sum) in sums.as_flattened().iter().enumerate() {
                 let to = out.add(c * PANEL + row);
                 *to = if accumulate { *to + sum } else { sum };
             }
@@ -132,7 +132,7 @@ macro_rules! dot_f32_for {
         /// As for [`dot_f32`]; the CPU has the features.
         #[cfg(target_arch = "x86_64")]
         #[target_feature(enable = $features)]
-        pub unsafe fn $name<const C: usize, const ROWS: bool>(
+        pub unsafe fn $name<const C: usize, const LINES: usize, const ROWS: bool>(
             panel: *const u8,
             pairs: usize,
             x: *const u8,
@@ -142,7 +142,7 @@ macro_rules! dot_f32_for {
             step: usize,
         ) {
             // SAFETY: the caller keeps the same contract.
-            unsafe { dot_f32::<C, ROWS>(panel, pairs, x, out, accumulate, ahead, step) }
+            unsafe { dot_f32::<C, LINES, ROWS>(panel, pairs, x, out, accumulate, ahead, step) }
         }
     };
 }

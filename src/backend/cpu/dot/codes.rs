@@ -1,0 +1,42 @@
+//! Panels of the 8-bit cache times columns of 16-bit integers, in plain Rust.
+//!
+//! A panel of codes has the order of a bf16 panel, half as many bytes; a column is what a query, or the exponentials of a
+//! block, become as integers of one scale. Sums are exact: every kernel puts out the same i32.
+
+use super::PANEL;
+
+/// See [`super::Dot`]; the panel holds codes, the group i16. Puts out i32.
+///
+/// # Safety
+/// The contract of [`super::Dot`], and no sum overflows 32 bits.
+pub unsafe fn dot<const C: usize, const LINES: usize, const ROWS: bool>(
+    panel: *const u8,
+    pairs: usize,
+    x: *const u8,
+    out: *mut f32,
+    accumulate: bool,
+    _ahead: *const u8,
+    _step: usize,
+) {
+    let (panel, x, out) = (panel.cast::<[[i8; 2]; 16]>(), x.cast::<i16>(), out.cast::<i32>());
+    // SAFETY: the caller vouches for the extents of panel, x and out.
+    unsafe {
+        for line in 0..LINES {
+            for c in 0..C {
+                let mut sums = [0i32; 16];
+                for i in 0..pairs {
+                    let codes = &*panel.add(i * LINES + line);
+                    let token = x.add(if ROWS { c * super::ROW + 2 * i } else { (i * C + c) * 2 });
+                    let (x0, x1) = (i32::from(*token), i32::from(*token.add(1)));
+                    for (sum, pair) in sums.iter_mut().zip(codes) {
+                        *sum += i32::from(pair[0]) * x0 + i32::from(pair[1]) * x1;
+                    }
+                }
+                let to = &mut *out.add(c * PANEL + line * 16).cast::<[i32; 16]>();
+                for (to, sum) in to.iter_mut().zip(sums) {
+                    *to = if accumulate { *to + sum } else { sum };
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,70 @@
+//! Panels of the 8-bit cache times columns of 16-bit integers on AVX-512, with and without VNNI.
+
+use std::arch::x86_64::*;
+
+macro_rules! kernel {
+    ($name:ident, $features:literal, |$sum:ident, $codes:ident, $token:ident| $add:expr) => {
+        /// See [`super::codes::dot`]. `U` pairs are in flight at once, so that few tokens still hide the latency.
+        ///
+        /// # Safety
+        /// As there.
+        #[target_feature(enable = $features)]
+        pub unsafe fn $name<const C: usize, const U: usize, const LINES: usize, const ROWS: bool>(
+            panel: *const u8,
+            pairs: usize,
+            x: *const u8,
+            out: *mut f32,
+            accumulate: bool,
+            _ahead: *const u8,
+            _step: usize,
+        ) {
+            let mut sums = [[[_mm512_setzero_si512(); C]; LINES]; U];
+            // SAFETY: the caller vouches for the extents of panel, x and out.
+            unsafe {
+                let mut i = 0;
+                while i < pairs {
+                    for u in 0..U {
+                        if U > 1 && i + u >= pairs {
+                            break;
+                        }
+                        let mut lines = [_mm512_setzero_si512(); LINES];
+                        for (line, codes) in lines.iter_mut().enumerate() {
+                            let at = panel.add(((i + u) * LINES + line) * 32);
+                            *codes = _mm512_cvtepi8_epi16(_mm256_loadu_si256(at.cast()));
+                        }
+                        let tokens = x.add((i + u) * if ROWS { 4 } else { C * 4 }).cast::<i32>();
+                        for c in 0..C {
+                            let token = tokens.add(if ROWS { c * super::ROW / 2 } else { c });
+                            let $token = _mm512_set1_epi32(token.read_unaligned());
+                            for line in 0..LINES {
+                                let ($sum, $codes) = (sums[u][line][c], lines[line]);
+                                sums[u][line][c] = $add;
+                            }
+                        }
+                    }
+                    i += U;
+                }
+                for line in 0..LINES {
+                    for c in 0..C {
+                        let mut sum = sums[0][line][c];
+                        for u in 1..U {
+                            sum = _mm512_add_epi32(sum, sums[u][line][c]);
+                        }
+                        let to = out.add(c * super::PANEL + line * 16).cast::<__m512i>();
+                        if accumulate {
+                            sum = _mm512_add_epi32(sum, _mm512_loadu_si512(to));
+                        }
+                        _mm512_storeu_si512(to, sum);
+                    }
+                }
+            }
+        }
+    };
+}
+kernel!(vnni, "avx512f,avx512bw,avx512vl,avx512vnni", |sum, codes, token| _mm512_dpwssd_epi32(
+    sum, codes, token
+));
+kernel!(dot, "avx512f,avx512bw,avx512vl", |sum, codes, token| _mm512_add_epi32(
+    sum,
+    _mm512_madd_epi16(codes, token)
+));
