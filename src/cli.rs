@@ -12,10 +12,12 @@ pub use crate::plot::size::Size;
 pub use crate::run::Condition;
 use crate::sweep::Sweep;
 
+mod all_reduces;
 mod parse;
 mod precision;
 mod ways;
 
+pub use all_reduces::AllReducesArgs;
 pub use precision::{ActivationsArg, HeadArg, KvArg, PrecisionArgs, WeightsArg};
 pub use ways::WaysArgs;
 
@@ -56,6 +58,9 @@ pub enum Command {
     Devices(CatalogArgs),
     /// The known models, or what a config.json describes
     Models(CatalogArgs),
+    /// Times all-reduces for a measurement, in a process of their own
+    #[command(hide = true)]
+    AllReduces(AllReducesArgs),
 }
 
 /// Where results go.
@@ -121,10 +126,11 @@ pub struct WorkArgs {
     /// Generated tokens of the request
     #[arg(long, default_value_t = 100, value_name = "TOKENS", value_parser = clap::value_parser!(u32).range(1..))]
     pub generate: u32,
-    /// Ranks of tensor parallelism, as 1,2,4,8: one rank's shard of the model is run, and all-reduces are modelled
+    /// Ranks of tensor parallelism, as 1,2,4,8: one rank's shard of the model is run; all-reduces are measured with
+    /// NCCL among as many GPUs of its kind, where they are there, and otherwise modelled
     #[arg(long, default_value = "1", value_name = "SWEEP", env = "LLMROOF_TP")]
     pub tp: Sweep,
-    /// Device profile over whose link they are modelled [default: the device's own]
+    /// Device profile over whose link all-reduces are modelled [default: the device's own]
     #[arg(long, value_name = "PROFILE", env = "LLMROOF_LINK")]
     pub link: Option<String>,
 }

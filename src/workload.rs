@@ -160,11 +160,23 @@ impl std::iter::Sum for Cost {
     }
 }
 
+/// What an all-reduce makes of the ranks' values.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Reduction {
+    /// The sum of activations, on a GPU in bf16.
+    Sum,
+    /// The largest of keys of 8 bytes: a logit, of equal ones the row that decides.
+    Largest,
+}
+
 /// All-reduces of one size in a pass of several ranks.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct AllReduces {
     /// How many.
     pub count: f64,
+    /// What they make of the ranks' values.
+    pub reduction: Reduction,
     /// What each of them reduces, on every rank.
     pub bytes: Bytes,
 }
@@ -334,8 +346,16 @@ impl Workload {
         }
         let row = f64::from(self.model.hidden) * self.precision.border().bytes();
         vec![
-            AllReduces { count: 2.0 * f64::from(self.model.layers), bytes: Bytes(self.new_tokens() * row) },
-            AllReduces { count: 1.0, bytes: Bytes(self.headed() * ARGMAX_BYTES) },
+            AllReduces {
+                count: 2.0 * f64::from(self.model.layers),
+                reduction: Reduction::Sum,
+                bytes: Bytes(self.new_tokens() * row),
+            },
+            AllReduces {
+                count: 1.0,
+                reduction: Reduction::Largest,
+                bytes: Bytes(self.headed() * ARGMAX_BYTES),
+            },
         ]
     }
 

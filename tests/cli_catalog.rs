@@ -156,7 +156,7 @@ fn exports_go_to_files_by_their_endings() {
     let args = ["predict", "-d", "l4", "--export", "a.json", "--export", "b.csv", "--export", "-"];
     llmroof(folder.path(), &args).assert().success();
     let read = |name: &str| fs::read_to_string(folder.path().join(name)).unwrap();
-    assert!(read("a.json").starts_with("{\n  \"schema_version\": 5"));
+    assert!(read("a.json").starts_with("{\n  \"schema_version\": 6"));
     assert!(read("b.csv").starts_with("model,phase,stage,"));
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2);
 }

@@ -36,7 +36,7 @@ fn complaint(arguments: &str, variables: &[(&str, &OsStr)]) -> String {
 }
 
 /// Each variable, a command that reads it, and what the line about it must name.
-const VARIABLES: [(&str, &str, &str); 17] = [
+const VARIABLES: [(&str, &str, &str); 19] = [
     ("LLMROOF_AGAINST", "check", "device"),
     ("LLMROOF_BATCH", "predict -d l4", "--batch"),
     ("LLMROOF_BUDGET", "measure", "--budget"),
@@ -45,7 +45,9 @@ const VARIABLES: [(&str, &str, &str); 17] = [
     ("LLMROOF_HEAD", "measure", "--head"),
     ("LLMROOF_ISA", "verify --device cpu", "--isa"),
     ("LLMROOF_KV", "measure", "--kv"),
+    ("LLMROOF_KV_PAGE", "measure", "--kv-page"),
     ("LLMROOF_LINK", "predict -d l4", "device"),
+    ("LLMROOF_MIX", "predict -d l4", "--mix"),
     ("LLMROOF_MODEL", "measure", "model"),
     ("LLMROOF_PROFILES", "devices", "--profiles"),
     ("LLMROOF_REPORTS", "plot", "--reports"),

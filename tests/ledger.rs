@@ -8,7 +8,8 @@ use llmroof::model::{DType, ModelSpec};
 use llmroof::profiles::Catalog;
 use llmroof::roofline::Bound;
 use llmroof::units::{Bytes, BytesPerSec, Flops};
-use llmroof::workload::{Stage, Workload};
+use llmroof::workload::{Chunk, Stage, Workload};
+use proptest::prelude::*;
 
 const BF16: DType = DType::Bf16;
 
@@ -145,4 +146,49 @@ fn four_and_a_half_bits_give_three_times_not_four() {
     let layers = f64::from(m.layers) * m.layer_matrix_parameters();
     let quantised = layers * 4.5 / 8.0 + 2.0 * (m.head_parameters() + m.norm_parameters());
     close(m.streamed_bytes(BF16.into()).0 / quantised, "3.0");
+}
+
+proptest! {
+    /// A mixed step is its two halves with the matrices read once, and without the logits of the chunk.
+    #[test]
+    fn a_mixed_step_reads_the_weights_once(
+        batch in 1u32..64, context in 1u32..5000, tokens in 1u32..600, before in 0u32..3000
+    ) {
+        let decode = Workload::decode(&llama_8b(), batch, context);
+        let chunk = Chunk { tokens, context: before + tokens };
+        let alone = Workload { context: chunk.context, ..Workload::prefill(&llama_8b(), 1, tokens) };
+        let mixed = decode.clone().with(chunk);
+        prop_assert_eq!(mixed.new_tokens(), f64::from(batch + tokens));
+        for stage in Stage::ALL {
+            let [own, half, other] = [&mixed, &decode, &alone].map(|work| work.cost(stage));
+            if stage == Stage::LmHead {
+                prop_assert_eq!(own, half);
+                continue;
+            }
+            let same = |a: f64, b: f64| (a - b).abs() <= 1e-12 * b.abs();
+            prop_assert!(same(own.flops.0, half.flops.0 + other.flops.0), "{stage}");
+            prop_assert!(same(own.kv_bytes.0, half.kv_bytes.0 + other.kv_bytes.0), "{stage}");
+            prop_assert!(same(own.activation_bytes.0, half.activation_bytes.0 + other.activation_bytes.0));
+            if stage.per_layer() {
+                prop_assert_eq!(own.weight_bytes, half.weight_bytes);
+            }
+        }
+    }
+
+    /// A cache in pages costs the entries of its table, one for each page that a sequence reads or writes.
+    #[test]
+    fn pages_cost_their_table(
+        batch in 1u32..64, tokens in 1u32..100, before in 0u32..5000, page in prop::sample::select(vec![16u32, 64, 256])
+    ) {
+        let contiguous = Workload { tokens, context: before + tokens, ..Workload::decode(&llama_8b(), batch, 1) };
+        let paged = Workload { kv_page: Some(page), ..contiguous.clone() };
+        let table = |stage| (paged.cost(stage).kv_bytes - contiguous.cost(stage).kv_bytes).0 / 4.0 / 32.0;
+        let pages = |positions: std::ops::Range<u32>| {
+            let all: std::collections::BTreeSet<u32> = positions.map(|position| position / page).collect();
+            f64::from(batch) * all.len() as f64
+        };
+        prop_assert!((table(Stage::Attention) - pages(0..before + tokens)).abs() < 1e-3);
+        prop_assert!((table(Stage::Qkv) - pages(before..before + tokens)).abs() < 1e-3);
+        prop_assert_eq!(paged.total().flops, contiguous.total().flops);
+    }
 }

@@ -2,6 +2,7 @@
 //!
 //! A backend runs the suite and reports raw device seconds. It holds no statistics and prints nothing.
 
+mod all_reduce;
 pub mod cpu;
 pub mod cuda;
 mod reopen;
@@ -14,6 +15,7 @@ use crate::error::{Failure, Result};
 use crate::model::{DType, ModelSpec, Precision};
 use crate::units::Bytes;
 use crate::workload::{Chunk, Phase, Stage};
+pub use all_reduce::{AllReduced, Reduce, ReducedAmong};
 use weights::WeightSource;
 
 /// A kind of device.
@@ -350,6 +352,16 @@ pub trait Session {
     /// What ran on a GPU; `None` on other devices.
     fn software(&self) -> Option<GpuSoftware> {
         None
+    }
+
+    /// Times all-reduces among so many devices of this kind, this one the first of them; the others are opened for it and given
+    /// back. What this one holds stays, but needs room beside it for the largest of them.
+    ///
+    /// # Errors
+    /// A device does not answer any more.
+    fn all_reduces(&mut self, ranks: u32, reduces: &[Reduce]) -> Result<AllReduced> {
+        let _ = reduces;
+        Ok(AllReduced::NotTimed(format!("nothing is known that joins {ranks} of {}", self.device().name)))
     }
 
     /// What may run the matrix products of a pass of this many token rows, each worth being verified; empty where there

@@ -2,8 +2,8 @@
 
 use super::weights::WeightSource;
 use super::{
-    DeviceInfo, Execution, Gemm, GpuSoftware, Probe, Probed, Repeated, Residency, Session, Setup,
-    StageOutput, Work,
+    AllReduced, DeviceInfo, Execution, Gemm, GpuSoftware, Probe, Probed, Reduce, Repeated, Residency,
+    Session, Setup, StageOutput, Work,
 };
 use crate::error::{Failure, Result};
 use crate::model::{ModelSpec, Precision};
@@ -107,6 +107,10 @@ impl Session for Reopening {
 
     fn software(&self) -> Option<GpuSoftware> {
         self.ask(|session| session.software()).flatten()
+    }
+
+    fn all_reduces(&mut self, ranks: u32, reduces: &[Reduce]) -> Result<AllReduced> {
+        self.live()?.all_reduces(ranks, reduces)
     }
 
     fn gemms(&self, rows: u32) -> Vec<Gemm> {

@@ -18,8 +18,8 @@ pub struct WaysArgs {
     /// costs those who decode and what it saves
     #[arg(long, value_name = "SWEEP", env = "LLMROOF_MIX")]
     pub mix: Option<Sweep>,
-    /// Show what each way past the memory wall is worth: where not asked for otherwise, int8 and int4 weights, 4 and 8 verified
-    /// tokens, and 2 ranks where a link is known
+    /// Show what each way past the memory wall is worth: where not asked for otherwise, int8 and int4 weights, fp8 where the
+    /// device has it, 4 and 8 verified tokens, and 2 ranks where a link is known
     #[arg(long)]
     pub ways: bool,
     /// Dollars for an hour of the device, as 2.5: for dollars per million tokens

@@ -8,6 +8,7 @@ use super::device::{self, Chosen};
 use super::machine::Machine;
 use super::output::{Destination, say};
 use super::progress::Progress;
+use super::work::Able;
 use super::{host, work};
 use crate::backend::weights::{FirstShard, RandomWeights, WeightSource};
 use crate::checkpoint::Checkpoint;
@@ -17,6 +18,7 @@ use crate::export::{self, Format};
 use crate::measure::{self, Ended, Instruments, Layers, Observer, Options, RealTime};
 use crate::model::ModelSpec;
 use crate::profiles::Catalog;
+use crate::request::Sweeps;
 use crate::run::{Origin, Run, Status};
 use crate::telemetry::{self, ForeignLoad};
 use crate::ways::Terms;
@@ -42,7 +44,7 @@ pub fn run(args: &MeasureArgs, machine: &dyn Machine) -> Result<()> {
         (None, Some(again)) => again.run().model.clone(),
         (None, None) => catalog.model(&args.model)?,
     };
-    let asked = options(args, model);
+    let asked = options(args, model, Able { link: args.work.link.is_some(), fp8: false });
     let options = again.as_ref().map_or_else(|| asked.clone(), |again| again.options(asked.clone()));
     let link = again.as_ref().map_or(args.work.link.as_deref(), Again::link);
     let link = link.map(|profile| work::link(&catalog, profile)).transpose()?;
@@ -62,6 +64,12 @@ pub fn run(args: &MeasureArgs, machine: &dyn Machine) -> Result<()> {
     if devices.len() > 1 {
         refuse_one_file(&args.output, devices.len())?;
     }
+    let options = if again.is_none() && devices.iter().all(|chosen| chosen.info().gpu.is_some()) {
+        let able = Able { link: args.work.link.is_some(), fp8: true };
+        Options { sweeps: sweeps(args, &options.model, able), ..options }
+    } else {
+        options
+    };
     let folder = again.as_ref().and_then(|again| again.path.parent());
     let folder = folder.filter(|folder| !folder.as_os_str().is_empty());
     let folder = folder.unwrap_or(if again.is_some() { Path::new(".") } else { &args.reports });
@@ -194,12 +202,15 @@ impl Order<'_> {
     }
 }
 
-fn options(args: &MeasureArgs, model: ModelSpec) -> Options {
-    let sweeps = work::sweeps(&args.work, &args.precision, &args.ways, &model, args.work.link.is_some());
+fn sweeps(args: &MeasureArgs, model: &ModelSpec, able: Able) -> Sweeps {
+    work::sweeps(&args.work, &args.precision, &args.ways, model, able)
+}
+
+fn options(args: &MeasureArgs, model: ModelSpec, able: Able) -> Options {
     Options {
+        sweeps: sweeps(args, &model, able),
         model,
         weights_from: args.checkpoint.as_ref().map_or("random".into(), |dir| dir.display().to_string()),
-        sweeps,
         layers: match args.layers {
             LayersArg::Auto => Layers::Auto,
             LayersArg::All => Layers::All,

@@ -8,6 +8,7 @@ use machine::Machine;
 
 pub mod again;
 pub mod against;
+pub mod all_reduces;
 pub mod check;
 pub mod claims;
 pub mod compare;
@@ -48,5 +49,6 @@ pub fn run(command: Command, machine: &Arc<dyn Machine>) -> Result<()> {
         Command::Check(args) => check::run(&args, machine),
         Command::Devices(args) => devices::run(&args),
         Command::Models(args) => models::run(&args),
+        Command::AllReduces(args) => all_reduces::run(&args),
     }
 }

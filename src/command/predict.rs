@@ -3,11 +3,13 @@
 use std::path::Path;
 
 use super::output::{Destination, say};
+use super::work::Able;
 use super::{host, work};
 use crate::cli::PredictArgs;
 use crate::device::DeviceProfile;
 use crate::error::{Failure, Result};
 use crate::export::{self, Format, file};
+use crate::model::DType;
 use crate::predict::{explain, predict_draft, predict_over};
 use crate::profiles::Catalog;
 use crate::run::{Origin, Run};
@@ -28,7 +30,8 @@ pub fn run(args: &PredictArgs) -> Result<()> {
         Some(profile) => Some(work::link(&catalog, profile)?),
         None => device.link(),
     };
-    let sweeps = work::sweeps(&args.work, &args.precision, &args.ways, &model, link.is_some());
+    let able = Able { link: link.is_some(), fp8: device.peak.contains_key(&DType::Fp8) };
+    let sweeps = work::sweeps(&args.work, &args.precision, &args.ways, &model, able);
     let mut run = predict_over(&model, device, link.as_ref(), &sweeps, origin)?;
     if let Some(name) = &args.ways.draft {
         run.draft = Some(predict_draft(&catalog.model(name)?, device, &sweeps)?);

@@ -8,13 +8,22 @@ use crate::profiles::Catalog;
 use crate::request::Sweeps;
 use crate::workload::Phase;
 
+/// What `--ways` may add by itself, because the device is known to do it.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Able {
+    /// There is a link to model all-reduces over.
+    pub link: bool,
+    /// Weights in fp8.
+    pub fp8: bool,
+}
+
 /// The work that these arguments name.
 pub fn sweeps(
     args: &WorkArgs,
     precision: &PrecisionArgs,
     ways: &WaysArgs,
     model: &ModelSpec,
-    link: bool,
+    able: Able,
 ) -> Sweeps {
     let sweeps = Sweeps {
         phases: match args.phase {
@@ -32,23 +41,23 @@ pub fn sweeps(
         mix: ways.mix.as_ref().map_or_else(Vec::new, |sweep| sweep.0.clone()),
         kv_pages: precision.kv_page.as_ref().map_or_else(Vec::new, |sweep| sweep.0.clone()),
     };
-    if ways.ways { past_the_wall(sweeps, model, link) } else { sweeps }
+    if ways.ways { past_the_wall(sweeps, model, able) } else { sweeps }
 }
 
 /// The sweeps with every way past the memory wall that the model has and that was not asked for otherwise.
-fn past_the_wall(mut sweeps: Sweeps, model: &ModelSpec, link: bool) -> Sweeps {
+fn past_the_wall(mut sweeps: Sweeps, model: &ModelSpec, able: Able) -> Sweeps {
     if let [only] = sweeps.precisions[..]
         && !only.weights.is_quantised()
         && only.activations == DType::Bf16
     {
-        let narrower =
-            [DType::Int8, DType::Int4].map(|dtype| Precision { weights: dtype, head: dtype, ..only });
-        sweeps.precisions.extend(narrower.into_iter().filter(|precision| precision.check(model).is_ok()));
+        let dtypes = [DType::Int8, DType::Int4].into_iter().chain(able.fp8.then_some(DType::Fp8));
+        let narrower = dtypes.map(|dtype| Precision { weights: dtype, head: dtype, ..only });
+        sweeps.precisions.extend(narrower.filter(|precision| precision.check(model).is_ok()));
     }
     if sweeps.speculate.is_empty() {
         sweeps.speculate = vec![4, 8];
     }
-    if link && sweeps.ranks == [1] && model.shard(2).is_ok() {
+    if able.link && sweeps.ranks == [1] && model.shard(2).is_ok() {
         sweeps.ranks.push(2);
     }
     sweeps

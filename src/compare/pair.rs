@@ -52,7 +52,7 @@ pub struct Measured {
     pub trials: u32,
     /// Spread of the trials around their median, relative to it (coefficient of variation); null under two trials.
     pub spread: Option<f64>,
-    /// New tokens per second, of several ranks with their modelled all-reduces; null for a stage, and where those are not known.
+    /// New tokens per second, of several ranks with their all-reduces; null for a stage, and where those are not known.
     pub tokens_per_second: Option<f64>,
     /// Share of the step's time.
     pub share_of_step: f64,

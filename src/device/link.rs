@@ -13,7 +13,8 @@ use crate::units::{Bytes, Seconds, si};
 pub struct ProfileLink {
     /// Bandwidth of one card in each direction, in bytes per second.
     pub bandwidth: Fact,
-    /// What a small all-reduce takes in seconds; null where nothing published says. It is a floor: more ranks take longer.
+    /// What a small all-reduce of NCCL takes in seconds between two cards; null where nothing published says. More ranks take
+    /// longer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub latency: Option<Fact>,
     /// Most cards that it joins, where these are fewer than one would put into a machine: a bridge has two.
@@ -47,7 +48,7 @@ impl ProfileLink {
     }
 }
 
-/// The link that all-reduces are modelled over. Nothing of it was measured here.
+/// The link that all-reduces are modelled over where they cannot be measured. Nothing of it was measured here.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Link {
     /// The device profile that it is of.
@@ -57,9 +58,9 @@ pub struct Link {
 }
 
 impl Link {
-    /// Shortest time of an all-reduce of so many bytes on each of `ranks` ranks: the latency once, and the bytes that a ring
-    /// has every rank send, `2 (n - 1) / n` times what is reduced, at the bandwidth of one direction. `None` where the
-    /// link does not join so many cards.
+    /// Shortest time of an all-reduce of so many bytes by a ring of `ranks` ranks: the latency once, and the bytes that each
+    /// sends, `2 (n - 1) / n` times what is reduced, at the bandwidth of one direction. `None` where the link does not join
+    /// so many cards. Switches that add (NVLink SHARP, from Hopper on) send fewer bytes: large ones can be faster by them.
     pub fn all_reduce(&self, ranks: u32, bytes: Bytes) -> Option<Seconds> {
         let n = f64::from(ranks);
         if !self.joins(ranks) {

@@ -12,7 +12,7 @@ use crate::run::Run;
 pub(super) struct Csv;
 
 /// The columns that say what a point is of.
-pub(super) const KEY: [&str; 11] = [
+pub(super) const KEY: [&str; 14] = [
     "model",
     "phase",
     "stage",
@@ -23,6 +23,9 @@ pub(super) const KEY: [&str; 11] = [
     "head",
     "activations",
     "kv",
+    "kv_page",
+    "chunk_tokens",
+    "chunk_context",
     "ranks",
 ];
 
@@ -194,7 +197,7 @@ mod tests {
     use crate::roofline::Roofline;
     use crate::run::{Placement, Point, Status, Timing};
     use crate::units::{BytesPerSec, FlopsPerSec, Seconds};
-    use crate::workload::Workload;
+    use crate::workload::{Chunk, Workload};
 
     #[test]
     fn formulas_become_text_and_numbers_stay_numbers() {
@@ -229,7 +232,8 @@ mod tests {
             step_seconds: 1.0,
             status: Status::Ok,
         };
-        let point = Point::new(&Workload::decode(&model, 1, 8), None, Timing::computed(Seconds(1.0)), place);
+        let mixed = Workload::decode(&model, 1, 8).with(Chunk { tokens: 4, context: 6 });
+        let point = Point::new(&mixed, None, Timing::computed(Seconds(1.0)), place);
         let mut fields = Map::new();
         flatten("", serde_json::to_value(point).unwrap(), &mut fields);
         let mut names: Vec<&str> = fields.keys().map(String::as_str).collect();

@@ -13,6 +13,7 @@ mod json;
 mod listing;
 mod markdown;
 mod ranks;
+mod serving;
 pub mod steps;
 mod table;
 mod temporary;

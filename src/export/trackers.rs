@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use super::{Exporter, Listing};
 use crate::compare::title;
 use crate::error::{Failure, Result};
-use crate::run::{Point, Run, Status};
+use crate::run::{AllReduceFrom, Point, Run, Status};
 use crate::units::{figures, percent};
 
 /// `customBiggerIsBetter` of github-action-benchmark: an array of name, unit and value.
@@ -19,7 +19,7 @@ pub(super) struct BencherMetricFormat;
 impl Exporter for GithubActionBenchmark {
     fn run(&self, run: &Run) -> Result<String> {
         let entries = steps(run).map(|(point, tokens)| {
-            // What is modelled has no spread.
+            // All-reduces count with one figure, which has no spread.
             let measured = 1.0 - point.all_reduce_share().unwrap_or(0.0);
             let relative = point.seconds.relative_interval() * measured;
             json!({
@@ -91,8 +91,8 @@ fn steps(run: &Run) -> impl Iterator<Item = (&Point, f64)> {
 fn name(point: &Point) -> String {
     let predicted = match (point.status, point.all_reduce_from) {
         (Status::Predicted, _) => " (predicted)",
-        (_, Some(_)) => " (all-reduces modelled)",
-        _ => "",
+        (_, Some(AllReduceFrom::Modelled)) => " (all-reduces modelled)",
+        (_, Some(AllReduceFrom::Measured) | None) => "",
     };
     format!("{}, {}, {}{predicted}", point.model, title(&point.key()), point.weights)
 }

@@ -272,7 +272,10 @@ fn below(run: &Run) -> Vec<String> {
             r.prompt,
             r.generate,
             if run.status == RunStatus::Predicted { " (predicted, at 100% of the roofs)" } else { "" },
-            if r.ranks > 1 { format!(" on {} ranks (all-reduces modelled)", r.ranks) } else { String::new() },
+            match run.all_reduces_from(r.ranks) {
+                Some(from) => format!(" on {} ranks (all-reduces {from})", r.ranks),
+                None => String::new(),
+            },
             Seconds(r.time_to_first_token_seconds).human(),
             Seconds(r.time_per_output_token_seconds).human(),
             Seconds(r.total_seconds).human(),

@@ -1,6 +1,7 @@
-//! The tables below the points: what speculation costs, and what each way past the memory wall is worth.
+//! The tables below the points: what servers do, what speculation costs, and what each way past the memory wall is worth.
 
 use super::grid::Grid;
+use super::serving;
 use crate::run::{Basis, Run, RunStatus};
 use crate::units::figures;
 use crate::ways::{ACCEPTANCES, Verified, tokens_per_cycle, verified};
@@ -17,7 +18,8 @@ pub(super) struct Titled {
 
 /// The tables of a run; none where it has nothing about them.
 pub(super) fn tables(run: &Run) -> Vec<Titled> {
-    [speculation(run), ways(run)].into_iter().flatten().collect()
+    let own = [speculation(run), ways(run)].into_iter().flatten();
+    serving::tables(run).into_iter().chain(own).collect()
 }
 
 fn speculation(run: &Run) -> Option<Titled> {

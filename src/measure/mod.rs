@@ -2,6 +2,7 @@
 //!
 //! - [`verify`]: the check of the kernels that comes before any timing.
 //! - `plan`: how many layers run, and which points fit the budget.
+//! - `all_reduces`: those among several ranks, timed or modelled.
 //! - `ceilings`: the roofs, surveyed first and probed again beside every sample.
 //! - `sampler`: takes samples of one pass until they are enough.
 //! - `plausible`: refuses times that no device can have taken.
@@ -16,6 +17,7 @@
 //!
 //! Nothing is printed here: an [`Observer`] is told.
 
+mod all_reduces;
 mod ceilings;
 mod draft;
 mod drift;
@@ -44,6 +46,7 @@ use crate::run::{Difference, Origin, Point, Run, differences, of_ranks};
 use crate::telemetry::{Load, Sensors};
 use crate::ways::{self, Terms};
 use crate::workload::{Phase, Workload};
+use all_reduces::AllReduces;
 use ceilings::Ceilings;
 use energy::Meter;
 pub use plan::Layers;
@@ -83,7 +86,7 @@ pub struct Options {
     pub seed: u64,
     /// Name of the device profile that matches the device.
     pub profile: Option<String>,
-    /// What all-reduces of several ranks are modelled over.
+    /// What all-reduces of several ranks are modelled over where they cannot be timed.
     pub link: Option<Link>,
     /// The model that proposes tokens for speculation: its steps are timed after all points.
     pub draft: Option<ModelSpec>,
@@ -188,6 +191,9 @@ pub fn measure(
     observer.doing("checking the kernels", clock.left());
     let Sweeps { precisions, kv_pages, .. } = &options.sweeps;
     record.run.verification = Some(verify::quick_check(session, options.seed, precisions, kv_pages)?);
+
+    // While next to nothing is held: what joins GPUs takes memory on each of them.
+    record.reduce(AllReduces::time(session, options, &works, &clock, observer)?);
 
     let mut ceilings = Ceilings::of(session);
     observer.doing("ceilings: compute, cache and copy", clock.left());

@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use super::all_reduces::AllReduces;
 use super::ceilings::Ceilings;
 use super::energy::Meter;
 use super::plan::Plan;
@@ -10,7 +11,6 @@ use super::readings::Round;
 use super::watched::Watched;
 use super::{Clock, Options, name};
 use crate::backend::Session;
-use crate::device::Link;
 use crate::error::{Code, Failure};
 use crate::model::DType;
 use crate::request::Sweeps;
@@ -30,6 +30,7 @@ pub(super) struct Record {
     pub watched: Option<Watched>,
     load: Box<dyn Load>,
     no_energy: Option<String>,
+    all_reduces: AllReduces,
 }
 
 impl Record {
@@ -82,6 +83,7 @@ impl Record {
             }),
             ceilings: Vec::new(),
             points: Vec::new(),
+            collectives: Vec::new(),
             request: None,
             draft: None,
             ways: Vec::new(),
@@ -91,7 +93,13 @@ impl Record {
             trials: Vec::new(),
         };
         let before = options.before.clone();
-        Record { run, before, watched, load, no_energy: energy.err() }
+        Record { run, before, watched, load, no_energy: energy.err(), all_reduces: AllReduces::default() }
+    }
+
+    /// What is known of the all-reduces among ranks.
+    pub fn reduce(&mut self, known: AllReduces) {
+        self.run.collectives = known.list();
+        self.all_reduces = known;
     }
 
     /// Keeps what is to be measured, for whoever goes on with this run.
@@ -158,9 +166,9 @@ impl Record {
         run.ceilings = ceilings.list();
         let layout = Layout { threads: session.setup().threads, ..plan.layout() };
         let best = |m: &Measured| ceilings.roofline(m.product?).ok();
-        let link = options.link.as_ref();
+        let known = &self.all_reduces;
         let points = measured.iter().flat_map(|m| {
-            let all_reduces = m.work.all_reduce_seconds(|ranks, bytes| link?.all_reduce(ranks, bytes));
+            let all_reduces = known.of(&m.work);
             m.points(&layout, best(m), &readings).into_iter().map(move |point| point.all_reduced(all_reduces))
         });
         run.points = points.collect();
@@ -248,7 +256,7 @@ impl Record {
             notes.push(format!("{why}: {}", named.join(", ")));
         }
         notes.extend(warm);
-        notes.extend(Link::note(options.link.as_ref(), &options.sweeps.ranks));
+        notes.extend(self.all_reduces.notes(&options.sweeps.ranks));
         if let Some(watched) = &self.watched {
             let rounds: Vec<Round> = measured.iter().flat_map(Measured::rounds).collect();
             notes.extend(watched.notes(&watched.readings(), &rounds, end));

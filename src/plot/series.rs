@@ -266,9 +266,10 @@ pub(super) fn draw(runs: &[Run], along: Along, look: Look) -> Result<String> {
     }
     if all.iter().any(|one| one.ranks() > 1) {
         own.push(
-            "Of several ranks one's shard is what the points are of; the all-reduces among them are modelled and counted \
-             in."
-                .to_string(),
+            format!(
+                "Of several ranks one's shard is what the points are of; the all-reduces among them are {} and counted in.",
+                reduced(&all)
+            ),
         );
     }
     if found > MOST {
@@ -278,6 +279,15 @@ pub(super) fn draw(runs: &[Run], along: Along, look: Look) -> Result<String> {
     own.extend(frame::unlabelled(&left_out, runs.len()));
     let height = frame::captions(&mut canvas, &own, runs, below - 8.0);
     Ok(canvas.finish(height, &title, &description(&all, along)))
+}
+
+/// `modelled`, `measured` or both: where the all-reduces of the series are from.
+fn reduced(all: &[Series]) -> String {
+    let spots = all.iter().flat_map(|one| &one.spots);
+    let mut from: Vec<&str> = spots.filter_map(|spot| Some(spot.point.all_reduce_from?.name())).collect();
+    from.sort_unstable();
+    from.dedup();
+    from.join(" or ")
 }
 
 /// Leaves out steps that lie on the one before them, where there are too many to tell apart. Returns what it says about

@@ -12,7 +12,8 @@ use crate::model::{DType, ModelSpec, Precision};
 use crate::request::Sweeps;
 use crate::roofline::Roofline;
 use crate::run::{
-    Device, Draft, DraftStep, Origin, Placement, Point, Run, RunStatus, SCHEMA_VERSION, Status, Timing, Tool,
+    AllReduceFrom, Device, Draft, DraftStep, Origin, Placement, Point, Run, RunStatus, SCHEMA_VERSION,
+    Status, Timing, Tool,
 };
 use crate::units::{Bytes, Seconds};
 use crate::workload::{Phase, Stage, Workload};
@@ -77,6 +78,7 @@ pub fn predict_over(
         ceilings: device.ceilings(),
         request: sweeps.request(&points),
         points,
+        collectives: Vec::new(),
         draft: None,
         ways: Vec::new(),
         verification: None,
@@ -140,8 +142,9 @@ fn pass(work: &Workload, roof: Roofline, device: &DeviceProfile, link: Option<&L
         step_seconds: step.0,
         status: Status::Predicted,
     };
-    let all_reduces = work.all_reduce_seconds(|ranks, bytes| link?.all_reduce(ranks, bytes));
-    let mut whole = Point::new(work, None, Timing::computed(step), place).all_reduced(all_reduces);
+    let modelled = work.all_reduce_seconds(|ranks, bytes| link?.all_reduce(ranks, bytes));
+    let mut whole = Point::new(work, None, Timing::computed(step), place)
+        .all_reduced(modelled.map(|seconds| (seconds, AllReduceFrom::Modelled)));
     let resident = work.model.resident_bytes(work.precision);
     let needed = resident + kv_cache(work);
     if resident.0 <= device.memory.value && needed.0 > device.memory.value {

@@ -211,7 +211,10 @@ fn request(run: &Run) -> Option<String> {
         r.prompt,
         r.generate,
         if run.status == RunStatus::Predicted { ", at 100% of the roofs" } else { "" },
-        if r.ranks > 1 { format!(", {} ranks, all-reduces modelled", r.ranks) } else { String::new() },
+        match run.all_reduces_from(r.ranks) {
+            Some(from) => format!(", {} ranks, all-reduces {from}", r.ranks),
+            None => String::new(),
+        },
         Seconds(r.time_to_first_token_seconds).human(),
         Seconds(r.time_per_output_token_seconds).human(),
         Seconds(r.total_seconds).human(),

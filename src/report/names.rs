@@ -11,23 +11,21 @@ pub(super) fn hue(run: usize) -> String {
     format!("hue hue-{}", run % theme::RUNS.len())
 }
 
-/// `decode step`, `prefill attention`.
+/// `decode step`, `prefill attention`, `mixed step with 256 of a prompt, pages of 16`.
 pub(super) fn work(point: &Point) -> String {
-    match point.stage {
-        None => format!("{} step", point.phase),
-        Some(stage) => format!("{} {stage}", point.phase),
-    }
+    let part = point.stage.map_or_else(|| "step".to_owned(), |stage| stage.to_string());
+    let riding = point.chunk.map_or(String::new(), |chunk| format!(" with {} of a prompt", chunk.tokens));
+    let pages = point.kv_page.map_or(String::new(), |page| format!(", pages of {page}"));
+    format!("{} {part}{riding}{pages}", point.phase)
 }
 
 /// A point in a sentence: `decode attention, batch 8`.
 pub(super) fn point(point: &Point) -> String {
     let tokens = match point.phase {
         Phase::Prefill => format!(", {} tokens", point.tokens),
-        Phase::Decode => String::new(),
-        Phase::Mixed => format!(" with {} of a prompt", point.riding()),
+        Phase::Decode | Phase::Mixed => String::new(),
     };
-    let pages = point.kv_page.map_or(String::new(), |page| format!(", pages of {page}"));
-    format!("{}, batch {}{tokens}{pages}{}", work(point), point.batch, point.of_ranks())
+    format!("{}, batch {}{tokens}{}", work(point), point.batch, point.of_ranks())
 }
 
 /// Ranks that the model is divided among, and where the all-reduces are from that its rate counts.

@@ -1,8 +1,9 @@
 //! A run that goes on in another process: its earlier part and what was measured since, as one.
 
-use super::{Conditions, Gpu, Point, PointTrial, Run, Status, Timing};
+use super::{AllReduceFrom, Conditions, Gpu, Point, PointTrial, Run, Status, Timing};
 use crate::roofline::{Bound, Ceiling, CeilingSource};
 use crate::stats;
+use crate::units::Seconds;
 
 /// `before` with what `now` measured after it, both of the same plan and under the same conditions. The roofs of a
 /// datasheet, the request and the status are `now`'s business.
@@ -20,6 +21,7 @@ pub fn merge(before: &Run, mut now: Run) -> Run {
     let mut merged = before.clone();
     merged.trials.append(&mut now.trials);
     merged.processes.append(&mut now.processes);
+    merged.collectives.append(&mut now.collectives);
     merged.points = points(&before.points, now.points);
     merged.ceilings = ceilings(&before.ceilings, now.ceilings);
     merged.conditions = match (merged.conditions, now.conditions) {
@@ -60,6 +62,7 @@ fn join(old: &Point, new: Point) -> Point {
     let samples: Vec<Vec<f64>> =
         old.seconds.by_trial().chain(new.seconds.by_trial()).map(<[f64]>::to_vec).collect();
     let Some(mut seconds) = Timing::of(&samples) else { return new };
+    let new = keep_measured_all_reduces(old, new);
     seconds.stopped_by = new.seconds.stopped_by;
     let trials: Vec<PointTrial> = old.trials.iter().chain(&new.trials).cloned().collect();
     let median =
@@ -103,6 +106,17 @@ fn join(old: &Point, new: Point) -> Point {
         trials,
         seconds,
         ..new
+    }
+}
+
+/// The later point with the earlier one's all-reduces where these alone were measured.
+fn keep_measured_all_reduces(old: &Point, new: Point) -> Point {
+    let measured = |point: &Point| point.all_reduce_from == Some(AllReduceFrom::Measured);
+    match old.all_reduce_seconds {
+        Some(seconds) if measured(old) && !measured(&new) => {
+            new.all_reduced(Some((Seconds(seconds), AllReduceFrom::Measured)))
+        }
+        _ => new,
     }
 }
 

@@ -4,6 +4,7 @@
 
 mod differences;
 mod gpu;
+mod key;
 mod merge;
 mod point;
 mod ranks;
@@ -12,9 +13,10 @@ mod ways;
 
 pub use differences::{Condition, Difference, differences};
 pub use gpu::{Gpu, Kernel, Reading};
+pub use key::Key;
 pub use merge::merge;
-pub use point::{Key, Placement, Point, Status, StoppedBy, Timing};
-pub use ranks::{AllReduceFrom, of_ranks};
+pub use point::{Placement, Point, Status, StoppedBy, Timing};
+pub use ranks::{AllReduce, AllReduceFrom, Collectives, of_ranks};
 pub use trial::{Plan, PointTrial, Process, Trial};
 pub use ways::{Basis, Draft, DraftStep, Way};
 
@@ -59,6 +61,9 @@ pub struct Run {
     pub ceilings: Vec<Ceiling>,
     /// One entry for each whole step and each stage.
     pub points: Vec<Point>,
+    /// All-reduces that were measured among GPUs, one entry for each number of ranks and process; empty where none were.
+    #[serde(default)]
+    pub collectives: Vec<Collectives>,
     /// The request of `--prompt` and `--generate`, put together from the points.
     pub request: Option<Request>,
     /// The draft that proposes tokens for speculation; null without one.
@@ -177,7 +182,7 @@ pub struct Request {
     pub prompt: u32,
     /// Generated tokens.
     pub generate: u32,
-    /// Ranks that the model is divided among; of several the times hold their modelled all-reduces.
+    /// Ranks that the model is divided among; of several the times hold their all-reduces.
     #[serde(default = "ranks::one")]
     pub ranks: u32,
     /// Time to first token: the prefill step.
@@ -286,6 +291,7 @@ impl Run {
             plan.validate()?;
         }
         self.draft.iter().try_for_each(Draft::validate).map_err(|e| e.at("draft"))?;
+        self.collectives.iter().try_for_each(Collectives::validate).map_err(|e| e.at("collectives"))?;
         self.ways.iter().try_for_each(Way::validate).map_err(|e| e.at("ways"))?;
         let beyond = |trial: &PointTrial| trial.trial as usize >= self.trials.len();
         if !self.trials.is_empty() && self.points.iter().flat_map(|point| &point.trials).any(beyond) {

@@ -3,9 +3,11 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Point, impossible};
+use super::{Point, Run, impossible};
 use crate::error::Result;
+use crate::stats;
 use crate::units::Seconds;
+use crate::workload::Reduction;
 
 /// Where the time of the all-reduces comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -13,6 +15,8 @@ use crate::units::Seconds;
 pub enum AllReduceFrom {
     /// Computed from the bandwidth and latency of a link, not measured.
     Modelled,
+    /// Measured among as many GPUs as there are ranks, by themselves; the run's collectives say how.
+    Measured,
 }
 
 impl AllReduceFrom {
@@ -20,6 +24,89 @@ impl AllReduceFrom {
     pub fn name(self) -> &'static str {
         match self {
             AllReduceFrom::Modelled => "modelled",
+            AllReduceFrom::Measured => "measured",
+        }
+    }
+}
+
+/// All-reduces that one process measured among GPUs, by themselves and not beside the work of a rank.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Collectives {
+    /// Ranks, one GPU each.
+    pub ranks: u32,
+    /// What ran them: `NCCL 2.27.3`.
+    pub library: String,
+    /// The GPUs, in the driver's order as it was then: `cuda:0`.
+    pub devices: Vec<String>,
+    /// How the times were taken.
+    pub how: String,
+    /// One entry for each kind and size.
+    pub all_reduces: Vec<AllReduce>,
+}
+
+/// An all-reduce of one kind and size.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AllReduce {
+    /// What it makes of the ranks' values.
+    pub reduction: Reduction,
+    /// Bytes on every rank.
+    pub bytes: f64,
+    /// Median seconds of one.
+    pub seconds: f64,
+    /// Seconds in each round, those of the slowest rank.
+    pub samples: Vec<f64>,
+    /// What the link of the run's profile allows for it; null without one, and where it joins fewer GPUs.
+    pub modelled_seconds: Option<f64>,
+}
+
+impl AllReduce {
+    /// One that took these times; `None` without any.
+    pub fn measured(
+        reduction: Reduction,
+        bytes: f64,
+        samples: Vec<f64>,
+        modelled: Option<Seconds>,
+    ) -> Option<AllReduce> {
+        let seconds = stats::median(&samples)?;
+        Some(AllReduce {
+            reduction,
+            bytes,
+            seconds,
+            samples,
+            modelled_seconds: modelled.map(|Seconds(seconds)| seconds),
+        })
+    }
+}
+
+impl Collectives {
+    /// Checks that all figures are positive numbers.
+    pub(super) fn validate(&self) -> Result<()> {
+        let times = |one: &AllReduce| [Some(one.bytes), Some(one.seconds), one.modelled_seconds];
+        let all = self.all_reduces.iter().flat_map(|one| {
+            times(one).into_iter().flatten().chain(one.samples.iter().copied()).collect::<Vec<f64>>()
+        });
+        match self.ranks > 1 && all.into_iter().all(|figure| figure.is_finite() && figure > 0.0) {
+            true => Ok(()),
+            false => {
+                Err(impossible("an all-reduce is of one rank, or has a figure that is not positive".into()))
+            }
+        }
+    }
+}
+
+impl Run {
+    /// Where the all-reduces of so many ranks are from: `measured`, `modelled` or both in runs of several processes. `None`
+    /// where they are not known.
+    pub fn all_reduces_from(&self, ranks: u32) -> Option<&'static str> {
+        let all = self.points.iter().filter(|point| point.ranks == ranks);
+        let mut kinds: Vec<AllReduceFrom> = all.filter_map(|point| point.all_reduce_from).collect();
+        kinds.dedup();
+        match kinds[..] {
+            [] => None,
+            [one] => Some(one.name()),
+            _ => Some("measured and modelled"),
         }
     }
 }
@@ -30,12 +117,12 @@ pub(super) fn one() -> u32 {
 }
 
 impl Point {
-    /// Adds the all-reduces of the step, modelled, where they are known: the rate of its tokens follows from both.
+    /// Adds the all-reduces of the step, where they are known: the rate of its tokens follows from both.
     #[must_use]
-    pub fn all_reduced(mut self, modelled: Option<Seconds>) -> Point {
-        if let (true, None, Some(seconds)) = (self.ranks > 1, self.stage, modelled) {
+    pub fn all_reduced(mut self, all: Option<(Seconds, AllReduceFrom)>) -> Point {
+        if let (true, None, Some((seconds, from))) = (self.ranks > 1, self.stage, all) {
             self.all_reduce_seconds = Some(seconds.0);
-            self.all_reduce_from = Some(AllReduceFrom::Modelled);
+            self.all_reduce_from = Some(from);
             self.tokens_per_second = self.rate_at(self.seconds.median);
         }
         self

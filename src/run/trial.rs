@@ -100,7 +100,8 @@ pub struct Plan {
     /// Numbers of ranks that the model is divided among, each of which runs all of it; 1 in files that do not say.
     #[serde(default = "one_rank")]
     pub ranks: Vec<u32>,
-    /// Device profile over whose link the all-reduces of several ranks are modelled; null without one.
+    /// Device profile over whose link the all-reduces of several ranks are modelled, where they are not measured; null without
+    /// one.
     #[serde(default)]
     pub link: Option<String>,
     /// Trials in all.

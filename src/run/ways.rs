@@ -35,7 +35,7 @@ pub struct Way {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Basis {
-    /// Both sides were measured.
+    /// Both sides were measured, of several ranks the work of one and the all-reduces among as many.
     Measured,
     /// A part of it is modelled: all-reduces over the link of a profile.
     Modelled,

@@ -6,14 +6,16 @@
 //! bytes and FLOPs allow under one bandwidth, the run's read ceiling, over its share.
 
 mod losses;
+mod serving;
 mod speculation;
 
+pub use serving::{Mixed, Paged, mixed, paged};
 pub use speculation::{Verified, tokens_per_cycle, verified};
 
 use crate::device::DeviceProfile;
 use crate::model::DType;
 use crate::roofline::Roofline;
-use crate::run::{Basis, Point, Run, RunStatus, Way};
+use crate::run::{AllReduceFrom, Basis, Point, Run, RunStatus, Way};
 use crate::units::{BytesPerSec, FlopsPerSec, Seconds};
 use crate::workload::{Phase, Stage, Workload};
 
@@ -32,7 +34,7 @@ pub const ACCEPTANCES: [f64; 3] = [0.6, 0.7, 0.8];
 /// A device with this many times the bandwidth is another kind of device.
 const MUCH_MORE: f64 = 1.5;
 
-/// A step of decode and what it would take under the run's read ceiling.
+/// A step and what it would take under the run's read ceiling.
 #[derive(Clone, Copy)]
 struct Step<'a> {
     run: &'a Run,
@@ -65,10 +67,14 @@ fn shortest(work: &Workload, roof: Roofline) -> Seconds {
     roof.shortest_of_parts(Stage::ALL.map(|stage| work.cost(stage)).map(|cost| (cost.flops, cost.bytes()))).0
 }
 
-/// Whole decode steps of one new token, and of several.
+/// Whole steps of every kind.
+fn whole_steps(run: &Run) -> impl Iterator<Item = Step<'_>> {
+    run.points.iter().filter(|p| p.stage.is_none()).filter_map(|point| Step::of(run, point))
+}
+
+/// Whole decode steps of one new token, and of several, with a contiguous cache.
 fn steps(run: &Run) -> impl Iterator<Item = Step<'_>> {
-    let decode = |p: &&Point| p.phase == Phase::Decode && p.kv_page.is_none() && p.stage.is_none();
-    run.points.iter().filter(decode).filter_map(|point| Step::of(run, point))
+    whole_steps(run).filter(|step| step.point.phase == Phase::Decode && step.point.kv_page.is_none())
 }
 
 /// The step that all ways are held against: bf16 weights where there are any, one rank, the smallest batch at the first
@@ -185,7 +191,11 @@ impl Table<'_> {
         let seconds = step.seconds + reduce;
         let name = format!("{ranks} ranks");
         let ideal = self.base.bytes() / step.bytes();
-        let mut way = self.way(name, ideal, self.base.seconds / seconds, Basis::Modelled, None);
+        let basis = match step.point.all_reduce_from? {
+            AllReduceFrom::Modelled => Basis::Modelled,
+            AllReduceFrom::Measured => Basis::Measured,
+        };
+        let mut way = self.way(name, ideal, self.base.seconds / seconds, basis, None);
         way.nominal_gain = Some(f64::from(ranks));
         way.dollars_per_million_tokens =
             way.dollars_per_million_tokens.map(|dollars| dollars * f64::from(ranks));

@@ -149,6 +149,7 @@ pub fn run(places: &[usize]) -> Run {
         conditions: None,
         ceilings: Vec::new(),
         points,
+        collectives: Vec::new(),
         request: None,
         draft: None,
         ways: Vec::new(),

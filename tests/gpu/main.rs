@@ -5,6 +5,7 @@
 //! - `verify`, `measure`: both from the command line to the files, on A100s and H100s.
 //! - `check`: floors, passed and missed.
 //! - `session`: the backend by itself, where tables do not show what `measure` relies on.
+//! - `ranks`: `--tp` among several GPUs, with and without NCCL.
 //! - `cublaslt`: `--gemm`, with and without the library.
 //! - `plan`: a whole Llama 3 8B on memory that is only reserved.
 //! - `collect`: the script that collects all that one GPU can show.
@@ -26,6 +27,7 @@ mod faults;
 mod measure;
 mod plan;
 mod program;
+mod ranks;
 mod sensors;
 mod session;
 mod verify;

@@ -117,6 +117,7 @@ pub fn empty(name: &str) -> Run {
         }),
         ceilings: Vec::new(),
         points: Vec::new(),
+        collectives: Vec::new(),
         request: None,
         draft: None,
         ways: Vec::new(),

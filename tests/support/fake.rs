@@ -10,10 +10,11 @@ use std::{env, fs};
 use tempfile::TempDir;
 
 /// The libraries that a folder can have. All names of one folder are one file, so that they share a clock.
-const LIBRARIES: [(&str, &[&str]); 3] = [
+const LIBRARIES: [(&str, &[&str]); 4] = [
     ("cuda", &["libcuda.so.1", "libcuda.so"]),
     ("nvml", &["libnvidia-ml.so.1"]),
     ("cublaslt", &["libcublasLt.so.12", "libcublasLt.so"]),
+    ("nccl", &["libnccl.so.2"]),
 ];
 
 /// Where a real driver's libraries lie.
@@ -39,14 +40,24 @@ fn link(original: &Path, name: &Path) {
 }
 
 impl FakeDriver {
-    /// With CUDA and NVML, and no cuBLASLt.
+    /// With CUDA and NVML, and neither cuBLASLt nor NCCL.
     pub fn new() -> Self {
         let fake = FakeDriver { folder: tempfile::tempdir().expect("a folder"), variables: Vec::new() };
         let library = library();
         for name in LIBRARIES[..2].iter().flat_map(|(_, names)| *names) {
             link(&library, &fake.folder.path().join(name));
         }
+        fake.hide("nccl");
         fake
+    }
+
+    /// Where the machine has the real library, an empty file hides it.
+    fn hide(&self, library: &str) {
+        for name in Self::names(library) {
+            if SYSTEM.iter().any(|folder| Path::new(folder).join(name).exists()) {
+                fs::write(self.folder.path().join(name), []).expect("the folder is ours");
+            }
+        }
     }
 
     /// The folder for `LD_LIBRARY_PATH`.
@@ -75,29 +86,29 @@ impl FakeDriver {
 
     fn names(library: &str) -> &'static [&'static str] {
         let found = LIBRARIES.iter().find(|(key, _)| *key == library);
-        found.map(|(_, names)| *names).expect("cuda, nvml or cublaslt")
+        found.map(|(_, names)| *names).expect("cuda, nvml, cublaslt or nccl")
     }
 
-    /// Leaves a library out: `cuda`, `nvml`. Where the machine has the real one, an empty file hides it.
+    /// Leaves a library out: `cuda`, `nvml`. Where the machine has the real one, it is hidden.
     #[must_use]
     pub fn without(self, library: &str) -> Self {
         for name in Self::names(library) {
-            let path = self.folder.path().join(name);
-            fs::remove_file(&path).expect("it was there");
-            if SYSTEM.iter().any(|folder| Path::new(folder).join(name).exists()) {
-                fs::write(&path, []).expect("the folder is ours");
-            }
+            fs::remove_file(self.folder.path().join(name)).expect("it was there");
         }
+        self.hide(library);
         self
     }
 
-    /// Adds a library: `cublaslt`.
+    /// Adds a library: `cublaslt`, `nccl`.
     #[must_use]
     pub fn with(self, library: &str) -> Self {
         let first = self.folder.path().join(LIBRARIES[0].1[0]);
         let original = fs::canonicalize(first).expect("there is a libcuda");
         for name in Self::names(library) {
-            link(&original, &self.folder.path().join(name));
+            let path = self.folder.path().join(name);
+            // What hides the real one.
+            drop(fs::remove_file(&path));
+            link(&original, &path);
         }
         self
     }
@@ -138,7 +149,8 @@ impl FakeDriver {
         let mut command = Command::new(program.into());
         for (name, _) in env::vars_os() {
             let text = name.to_string_lossy();
-            if ["LLMROOF_", "FAKE_", "CUDA_", "NVIDIA_"].iter().any(|start| text.starts_with(start)) {
+            if ["LLMROOF_", "FAKE_", "CUDA_", "NVIDIA_", "NCCL_"].iter().any(|start| text.starts_with(start))
+            {
                 command.env_remove(&name);
             }
         }

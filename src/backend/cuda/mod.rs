@@ -3,20 +3,28 @@
 //! From the machine to one step:
 //! - `driver`: what is needed of a GPU, and a real one under NVIDIA's driver.
 //! - `launch`: the launches of each family of kernels, in the file of its name; `image`: the kernels' PTX.
-//! - `cublaslt`: the machine's library for products of many rows, if it has one.
-//! - `memory`, `step`, `suite`: weights and buffers, a pass as launches, a loaded model.
+//! - `cublaslt`: the machine's library for products of many rows, if it has one; `nccl`: the one that reduces among several
+//!   GPUs; `functions`: how both are looked up.
+//! - `memory`, `cache`, `pass`, `step`, `suite`: weights and buffers, keys and values, what a pass feeds, its launches, a
+//!   loaded model.
 //! - `prepared`: a pass as graphs, and its times; `probes`: the ceilings; `session`: all of it for the measurement.
 
+pub mod cache;
 pub mod cublaslt;
 pub mod driver;
+mod functions;
 pub mod image;
 pub mod launch;
 pub mod memory;
+mod nccl;
+pub mod pass;
 mod prepared;
 mod probes;
 mod session;
 pub mod step;
 pub mod suite;
+
+pub use self::nccl::serve as serve_all_reduces;
 
 use self::driver::gpu::CudaGpu;
 use self::driver::library::Library;

@@ -35,9 +35,11 @@ const invalid = (point) => point.status === "invalid";
 // `decode attention, batch 8`, with the run's letter where there are several.
 function nameOf({ run, point }) {
   const tokens = point.phase === "prefill" ? `, ${point.tokens} tokens` : "";
+  const riding = point.chunk ? ` with ${point.chunk.tokens} of a prompt` : "";
+  const pages = point.kv_page ? `, pages of ${point.kv_page}` : "";
   const of = several ? `${letter(run)}: ` : "";
   const ranks = point.ranks > 1 ? `, ${point.ranks} ranks` : "";
-  return `${of}${point.phase} ${point.stage ?? "step"}, batch ${point.batch}${tokens}${ranks}`;
+  return `${of}${point.phase} ${point.stage ?? "step"}, batch ${point.batch}${riding}${tokens}${pages}${ranks}`;
 }
 
 // Whether two points are the same work.
@@ -52,9 +54,13 @@ const WORK = [
   "head",
   "activations",
   "kv",
+  "kv_page",
+  "chunk",
   "ranks",
 ];
-const sameWork = (a, b) => WORK.every((field) => a[field] === b[field]);
+// A chunk is an object, and files before version 6 have neither it nor pages.
+const sameWork = (a, b) =>
+  WORK.every((field) => JSON.stringify(a[field] ?? null) === JSON.stringify(b[field] ?? null));
 
 // An element with a class and contents: text, or other elements. Nothing here ever parses markup.
 function make(tag, attributes, ...contents) {

@@ -94,8 +94,9 @@ function inWords(first, second) {
       `${si(Math.abs(more), "s")} ${more < 0 ? "less" : "more"}.`,
   ];
   if (a.tokens_per_second && b.tokens_per_second) {
-    const modelled = a.all_reduce_from || b.all_reduce_from ? ", modelled all-reduces counted in" : "";
-    parts.push(`It makes ${figures(b.tokens_per_second / a.tokens_per_second)} times the tokens per second${modelled}.`);
+    const from = [a.all_reduce_from, b.all_reduce_from].filter((one, i, all) => one && all.indexOf(one) === i);
+    const reduces = from.length ? `, ${from.join(" and ")} all-reduces counted in` : "";
+    parts.push(`It makes ${figures(b.tokens_per_second / a.tokens_per_second)} times the tokens per second${reduces}.`);
   }
   if (was.count && is.count) {
     const overlap = was.low <= is.high && is.low <= was.high;

@@ -7,7 +7,7 @@ const rowsInOrder = [...body.rows];
 // What a column sorts by. What an invalid point does not show, it is not sorted by either.
 const unlessInvalid = (of) => (point) => (invalid(point) ? null : of(point));
 const KEYS = {
-  work: (p) => (p.phase === "prefill" ? 0 : 100) + (p.stage === null ? 0 : 1 + STAGES.indexOf(p.stage)),
+  work: (p) => 100 * ["prefill", "decode", "mixed"].indexOf(p.phase) + (p.stage === null ? 0 : 1 + STAGES.indexOf(p.stage)),
   run: (p, run) => run,
   batch: (p) => p.batch,
   tokens: (p) => p.tokens,

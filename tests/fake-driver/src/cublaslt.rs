@@ -396,6 +396,7 @@ impl Product {
             name: "cublasLtMatmul",
             cost: Cost { of_peak: chosen.of_peak, ..cost },
             spans,
+            part: None,
             compute: Box::new(move |device| self.compute(device, [a, b, d], add)),
         }
     }

@@ -64,7 +64,7 @@ driver! {
         if let Recorded::Captured(_) = recorded {
             return refuse(CUDA_ERROR_CAPTURED_EVENT);
         }
-        if fake.devices[device].hung {
+        if fake.stalls(device) {
             return refuse(CUDA_ERROR_NOT_READY);
         }
         fake.devices[device].settle()?;

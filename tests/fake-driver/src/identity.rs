@@ -41,6 +41,8 @@ pub struct Identity {
     pub bus: u32,
     /// Bytes per second of the datasheet.
     pub bandwidth: f64,
+    /// Bytes per second of what joins it to others, in each direction.
+    pub link: f64,
     pub peaks: Peaks,
     /// Watts.
     pub power: f64,
@@ -70,6 +72,7 @@ const A100: Identity = Identity {
     memory_clock: 1593,
     bus: 5120,
     bandwidth: 2039e9,
+    link: 300e9,
     peaks: Peaks { bf16: 312e12, f16: 312e12, int8: 624e12, fp8: 312e12, f32: 19.5e12 },
     power: 400.0,
     idle: 62.0,
@@ -92,6 +95,7 @@ const H100: Identity = Identity {
     clock: 1980,
     memory_clock: 2619,
     bandwidth: 3350e9,
+    link: 450e9,
     peaks: Peaks { bf16: 989.4e12, f16: 989.4e12, int8: 1979e12, fp8: 1979e12, f32: 66.9e12 },
     power: 700.0,
     idle: 70.0,
@@ -144,6 +148,7 @@ pub const IDENTITIES: &[Identity] = &[
         memory_clock: 9751,
         bus: 384,
         bandwidth: 936e9,
+        link: 32e9,
         peaks: Peaks { bf16: 71e12, f16: 71e12, int8: 284e12, fp8: 71e12, f32: 35.6e12 },
         power: 350.0,
         idle: 25.0,
@@ -166,6 +171,7 @@ pub const IDENTITIES: &[Identity] = &[
         memory_clock: 877,
         bus: 4096,
         bandwidth: 900e9,
+        link: 150e9,
         peaks: Peaks { bf16: 15.7e12, f16: 125e12, int8: 62e12, fp8: 15.7e12, f32: 15.7e12 },
         power: 300.0,
         idle: 40.0,

@@ -21,6 +21,7 @@ mod identity;
 pub mod launch;
 pub mod memory;
 pub mod module;
+pub mod nccl;
 pub mod nvml;
 mod resources;
 mod room;
@@ -37,5 +38,6 @@ mod work;
 /// A variable that is not understood.
 pub fn begin(variable: impl Fn(&str) -> Option<String>) -> Result<(), String> {
     state::Fake::install(settings::Settings::read(variable)?);
+    nccl::forget();
     Ok(())
 }

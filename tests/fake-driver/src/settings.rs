@@ -34,6 +34,8 @@ pub struct Settings {
     pub version: i32,
     /// `FAKE_DRIVER_NAME_VERSION`, as NVML gives it.
     pub name_version: String,
+    /// `FAKE_DRIVER_NCCL_VERSION`, as `ncclGetVersion` gives it.
+    pub nccl_version: i32,
     /// `FAKE_DRIVER_FAULT`
     pub faults: Faults,
     /// `FAKE_DRIVER_RESERVE_ABOVE`: with more than this allocated, further memory is only reserved.
@@ -106,6 +108,7 @@ impl Settings {
             gpus,
             version: number("FAKE_DRIVER_VERSION", 12_080.0)? as i32,
             name_version: get("FAKE_DRIVER_NAME_VERSION").unwrap_or_else(|| "570.86.15".into()),
+            nccl_version: number("FAKE_DRIVER_NCCL_VERSION", 22_703.0)? as i32,
             faults: Faults::parse(&get("FAKE_DRIVER_FAULT").unwrap_or_default())?,
             reserve_above: number("FAKE_DRIVER_RESERVE_ABOVE", (1u64 << 30) as f64)? as u64,
             memory: whole("FAKE_DRIVER_MEMORY")?,

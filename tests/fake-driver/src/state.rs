@@ -394,6 +394,11 @@ impl Fake {
         if hit { refuse(CUDA_ERROR_STREAM_CAPTURE_IMPLICIT) } else { Ok(()) }
     }
 
+    /// Whether nothing of a device ends for now: it hangs, or waits for another.
+    pub fn stalls(&self, device: usize) -> bool {
+        self.devices[device].hung || crate::nccl::waits(device)
+    }
+
     /// Virtual time of a device.
     #[cfg(test)]
     pub fn now(&self, device: usize) -> f64 {

@@ -88,7 +88,7 @@ driver! {
 
     fn cuStreamQuery(fake, handle: CUstream) {
         let device = look(fake, handle)?;
-        if fake.devices[device].hung {
+        if fake.stalls(device) {
             return refuse(CUDA_ERROR_NOT_READY);
         }
         fake.devices[device].settle()?;

@@ -52,6 +52,15 @@ pub struct Kernel {
 /// Computes on device memory.
 pub type Compute = dyn Fn(&mut Device) -> Result<(), String> + Send + Sync;
 
+/// One device's part of something that several do together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Part {
+    /// Who they are.
+    pub clique: u64,
+    /// Which of them.
+    pub rank: usize,
+}
+
 /// Work that is no kernel, with its cost: a library's product.
 pub struct HostWork {
     /// For messages.
@@ -60,6 +69,8 @@ pub struct HostWork {
     pub cost: Cost,
     /// What it uses; checked before it runs.
     pub spans: Vec<Span>,
+    /// It is recorded, and other devices have parts of it.
+    pub part: Option<Part>,
     /// Not called while kernels are not executed.
     pub compute: Box<Compute>,
 }
@@ -145,6 +156,7 @@ pub fn perform(fake: &mut Fake, index: usize, work: &Work, place: Place) -> Answ
         Work::Host(host) => {
             meter.work(&room, &identity, &host.cost, place, false);
             drop(meter);
+            host.part.into_iter().for_each(crate::nccl::come);
             let done = check(device, &host.spans);
             device.skipped |= !device.executes();
             let done = done.and_then(|()| if device.executes() { (host.compute)(device) } else { Ok(()) });
@@ -362,7 +374,7 @@ mod tests {
         let work = |bytes| {
             let spans = vec![Span { address, bytes, what: "c" }];
             let cost = Cost::product(64.0, 1e9);
-            Work::Host(Arc::new(HostWork { name: "fill", cost, spans, compute: Box::new(fill) }))
+            Work::Host(Arc::new(HostWork { name: "fill", cost, spans, part: None, compute: Box::new(fill) }))
         };
         let before = Fake::with(|fake| fake.now(0));
         Fake::with(|fake| submit(fake, ptr::null_mut(), work(64))).unwrap();

@@ -2,8 +2,8 @@
 
 use llmroof::backend::weights::WeightSource;
 use llmroof::backend::{
-    DeviceInfo, Execution, Gemm, GpuSoftware, Probe, Probed, Repeated, Residency, Session, Setup,
-    StageOutput, Work,
+    AllReduced, DeviceInfo, Execution, Gemm, GpuSoftware, Probe, Probed, Reduce, Repeated, Residency,
+    Session, Setup, StageOutput, Work,
 };
 use llmroof::error::Result;
 use llmroof::model::{ModelSpec, Precision};
@@ -104,6 +104,10 @@ impl Session for FaultySession {
 
     fn software(&self) -> Option<GpuSoftware> {
         self.real.software()
+    }
+
+    fn all_reduces(&mut self, ranks: u32, reduces: &[Reduce]) -> Result<AllReduced> {
+        self.real.all_reduces(ranks, reduces)
     }
 
     fn gemms(&self, rows: u32) -> Vec<Gemm> {

@@ -13,6 +13,7 @@ use libloading::Library;
 use super::ProductArgs;
 use super::plan::Plan;
 use crate::backend::cuda::driver::Address;
+use crate::backend::cuda::functions::functions;
 use crate::error::{Failure, Result};
 
 /// File names in the order they are tried. A library that is newer than the driver does not start: the next is tried.
@@ -27,31 +28,10 @@ pub(super) type Raw = *mut c_void;
 /// `cublasStatus_t`, as a number: a newer library may have more of them than the bindings name.
 pub(super) type Status = u32;
 
-macro_rules! functions {
-    ($($(#[$about:meta])* $field:ident = $symbol:literal ($($argument:ty),*) -> $returned:ty;)*) => {
-        /// The library's functions that are used.
-        #[derive(Debug, Clone, Copy)]
-        pub(super) struct Functions {
-            $($(#[$about])* pub $field: unsafe extern "C" fn($($argument),*) -> $returned,)*
-        }
-
-        impl Functions {
-            /// Looks all of them up; the name of the first that is missing.
-            fn of(library: &Library) -> std::result::Result<Functions, &'static str> {
-                // SAFETY: the types are those of cublasLt.h; the symbols are looked up, not called.
-                unsafe {
-                    Ok(Functions {
-                        $($field: *library
-                            .get::<unsafe extern "C" fn($($argument),*) -> $returned>($symbol.as_bytes())
-                            .map_err(|_| $symbol)?,)*
-                    })
-                }
-            }
-        }
-    };
-}
-
 functions! {
+    /// The library's functions that are used.
+    pub(super) struct Functions;
+
     version = "cublasLtGetVersion"() -> usize;
     create = "cublasLtCreate"(*mut Raw) -> Status;
     destroy = "cublasLtDestroy"(Raw) -> Status;

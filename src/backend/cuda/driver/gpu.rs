@@ -10,7 +10,7 @@ use std::time::Duration;
 use cudarc::driver::sys;
 
 use super::describe::{Described, describe};
-use super::graph::Graph;
+use super::graph::{Graph, Recording};
 use super::kernels::Kernels;
 use super::library::Library;
 use super::status::check;
@@ -125,6 +125,30 @@ impl CudaGpu {
     /// The stream that everything runs on.
     pub(in crate::backend::cuda) fn stream(&self) -> &Stream {
         &self.stream
+    }
+
+    /// How long it waits for one piece of work.
+    pub(in crate::backend::cuda) fn patience(&self) -> Duration {
+        self.stream.patience()
+    }
+
+    /// Whether it still answers.
+    pub(in crate::backend::cuda) fn answers(&self) -> bool {
+        self.context.answers()
+    }
+
+    /// Gives it up: nothing of it is given back any more, since the driver would wait for it.
+    pub(in crate::backend::cuda) fn abandon(&self) {
+        self.context.abandon();
+    }
+
+    /// Begins to record its stream, by itself or while other GPUs record theirs. It must be this thread's. `what` names the
+    /// graph in messages.
+    ///
+    /// # Errors
+    /// The driver cannot record.
+    pub(in crate::backend::cuda) fn begin_recording<'a>(&'a self, what: &'a str) -> Result<Recording<'a>> {
+        Recording::begin(&self.context, &self.stream, what)
     }
 
     /// An event that takes the time.

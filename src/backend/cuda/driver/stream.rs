@@ -55,6 +55,11 @@ impl Context {
     pub fn answers(&self) -> bool {
         !self.abandoned.get()
     }
+
+    /// Has nothing given back any more.
+    pub fn abandon(&self) {
+        self.abandoned.set(true);
+    }
 }
 
 /// A context, without a share in keeping it.
@@ -113,6 +118,11 @@ impl Stream {
         self.raw
     }
 
+    /// How long its waits last at most.
+    pub fn patience(&self) -> Duration {
+        self.patience
+    }
+
     /// Notes in `event` when everything queued so far has ended.
     ///
     /// # Errors
@@ -150,7 +160,7 @@ impl Stream {
             }
             let waited = start.elapsed();
             if waited > self.patience {
-                self.context.abandoned.set(true);
+                self.context.abandon();
                 return Err(Failure::device(format!(
                     "{doing}: the GPU has not finished within {} s",
                     self.patience.as_secs_f64()
