@@ -194,7 +194,7 @@ fn a_chunk_of_a_prompt_rides_along_with_decode() {
         }
         let kernels = &run.conditions.as_ref().unwrap().gpu.as_ref().unwrap().kernels;
         for kernel in ["attention_decode_64", "attention_prefill_64"] {
-            assert!(kernels.iter().any(|of| of.kernel.starts_with(kernel)), "{kernel} of {kernels:?}");
+            assert!(kernels.iter().any(|of| of.name.starts_with(kernel)), "{kernel} of {kernels:?}");
         }
     });
 }
