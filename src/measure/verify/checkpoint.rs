@@ -105,7 +105,7 @@ fn check_passes(
     session.begin(1, (expected.prompt.len() + expected.continuation.len()) as u32, kv_page)?;
     let passes = std::iter::once((expected.prompt.clone(), &expected.prefill_logits))
         .chain(expected.continuation.iter().map(|&token| vec![token]).zip(&expected.decode_logits));
-    let bound = Bounds::of(precision.activations).logits;
+    let bound = Bounds::of(precision).logits;
     let mut position = 0;
     let mut rows = Vec::new();
     for (i, (tokens, logits)) in passes.enumerate() {

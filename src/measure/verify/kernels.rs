@@ -83,12 +83,12 @@ struct Errors {
 impl Errors {
     /// Their rows; `by` is put behind the names.
     fn rows(self, precision: Precision, by: &str) -> Vec<Row> {
-        let bounds = Bounds::of(precision.activations);
+        let bounds = Bounds::of(precision);
         let mut rows: Vec<Row> = Stage::ALL
             .into_iter()
             .zip(self.stages)
             .map(|(stage, largest)| {
-                let (row, element) = bounds.stage(stage, precision.kv);
+                let (row, element) = bounds.of_stage(stage, precision.kv);
                 largest.row(precision, &format!("{stage}{by}"), row, element)
             })
             .collect();

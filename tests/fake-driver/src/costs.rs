@@ -173,7 +173,7 @@ pub fn understand(launched: &Launched, start: &dyn Fn(u64, u64) -> Vec<u32>) -> 
             ];
             interpret(Cost::memory((4 * rows * k) as f64, 0.85), spans)
         }
-        "rotate_append" | "silu_multiply" => crate::stages::finish(kernel, &p),
+        "rotate_append" | "silu_multiply" | "append_int8" | "append_fp8" => crate::stages::finish(kernel, &p),
         "fill_normals" => {
             let (to, count) = (p.wide(0), p.wide(8));
             let way = if count > MOST_FILLED {

@@ -17,6 +17,11 @@ impl Spans {
     }
 }
 
+/// Bytes of the keys, or of the values, and of their scales: of so many rows of `head_dim` elements.
+fn cached(rows: u64, head_dim: u64, codes: bool) -> (u64, u64) {
+    if codes { (rows * head_dim, 4 * rows) } else { (2 * rows * head_dim, 0) }
+}
+
 /// Bytes of a row of weights, and of all scales of `rows` rows, in the format that a kernel is named after.
 fn held(kernel: &str, k: u64) -> (u64, impl Fn(u64) -> u64) {
     let named = |format: &str| kernel.contains(format);
@@ -48,10 +53,27 @@ pub fn quantise(kernel: &str, p: &Parameters) -> Option<Understood> {
     Some(Understood { cost, spans: spans.0, way: Way::Interpret })
 }
 
+/// Where new keys and values go, and what says where there: `struct Linear`.
+fn keys_and_values(spans: &mut Spans, p: &Parameters) {
+    let [rows, tokens, head_dim, kv_width] = [120, 136, 140, 148].map(|offset| p.word(offset));
+    let [capacity, sequences, page_shift] = [152, 164, 168].map(|offset| p.word(offset));
+    // Where a launch says nothing, all sequences have as many rows.
+    let sequences = if sequences == 0 { rows / tokens.max(1) } else { sequences };
+    let held = sequences * kv_width / head_dim.max(1) * capacity;
+    let (codes, scales) = cached(held, head_dim, p.wide(208) != 0);
+    spans.must(p.wide(48), codes, "keys");
+    spans.must(p.wide(56), codes, "values");
+    spans.may(p.wide(216), scales, "key scales");
+    spans.may(p.wide(224), scales, "value scales");
+    spans.may(p.wide(200), 4 * sequences * (capacity >> page_shift), "pages");
+    spans.may(p.wide(208), 8 * rows * kv_width, "fresh");
+    spans.must(p.wide(72), 4 * sequences, "start");
+}
+
 /// A product: `struct Linear`.
 pub fn linear(kernel: &str, p: &Parameters) -> Option<Understood> {
-    let [rows, k, n, stride, tokens] = [120, 124, 128, 132, 136].map(|offset| p.word(offset));
-    let [head_dim, q_width, kv_width, capacity] = [140, 144, 148, 152].map(|offset| p.word(offset));
+    let [rows, k, n, stride] = [120, 124, 128, 132].map(|offset| p.word(offset));
+    let [head_dim, q_width, kv_width] = [140, 144, 148].map(|offset| p.word(offset));
     let mut spans = Spans(Vec::new());
     if kernel == "reference_argmax" {
         spans.must(p.wide(80), 4 * rows * n, "logits");
@@ -63,7 +85,7 @@ pub fn linear(kernel: &str, p: &Parameters) -> Option<Understood> {
     spans.must(p.wide(0), 2 * rows.saturating_sub(1) * stride + row, "x");
     spans.may(p.wide(8), row, "norm");
     let (w0, w1, w2, y) = (p.wide(16), p.wide(24), p.wide(32), p.wide(40));
-    let [s0, s1, s2] = [168, 176, 184].map(|offset| p.wide(offset));
+    let [s0, s1, s2] = [176, 184, 192].map(|offset| p.wide(offset));
     let (weight_row, scales) = held(kernel, k);
     let (weights, out);
     if kernel.contains("qkv") {
@@ -74,11 +96,8 @@ pub fn linear(kernel: &str, p: &Parameters) -> Option<Understood> {
         spans.must(w2, kv_width * weight_row, "w2");
         spans.may(s2, scales(kv_width), "s2");
         spans.must(y, 2 * rows * q_width, "y");
-        let sequences = rows / tokens.max(1);
-        spans.must(p.wide(48), 2 * sequences * kv_width * capacity, "keys");
-        spans.must(p.wide(56), 2 * sequences * kv_width * capacity, "values");
+        keys_and_values(&mut spans, p);
         spans.must(p.wide(64), 4 * head_dim, "turns");
-        spans.must(p.wide(72), 4 * sequences, "start");
         (weights, out) = (n, 2 * rows * n);
     } else if kernel.contains("gate_up") {
         spans.must(w0, n * weight_row, "w0");
@@ -111,18 +130,21 @@ pub fn linear(kernel: &str, p: &Parameters) -> Option<Understood> {
     Some(Understood { cost: Cost::product(bytes, flops), spans: spans.0, way: Way::Interpret })
 }
 
-/// What follows a product of cuBLASLt: `struct Linear` as well, whose x are the products.
+/// What follows a product of cuBLASLt, whose x are the products, or any product before a cache of codes: `struct Linear` as
+/// well.
 pub fn finish(kernel: &str, p: &Parameters) -> Option<Understood> {
-    let [rows, n, stride, tokens] = [120, 128, 132, 136].map(|offset| p.word(offset));
-    let [head_dim, q_width, kv_width, capacity] = [140, 144, 148, 152].map(|offset| p.word(offset));
+    let [rows, n, stride, head_dim] = [120, 128, 132, 140].map(|offset| p.word(offset));
+    let [q_width, kv_width] = [144, 148].map(|offset| p.word(offset));
     let mut spans = Spans(Vec::new());
+    if kernel.starts_with("append") {
+        keys_and_values(&mut spans, p);
+        let cost = Cost::memory((10 * rows * kv_width) as f64, 0.85);
+        return Some(Understood { cost, spans: spans.0, way: Way::Interpret });
+    }
     let (taken, given) = if kernel == "rotate_append" {
-        let sequences = rows / tokens.max(1);
         spans.must(p.wide(40), 2 * rows * q_width, "y");
-        spans.must(p.wide(48), 2 * sequences * kv_width * capacity, "keys");
-        spans.must(p.wide(56), 2 * sequences * kv_width * capacity, "values");
+        keys_and_values(&mut spans, p);
         spans.must(p.wide(64), 4 * head_dim, "turns");
-        spans.must(p.wide(72), 4 * sequences, "start");
         (n, n)
     } else {
         spans.must(p.wide(40), 2 * rows * n, "y");
@@ -147,10 +169,15 @@ pub fn attention(
     };
     let rows = sequences * tokens;
     let mut spans = Spans(Vec::new());
-    let cache = 2 * sequences * kv_heads * capacity * head_dim;
+    let held = sequences * kv_heads * capacity;
+    let (codes, scales) =
+        cached(held, head_dim, ["_int8_", "_fp8_"].iter().any(|codes| launched.kernel.contains(codes)));
     spans.must(p.wide(0), 2 * rows * heads * head_dim, "q");
-    spans.must(p.wide(8), cache, "keys");
-    spans.must(p.wide(16), cache, "values");
+    spans.must(p.wide(8), codes, "keys");
+    spans.must(p.wide(16), codes, "values");
+    spans.may(p.wide(96), scales, "key scales");
+    spans.may(p.wide(104), scales, "value scales");
+    spans.may(p.wide(88), 4 * sequences * (capacity >> p.word(84)), "pages");
     spans.must(p.wide(24), 2 * rows * heads * head_dim, "out");
     spans.must(p.wide(32), 4 * sequences, "start");
     spans.may(p.wide(40), 4, "partial");
@@ -165,7 +192,9 @@ pub fn attention(
         // Token i attends first + i + 1.
         pairs += tokens * first + tokens * (tokens + 1.0) / 2.0;
     }
-    let bytes = 4.0 * positions * (kv_heads * head_dim) as f64 + (4 * rows * heads * head_dim) as f64;
+    // Of keys and values, of all that the cache has of a position.
+    let position = 2.0 * (codes + scales) as f64 / (sequences * capacity).max(1) as f64;
+    let bytes = positions * position + (4 * rows * heads * head_dim) as f64;
     let flops = 4.0 * pairs * (heads * head_dim) as f64;
     Some(Understood { cost: Cost::product(bytes, flops), spans: spans.0, way: Way::Interpret })
 }

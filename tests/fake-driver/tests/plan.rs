@@ -43,8 +43,14 @@ struct Linear {
     capacity: u32,
     splits: u32,
     eps: f32,
+    sequences: u32,
+    page_shift: u32,
     reserved: u32,
     s: [u64; 3],
+    pages: u64,
+    fresh: u64,
+    key_scales: u64,
+    value_scales: u64,
 }
 
 /// Parameters of attention.
@@ -65,7 +71,10 @@ struct Attention {
     capacity: u32,
     splits: u32,
     scale: f32,
-    reserved: u32,
+    page_shift: u32,
+    pages: u64,
+    key_scales: u64,
+    value_scales: u64,
 }
 
 struct Model {
