@@ -1,5 +1,7 @@
 //! Panel times group on AVX-512 without bf16 dot products: weights are widened, activations are f32.
 
+#![allow(clippy::needless_range_loop, reason = "indices are what unrolls into registers")]
+
 use std::arch::x86_64::*;
 
 /// See [`super::Dot`]. `U` pairs are in flight at once, so that few tokens still hide the latency; half a panel is one of

@@ -1,5 +1,7 @@
 //! Panel times group with the bf16 dot-product instruction of AVX-512.
 
+#![allow(clippy::needless_range_loop, reason = "indices are what unrolls into registers")]
+
 use std::arch::x86_64::*;
 
 use super::avx512::put;

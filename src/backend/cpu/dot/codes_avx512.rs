@@ -1,5 +1,7 @@
 //! Panels of the 8-bit cache times columns of 16-bit integers on AVX-512, with and without VNNI.
 
+#![allow(clippy::needless_range_loop, reason = "indices are what unrolls into registers")]
+
 use std::arch::x86_64::*;
 
 macro_rules! kernels {
