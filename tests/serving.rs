@@ -109,7 +109,19 @@ fn the_tables_of_a_prediction() {
 #[test]
 fn a_prediction_pays_for_tables_and_saves_the_weights_of_one_pass() {
     let output = llmroof(&[
-        "predict", "-d", "h100-sxm5", "--kv-page", "16", "--mix", "64", "--batch", "8", "--context", "4096", "-o", "json",
+        "predict",
+        "-d",
+        "h100-sxm5",
+        "--kv-page",
+        "16",
+        "--mix",
+        "64",
+        "--batch",
+        "8",
+        "--context",
+        "4096",
+        "-o",
+        "json",
     ]);
     let run = run_of(&output);
     let decode = paged(&run).into_iter().find(|paged| paged.work.phase == Phase::Decode).unwrap();
