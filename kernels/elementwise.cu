@@ -1,6 +1,7 @@
 // What lies between the products: the look-up of the embedding and, before the products of many rows, the RMS norm
 // (those of few rows norm what they read themselves). Behind products that are not our own, which store what they
-// multiply, also what our own do before they store. The structs are those of src/backend/cuda/elementwise.rs.
+// multiply, also what our own do before they store. Before a cache in 8 bits, what makes codes of new keys and values. The
+// structs are those of src/backend/cuda/launch/elementwise.rs.
 #include "stages.cuh"
 
 struct Embed {
@@ -143,6 +144,53 @@ template <Stage stage> __device__ __forceinline__ void finish_stored(const Linea
         finish<stage>(p, piece, token, low, high, nullptr);
     }
 }
+
+// New keys and values, f32 at `p.fresh`, as codes into the cache. Block x is a row, y a part of its heads: a thread has
+// eight elements and head_dim / 8 neighbours, 8 or 16, the head that shares a scale.
+template <Format format> __device__ __forceinline__ void append_codes(const Linear &p) {
+    let_next_start();
+    u32 token = blockIdx.x, first = (blockIdx.y * 128 + threadIdx.x) * 8;
+    u32 row = first, element = first % p.head_dim;
+    bool valid = first < 2 * p.kv_width;
+    wait_for_inputs();
+    const float *from = p.fresh + (u64)token * (2 * p.kv_width) + first;
+    uint4 low = load16_once(from, valid), high = load16_once(from + 4, valid);
+    float v[8] = {__uint_as_float(low.x), __uint_as_float(low.y), __uint_as_float(low.z), __uint_as_float(low.w),
+                  __uint_as_float(high.x), __uint_as_float(high.y), __uint_as_float(high.z), __uint_as_float(high.w)};
+    float most = 0.0f;
+#pragma unroll
+    for (u32 i = 0; i < 8; i++) {
+        most = fmaxf(most, fabsf(v[i]));
+    }
+    for (u32 lanes = 1; lanes < p.head_dim / 8; lanes *= 2) {
+        most = fmaxf(most, __shfl_xor_sync(~0u, most, lanes));
+    }
+    if (!valid) {
+        return;
+    }
+    float scale = scale_of<format>(most), inverse = scale > 0 ? 1.0f / scale : 0.0f;
+#pragma unroll
+    for (u32 i = 0; i < 8; i++) {
+        v[i] *= inverse;
+    }
+    u8 *codes = (u8 *)p.keys;
+    float *scales = p.key_scales;
+    if (row >= p.kv_width) {
+        row -= p.kv_width;
+        codes = (u8 *)p.values;
+        scales = p.value_scales;
+    }
+    auto [sequence, position] = find_token(p, token);
+    u64 at = cache_row(p, sequence, row / p.head_dim, position);
+    *(uint2 *)(codes + at * p.head_dim + element) = eight_codes<format>(v);
+    if (element == 0) {
+        scales[at] = scale;
+    }
+}
+
+extern "C" __global__ void __launch_bounds__(128) append_int8(const __grid_constant__ Linear p) { append_codes<INT8>(p); }
+
+extern "C" __global__ void __launch_bounds__(128) append_fp8(const __grid_constant__ Linear p) { append_codes<FP8>(p); }
 
 // x: q, k and v of each row, [q_width + 2 kv_width]. Rotates q and k; q goes to y, k and v to the caches.
 extern "C" __global__ void __launch_bounds__(128) rotate_append(const __grid_constant__ Linear p) {

@@ -120,6 +120,31 @@ __device__ __forceinline__ uint4 load16_once(const void *from, bool valid) {
     return v;
 }
 
+// The same of 8 and of 4 bytes.
+__device__ __forceinline__ uint2 load8_once(const void *from, bool valid) {
+    uint2 v = make_uint2(0, 0);
+    asm volatile("{ .reg .pred valid; setp.ne.u32 valid, %3, 0; "
+                 "@valid ld.global.L1::no_allocate.L2::128B.v2.u32 {%0, %1}, [%2]; }"
+                 : "+r"(v.x), "+r"(v.y) : "l"(from), "r"((u32)valid) : "memory");
+    return v;
+}
+
+__device__ __forceinline__ u32 load4_once(const void *from, bool valid) {
+    u32 v = 0;
+    asm volatile("{ .reg .pred valid; setp.ne.u32 valid, %2, 0; "
+                 "@valid ld.global.L1::no_allocate.L2::128B.u32 %0, [%1]; }"
+                 : "+r"(v) : "l"(from), "r"((u32)valid) : "memory");
+    return v;
+}
+
+// An entry of a table that no kernel writes, by way of L1: its neighbours are wanted next. 0 where `valid` is false.
+__device__ __forceinline__ u32 load_entry(const u32 *from, bool valid) {
+    u32 v = 0;
+    asm volatile("{ .reg .pred valid; setp.ne.u32 valid, %2, 0; @valid ld.global.nc.u32 %0, [%1]; }"
+                 : "+r"(v) : "l"(from), "r"((u32)valid));
+    return v;
+}
+
 // ---------------------------------------------------------------- shared memory
 
 // The 32-bit address that shared-memory instructions take.
@@ -138,6 +163,16 @@ __device__ __forceinline__ u32 load4_shared(u32 shared) {
     u32 v;
     asm volatile("ld.shared.u32 %0, [%1];" : "=r"(v) : "r"(shared) : "memory");
     return v;
+}
+
+__device__ __forceinline__ float2 load8_shared(u32 shared) {
+    float2 v;
+    asm volatile("ld.shared.v2.f32 {%0, %1}, [%2];" : "=f"(v.x), "=f"(v.y) : "r"(shared) : "memory");
+    return v;
+}
+
+__device__ __forceinline__ void store4_shared(u32 shared, u32 v) {
+    asm volatile("st.shared.u32 [%0], %1;" :: "r"(shared), "r"(v) : "memory");
 }
 
 __device__ __forceinline__ u16 load2_shared(u32 shared) {
@@ -161,6 +196,11 @@ __device__ __forceinline__ void copy16_async(u32 to_shared, const void *from, u3
 __device__ __forceinline__ void copy16_async_cached(u32 to_shared, const void *from, u32 bytes = 16) {
     asm volatile("cp.async.ca.shared.global.L2::128B [%0], [%1], 16, %2;"
                  :: "r"(to_shared), "l"(from), "r"(bytes) : "memory");
+}
+
+// Four bytes, or a zero where `valid` is false.
+__device__ __forceinline__ void copy4_async(u32 to_shared, const void *from, bool valid) {
+    asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;" :: "r"(to_shared), "l"(from), "r"(valid ? 4 : 0) : "memory");
 }
 
 __device__ __forceinline__ void copy_commit() { asm volatile("cp.async.commit_group;" ::: "memory"); }

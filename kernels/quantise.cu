@@ -1,6 +1,6 @@
-// Matrices of bf16 as weights.cuh holds them, made when they are loaded. Codes and scales are bit for bit those of
-// src/model/precision.rs, which the reference uses: every operation is rounded as there.
-#include "weights.cuh"
+// Matrices of bf16 as weights.cuh holds them, made when they are loaded, and rows of a cache that nobody computed. Codes
+// and scales are bit for bit those of src/model/precision.rs, which the reference uses: every operation is rounded as there.
+#include "cache.cuh"
 
 struct Quantise {
     const u16 *from;  // [rows][k]
@@ -24,18 +24,6 @@ __device__ __forceinline__ float most_of(const uint4 &eight) {
     return most;
 }
 
-// The nearest whole number, ties to even, within +-most; 0 for no number.
-__device__ __forceinline__ u32 nearest(float value, int most) { return (u32)min(max(__float2int_rn(value), -most), most); }
-
-// The nearest e4m3, ties to even; beyond 448 it is 448.
-__device__ __forceinline__ u32 nearest_fp8(float value) {
-    float size = fminf(fabsf(value), 448.0f);
-    int exponent = max((int)(__float_as_uint(size) >> 23) - 127, -6);
-    // In steps of an eighth of the power of two: 8 and more but for subnormals, and 16 is the next power's 8.
-    int steps = __float2int_rn(size * __uint_as_float((u32)(130 - exponent) << 23));
-    return __float_as_uint(value) >> 24 & 0x80 | (u32)((exponent + 6) * 8 + steps);
-}
-
 template <Format format> __device__ __forceinline__ void quantise_rows(const Quantise &p) {
     __shared__ float of_warps[4];
     u32 pieces = p.k / 8;
@@ -53,7 +41,7 @@ template <Format format> __device__ __forceinline__ void quantise_rows(const Qua
     }
     __syncthreads();
     most = fmaxf(fmaxf(of_warps[0], of_warps[1]), fmaxf(of_warps[2], of_warps[3]));
-    float scale = most / (format == FP8 ? 448.0f : 127.0f);
+    float scale = scale_of<format>(most);
     float inverse = scale > 0 ? 1.0f / scale : 0.0f;
     if (threadIdx.x == 0) {
         ((float *)p.scales)[blockIdx.x] = scale;
@@ -61,15 +49,12 @@ template <Format format> __device__ __forceinline__ void quantise_rows(const Qua
     u8 *to = p.codes + (u64)blockIdx.x * Held<format>::row_bytes(p.k);
     for (u32 i = threadIdx.x; i < pieces; i += 128) {
         uint4 eight = load16(from + i * 8);
-        u32 codes[8];
+        float scaled[8];
 #pragma unroll
         for (u32 c = 0; c < 8; c++) {
-            float scaled = value_of(eight, c) * inverse;
-            codes[c] = (format == FP8 ? nearest_fp8(scaled) : nearest(scaled, 127)) & 0xff;
+            scaled[c] = value_of(eight, c) * inverse;
         }
-        uint2 packed = make_uint2(codes[0] | codes[2] << 8 | codes[1] << 16 | codes[3] << 24,
-                                  codes[4] | codes[6] << 8 | codes[5] << 16 | codes[7] << 24);
-        *(uint2 *)(to + i * 8) = packed;
+        *(uint2 *)(to + i * 8) = eight_codes<format>(scaled);
         if (i + 1 == pieces && pieces % 2) {
             *(uint2 *)(to + i * 8 + 8) = make_uint2(0, 0);  // half a piece that no kernel reads, but a ceiling may
         }

@@ -55,8 +55,9 @@ extern "C" __global__ void __launch_bounds__(256) reference_qkv(const __grid_con
     float scale = p.norm ? norm_scale(p, x) : 1.0f;
     float a = product(p, x, scale, w);
     float b = product(p, x, scale, w + (u64)half * p.k);
-    u32 sequence = token / p.tokens;
-    u32 position = p.start[sequence] + token % p.tokens;
+    // In a mixed step the last sequence has more rows than the others.
+    u32 sequence = min(token / p.tokens, p.sequences - 1);
+    u32 position = p.start[sequence] + token - sequence * p.tokens;
     if (head < q_heads + kv_heads) {
         // Whole turns drop out of the product of 64 bits; what is left is the fraction of a turn.
         float turn = (float)(long long)(p.turns[e] * position) * 5.421010862427522e-20f;  // 2^-64
@@ -68,7 +69,7 @@ extern "C" __global__ void __launch_bounds__(256) reference_qkv(const __grid_con
     }
     u16 *to = p.y + (u64)token * p.q_width + (u64)head * p.head_dim + e;
     if (head >= q_heads) {
-        u16 *cache = head >= q_heads + kv_heads ? p.values : p.keys;
+        u16 *cache = (u16 *)(head >= q_heads + kv_heads ? p.values : p.keys);
         to = cache + (((u64)sequence * kv_heads + head_of_part) * p.capacity + position) * p.head_dim + e;
     }
     to[0] = to_bf16(a);
@@ -125,8 +126,8 @@ extern "C" __global__ void __launch_bounds__(256) reference_attention(const __gr
     u32 attended = p.start[sequence] + token % p.tokens + 1;
     u64 line = ((u64)sequence * p.kv_heads + head / (p.heads / p.kv_heads)) * p.capacity;
     const u16 *q = p.q + (u64)blockIdx.x * head_dim;
-    const u16 *keys = p.keys + line * head_dim;
-    const u16 *values = p.values + line * head_dim;
+    const u16 *keys = (const u16 *)p.keys + line * head_dim;
+    const u16 *values = (const u16 *)p.values + line * head_dim;
     auto score = [&](u32 position) {
         float sum = 0;
         for (u32 i = 0; i < head_dim; i++) {

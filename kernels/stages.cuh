@@ -1,7 +1,7 @@
 // What the linear stages have in common, whichever kernel multiplies: their parameters, which rows of the weights
 // belong together, and what happens to a product before it is stored.
 #pragma once
-#include "weights.cuh"
+#include "cache.cuh"
 
 enum Stage { QKV, RESIDUAL, GATE_UP, LM_HEAD };  // RESIDUAL: out_proj and down
 
@@ -14,8 +14,8 @@ struct Linear {
     const void *w1;     // k [kv_width][k] | - | up [n][k] | -
     const void *w2;     // v [kv_width][k]
     u16 *y;             // q [rows][q_width] | residual [rows][n], added to | [rows][n] | -
-    u16 *keys;          // QKV: [sequence][kv_head][capacity][head_dim]
-    u16 *values;        // QKV: as keys
+    void *keys;         // QKV: as cache.cuh says
+    void *values;       // QKV: as keys
     const u64 *turns;   // QKV: [head_dim / 2] turns per position, in 2^-64 of a turn
     const u32 *start;   // QKV: [sequence] position of the sequence's first new token
     float *logits;      // LM_HEAD: [rows][n]; null: not stored
@@ -27,17 +27,23 @@ struct Linear {
     u32 k;              // columns of the weights; a multiple of 8
     u32 n;              // rows of the weights: q_width + 2 kv_width | n | n (of gate alone) | vocabulary
     u32 x_stride;       // elements from one row of x to the next
-    u32 tokens;         // new tokens per sequence
+    u32 tokens;         // new tokens per sequence, but for the last: it has all rows behind the others'
     u32 head_dim;       // a multiple of 16
     u32 q_width;
     u32 kv_width;
-    u32 capacity;       // positions that the cache has room for
+    u32 capacity;       // positions that the cache has room for; whole pages
     u32 splits;         // gemm: blocks that share one tile, each with a part of k
     float eps;          // of the norm
+    u32 sequences;      // QKV: see `find_token`
+    u32 page_shift;     // QKV: a page has 2^page_shift positions
     u32 reserved;
     const void *s0;     // scales of w0, w1 and w2 where they are quantised
     const void *s1;
     const void *s2;
+    const u32 *pages;   // QKV: [sequence][capacity >> page_shift] page of the pool; null: no pages
+    float *fresh;       // QKV: [rows][2 kv_width] new keys and values on their way to codes; null: the cache is bf16
+    float *key_scales;  // where the cache is codes
+    float *value_scales;
 };
 
 // The rows of the weights are taken in tiles of sixteen: eight rows `a` and eight rows `b`, such that the two that
@@ -148,6 +154,33 @@ __device__ __forceinline__ void rotate(u64 turns, u32 position, float a, float b
     *high = b * cos + a * sin;
 }
 
+// Where a token row belongs.
+struct TokenPlace {
+    u32 sequence, position;
+};
+
+// Every sequence has `tokens` rows, the last all that follow: in a mixed step a chunk of a prompt, behind one row of each
+// sequence before it.
+__device__ __forceinline__ TokenPlace find_token(const Linear &p, u32 token) {
+    u32 sequence = min(token / p.tokens, p.sequences - 1);
+    return {sequence, p.start[sequence] + (token - sequence * p.tokens)};
+}
+
+// The row of the cache that a position of a KV head has.
+__device__ __forceinline__ u64 cache_row(const Linear &p, u32 sequence, u32 kv_head, u32 position) {
+    u32 kv_heads = p.kv_width / p.head_dim;
+    if (p.pages) {
+        u32 page = p.pages[sequence * (p.capacity >> p.page_shift) + (position >> p.page_shift)];
+        return page_row(page, kv_heads, kv_head, p.page_shift, position);
+    }
+    return ((u64)sequence * kv_heads + kv_head) * p.capacity + position;
+}
+
+__device__ __forceinline__ void store_eight(float *to, const float v[8]) {
+    store16(to, make_uint4(__float_as_uint(v[0]), __float_as_uint(v[1]), __float_as_uint(v[2]), __float_as_uint(v[3])));
+    store16(to + 4, make_uint4(__float_as_uint(v[4]), __float_as_uint(v[5]), __float_as_uint(v[6]), __float_as_uint(v[7])));
+}
+
 // Stores the products of one tile with one token row: a[i] and b[i] are those of rows i of the two halves, scaled
 // by the norm already. For LM_HEAD `best` grows to the rank of the best logit. All accesses are 16 bytes wide but
 // the logits', which exist for verification.
@@ -156,8 +189,7 @@ __device__ __forceinline__ void finish(const Linear &p, u32 tile, u32 token, con
     u32 row_a = first_row<stage>(p, tile, 0);
     u32 row_b = first_row<stage>(p, tile, 1);
     if (stage == QKV) {
-        u32 sequence = token / p.tokens;
-        u32 position = p.start[sequence] + (token - sequence * p.tokens);
+        auto [sequence, position] = find_token(p, token);
         u32 element = row_a % p.head_dim;
         float low[8], high[8];
         if (row_a < p.q_width + p.kv_width) {
@@ -174,19 +206,24 @@ __device__ __forceinline__ void finish(const Linear &p, u32 tile, u32 token, con
                 high[i] = b[i];
             }
         }
+        if (p.fresh && row_a >= p.q_width) {
+            // A scale is the whole head's, which other warps have parts of: elementwise.cu goes on.
+            float *to = p.fresh + (u64)token * (2 * p.kv_width) + row_a - p.q_width;
+            store_eight(to, low);
+            store_eight(to + p.head_dim / 2, high);
+            return;
+        }
         u16 *to;
         if (row_a < p.q_width) {
             to = p.y + (u64)token * p.q_width + row_a;
         } else {
             u32 row = row_a - p.q_width;
-            u16 *cache = p.keys;
+            void *cache = p.keys;
             if (row >= p.kv_width) {
                 row -= p.kv_width;
                 cache = p.values;
             }
-            u32 head = row / p.head_dim;
-            u64 line = ((u64)sequence * (p.kv_width / p.head_dim) + head) * p.capacity + position;
-            to = cache + line * p.head_dim + element;
+            to = (u16 *)cache + cache_row(p, sequence, row / p.head_dim, position) * p.head_dim + element;
         }
         store16(to, eight_to_bf16(low));
         store16(to + p.head_dim / 2, eight_to_bf16(high));

@@ -108,8 +108,8 @@ fn the_embedded_ptx_is_small_runs_on_driver_525_and_keeps_to_registers() {
         assert!(!entries(&ptx).unwrap().is_empty(), "{name} has no kernel");
     }
     let bytes: usize = sizes.iter().map(|(bytes, _)| bytes).sum();
-    // Products in four formats, for two targets each.
-    assert!(bytes > 0 && bytes < 4_000_000, "{bytes} bytes of PTX are embedded: {sizes:?}");
+    // Products in four formats and attention over six kinds of caches, for two targets each.
+    assert!(bytes > 0 && bytes < 6_000_000, "{bytes} bytes of PTX are embedded: {sizes:?}");
 }
 
 #[test]

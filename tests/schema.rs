@@ -61,12 +61,13 @@ fn the_runs_in_reports_keep_to_the_schema_and_load() {
 }
 
 /// What every version has written so far: the fixture, its version, and what it could not say yet.
-const VERSIONS: [(&str, u32, &[&str]); 5] = [
+const VERSIONS: [(&str, u32, &[&str]); 6] = [
     ("small", 1, &["wall_seconds\": null", "gemm", "throttled_samples", "gpu", "fraction_of_roof\": null"]),
     ("version-2-cpu", 2, &["sm_clock_limit_hz", "\"processes\"", "fraction_of_roof\": null"]),
     ("version-2-gpu", 2, &["sm_clock_limit_hz", "\"processes\"", "fraction_of_roof\": null"]),
     ("version-3-cpu", 3, &["\"prompts\"", "\"contexts\"", "\"head\""]),
     ("version-4-cpu", 4, &["\"head\""]),
+    ("version-5-cpu", 5, &["\"kv_page\"", "\"chunk\"", "\"mix\""]),
 ];
 
 #[test]

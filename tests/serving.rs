@@ -41,11 +41,11 @@ fn every_pass_runs_with_both_caches_and_every_chunk_alone_and_riding_along() {
         "--context",
         "100",
         "--batch",
-        "2",
+        "1,2",
         "--threads",
         "1",
         "--budget",
-        "12s",
+        "16s",
         "--reports",
         reports,
         "--no-progress",
@@ -72,9 +72,9 @@ fn every_pass_runs_with_both_caches_and_every_chunk_alone_and_riding_along() {
             assert!(found.seconds.count > 0, "{wanted:?}");
         }
     }
-    assert_eq!(steps.len(), 8);
+    assert_eq!(steps.len(), 12);
     if measured.status.code() == Some(0) {
-        assert_eq!((paged(&run).len(), mixed(&run).len()), (4, 2));
+        assert_eq!((paged(&run).len(), mixed(&run).len()), (6, 4));
         for one in mixed(&run) {
             assert!(one.decode > 0.0 && one.alone > 0.0 && one.together > 0.0, "{one:?}");
             assert!(one.pause().is_some(), "{one:?}");

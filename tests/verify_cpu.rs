@@ -70,6 +70,30 @@ fn quantised_weights_and_caches_pass_on_every_instruction_set() {
 }
 
 #[test]
+fn caches_in_pages_pass_on_every_instruction_set() {
+    for set in InstructionSet::available() {
+        let options = OpenOptions {
+            threads: Some(1),
+            instruction_set: Some(set.name().to_string()),
+            ..OpenOptions::default()
+        };
+        let mut session = CpuBackend.open(&options).unwrap();
+        let int8 = Precision { kv: DType::Int8, ..Precision::BF16 };
+        for precision in [DType::F32.into(), Precision::BF16, int8] {
+            for page in [16, 32, 64, 256] {
+                let rows = check_kernels(session.as_mut(), 1, precision, Some(page), Extent::Short).unwrap();
+                assert!(
+                    rows.iter().all(Row::passed),
+                    "{} {precision:?} {page}: {:?}",
+                    set.name(),
+                    worst(&rows)
+                );
+            }
+        }
+    }
+}
+
+#[test]
 fn a_quantised_checkpoint_is_held_against_its_own_weights_and_the_unquantised_ones() {
     let mut session = CpuBackend.open(&OpenOptions::default()).unwrap();
     let checkpoint = Checkpoint::open(&support::tests(support::GOLDEN[0])).unwrap();

@@ -4,6 +4,7 @@
 
 mod differences;
 mod gpu;
+mod key;
 mod merge;
 mod point;
 mod ranks;
@@ -12,8 +13,9 @@ mod ways;
 
 pub use differences::{Condition, Difference, differences};
 pub use gpu::{Gpu, Kernel, Reading};
+pub use key::Key;
 pub use merge::merge;
-pub use point::{Key, Placement, Point, Status, StoppedBy, Timing};
+pub use point::{Placement, Point, Status, StoppedBy, Timing};
 pub use ranks::{AllReduce, AllReduceFrom, Collectives, of_ranks};
 pub use trial::{Plan, PointTrial, Process, Trial};
 pub use ways::{Basis, Draft, DraftStep, Way};

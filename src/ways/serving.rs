@@ -112,7 +112,7 @@ pub fn mixed(run: &Run) -> Vec<Mixed> {
         // A chunk attends what the chunks of its prompt do on average: see `request`.
         let prompt = (2 * chunk.context).saturating_sub(chunk.tokens);
         let whole = whole_steps(run)
-            .filter(|s| s.point.is_plain(Phase::Prefill) && s.point.tokens.abs_diff(prompt) <= 1)
+            .filter(|s| s.point.tokens == s.point.context && s.point.tokens.abs_diff(prompt) <= 1)
             .find(|s| s.work() == prefill(s.point.tokens, s.point.tokens));
         Some(Mixed {
             decode: seconds(&decode)?,

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use llmroof::roofline::{CeilingKind, CeilingSource};
 use llmroof::run::{Run, RunStatus, Status};
-use llmroof::workload::{Phase, Stage};
+use llmroof::workload::{Chunk, Phase, Stage};
 use serde_json::Value;
 
 use crate::fake::FakeDriver;
@@ -170,6 +170,33 @@ fn auto_takes_the_gpu_and_otherwise_the_cpu_with_one_line_why() {
             "{said}"
         );
     }
+}
+
+#[test]
+fn a_chunk_of_a_prompt_rides_along_with_decode() {
+    let cases = vec![("mig", "bf16"), ("h100", "int8")];
+    each(cases, |(gpu, weights)| {
+        let folder = tempfile::tempdir().unwrap();
+        let options = ["--mix", "16", "--phase", "decode", "--weights", weights];
+        measure(&quick(gpu), folder.path(), &options).well();
+        let run = run(folder.path());
+        assert_eq!(run.status, RunStatus::Complete, "{:?}", run.notes);
+        // On average the chunks of a prompt of 20 attend 18.
+        let chunk = Chunk { tokens: 16, context: 18 };
+        assert!(steps(&run).any(|of| (of.phase, of.tokens, of.context) == (Phase::Prefill, 16, 18)));
+        for batch in [1, 2] {
+            let (alone, mixed) = (step(&run, Phase::Decode, batch), step(&run, Phase::Mixed, batch));
+            assert_eq!((mixed.chunk, mixed.tokens, mixed.context), (Some(chunk), 1, alone.context));
+            assert!(mixed.seconds.count > 0 && mixed.tokens_per_second.unwrap() > 0.0);
+            let stages = run.points.iter().filter(|of| of.phase == Phase::Mixed && of.batch == batch);
+            assert_eq!(stages.clone().count(), 8, "the step and its stages");
+            assert!(stages.into_iter().all(|of| of.status == Status::Ok && of.seconds.median > 0.0));
+        }
+        let kernels = &run.conditions.as_ref().unwrap().gpu.as_ref().unwrap().kernels;
+        for kernel in ["attention_decode_64", "attention_prefill_64"] {
+            assert!(kernels.iter().any(|of| of.name.starts_with(kernel)), "{kernel} of {kernels:?}");
+        }
+    });
 }
 
 #[test]

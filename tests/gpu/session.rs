@@ -8,7 +8,7 @@ use llmroof::backend::cuda::CudaBackend;
 use llmroof::backend::weights::RandomWeights;
 use llmroof::backend::{Backend, OpenOptions, Probe, Residency, Session, Work};
 use llmroof::model::{DType, ModelSpec, Precision};
-use llmroof::workload::Phase;
+use llmroof::workload::{Chunk, Phase};
 
 /// Runs the rest of this test in a process that finds the fake driver with a small GPU. True there.
 fn on_the_fake(test: &str) -> bool {
@@ -61,6 +61,15 @@ const DECODE: Work =
 const PREFILL: Work =
     Work { phase: Phase::Prefill, batch: 1, tokens: 70, context: 70, chunk: None, kv_page: None };
 
+const MIXED: Work = Work {
+    phase: Phase::Mixed,
+    batch: 3,
+    tokens: 1,
+    context: 40,
+    chunk: Some(Chunk { tokens: 66, context: 90 }),
+    kv_page: None,
+};
+
 #[test]
 fn a_pass_runs_and_its_stages_make_up_the_step() {
     if !on_the_fake("a_pass_runs_and_its_stages_make_up_the_step") {
@@ -69,7 +78,7 @@ fn a_pass_runs_and_its_stages_make_up_the_step() {
     let mut session = open();
     assert!(session.run(1).is_err() && session.prepare(&DECODE).is_err(), "nothing is loaded");
     session.load(&residency(3), &RandomWeights::new(1, &model())).unwrap();
-    for work in [DECODE, PREFILL] {
+    for work in [DECODE, PREFILL, MIXED] {
         session.prepare(&work).unwrap();
         let executions = session.run(11).unwrap();
         assert_eq!(executions.len(), 11);
@@ -86,7 +95,9 @@ fn a_pass_runs_and_its_stages_make_up_the_step() {
         assert!((0.9..1.1).contains(&(one / executions[5].seconds)), "{one}");
     }
     let software = session.software().unwrap();
-    for kernel in ["embed", "gemv_qkv_8", "attention_decode_64_8", "fill_normals"] {
+    for kernel in
+        ["embed", "gemv_qkv_8", "attention_decode_64_8", "attention_prefill_64_rows_64", "fill_normals"]
+    {
         let image = software.kernels.iter().find(|image| image.kernel == kernel).unwrap();
         assert_eq!(image.target, session.setup().instruction_set);
         assert!(image.registers > 0);
@@ -126,14 +137,14 @@ fn what_is_taken_is_what_was_said_to_be_needed_and_comes_back() {
     let mut session = open();
     let weights = RandomWeights::new(1, &model());
     let untouched = session.available_memory().0;
-    let before_probes = session.needed_memory(&residency(2), &[DECODE, PREFILL]).0;
+    let before_probes = session.needed_memory(&residency(2), &[DECODE, PREFILL, MIXED]).0;
     for probe in session.probes() {
         session.probe(probe, 0.001).unwrap();
     }
     let available = session.available_memory().0;
-    let needed = session.needed_memory(&residency(2), &[DECODE, PREFILL]).0;
+    let needed = session.needed_memory(&residency(2), &[DECODE, PREFILL, MIXED]).0;
     assert!((before_probes - needed - (untouched - available)).abs() < 4e6, "the probes' own");
-    for work in [DECODE, PREFILL] {
+    for work in [DECODE, PREFILL, MIXED] {
         session.load(&residency(2), &weights).unwrap();
         session.prepare(&work).unwrap();
         let taken = available - session.available_memory().0;
@@ -157,8 +168,10 @@ fn timed_passes_leave_verified_ones_as_they_were() {
         session.begin(2, 16, None).unwrap();
         assert!(session.run(1).is_err(), "the prepared pass is gone");
         let outputs = session.forward(&fed, false).unwrap();
-        session.prepare(&DECODE).unwrap();
-        session.run(2).unwrap();
+        for work in [DECODE, MIXED] {
+            session.prepare(&work).unwrap();
+            session.run(2).unwrap();
+        }
         outputs
     };
     let first = logits();

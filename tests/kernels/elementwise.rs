@@ -132,10 +132,18 @@ fn silu_multiply_of_stored_products() {
     }
 }
 
-/// Stored q, k and v of `tokens` new tokens for each of the sequences that begin at these positions.
-fn check_rotate(gpu: Gpu, heads: usize, kv_heads: usize, head_dim: usize, tokens: usize, start: &[u32]) {
+/// Stored q, k and v of new tokens of sequences that begin at these positions: `(tokens, further)`, so many for each
+/// and further ones for the last.
+fn check_rotate(
+    gpu: Gpu,
+    heads: usize,
+    kv_heads: usize,
+    head_dim: usize,
+    (tokens, further): (usize, usize),
+    start: &[u32],
+) {
     let (q_width, kv_width, capacity) = (heads * head_dim, kv_heads * head_dim, 300);
-    let (rows, n, half) = (start.len() * tokens, q_width + 2 * kv_width, head_dim / 2);
+    let (rows, n, half) = (start.len() * tokens + further, q_width + 2 * kv_width, head_dim / 2);
     let x = normals(5, rows * n, 2.0);
     let cache = normals(6, start.len() * kv_width * capacity, 1.0);
     let frequency = |i: usize| 10_000f64.powf(-2.0 * i as f64 / head_dim as f64);
@@ -154,6 +162,7 @@ fn check_rotate(gpu: Gpu, heads: usize, kv_heads: usize, head_dim: usize, tokens
         n: n as u32,
         x_stride: n as u32,
         tokens: tokens as u32,
+        sequences: start.len() as u32,
         head_dim: head_dim as u32,
         q_width: q_width as u32,
         kv_width: kv_width as u32,
@@ -166,7 +175,8 @@ fn check_rotate(gpu: Gpu, heads: usize, kv_heads: usize, head_dim: usize, tokens
     let held = [args.keys, args.values].map(|at| gpu.download::<u16>(at, cache.len()));
     let mut appended = [cache.clone(), cache.clone()];
     for (row, x) in x.chunks_exact(n).enumerate() {
-        let (sequence, position) = (row / tokens, start[row / tokens] as usize + row % tokens);
+        let sequence = (row / tokens).min(start.len() - 1);
+        let position = start[sequence] as usize + row - sequence * tokens;
         for (head, stored) in x.chunks_exact(head_dim).enumerate() {
             let values = wide(stored);
             let turned = |i: usize| {
@@ -208,9 +218,11 @@ fn check_rotate(gpu: Gpu, heads: usize, kv_heads: usize, head_dim: usize, tokens
 
 #[test]
 fn rotate_append_of_stored_products() {
-    check_rotate(a100(), 4, 2, 64, 43, &[5, 0, 250]);
-    check_rotate(h100(), 3, 1, 128, 7, &[17]);
+    check_rotate(a100(), 4, 2, 64, (43, 0), &[5, 0, 250]);
+    check_rotate(h100(), 3, 1, 128, (7, 0), &[17]);
     // A decode step; a head that is no power of two; more pieces than a block has threads.
-    check_rotate(a100(), 5, 1, 80, 1, &[0, 1, 2, 299]);
-    check_rotate(a100(), 32, 8, 128, 2, &[100]);
+    check_rotate(a100(), 5, 1, 80, (1, 0), &[0, 1, 2, 299]);
+    check_rotate(a100(), 32, 8, 128, (2, 0), &[100]);
+    // A mixed step.
+    check_rotate(h100(), 4, 2, 64, (1, 40), &[7, 7, 0]);
 }

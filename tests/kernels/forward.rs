@@ -9,7 +9,7 @@ use llmroof::backend::cuda::driver::Driver;
 use llmroof::backend::cuda::step::Products;
 use llmroof::checkpoint::Checkpoint;
 use llmroof::measure::verify::{Extent, Row, check_checkpoint, check_kernels, worst};
-use llmroof::model::DType;
+use llmroof::model::{DType, Precision};
 
 use crate::gpu::{InterpretedGpu, a100, h100};
 use crate::session::SuiteSession;
@@ -67,6 +67,22 @@ fn golden_checkpoints_on_sm_90() {
 fn every_stage_of_odd_models() {
     odd_models(InterpretedGpu::new(a100()));
     odd_models(InterpretedGpu::new(h100()));
+}
+
+#[test]
+fn every_stage_of_odd_models_with_caches_in_pages() {
+    for (gpu, kv, page) in [
+        (a100(), DType::Bf16, 16),
+        (h100(), DType::Bf16, 128),
+        (a100(), DType::Int8, 32),
+        (h100(), DType::Fp8, 16),
+    ] {
+        let mut session = SuiteSession::open(InterpretedGpu::new(gpu));
+        let types = Precision { kv, ..Precision::BF16 };
+        let rows = check_kernels(&mut session, 7, types, Some(page), Extent::Full).unwrap();
+        println!("{}, pages of {page}: {:?}", types.name(), worst(&rows));
+        assert!(rows.iter().all(Row::passed), "{:?}", worst(&rows));
+    }
 }
 
 /// Every linear stage of some pass but the head was multiplied by cuBLASLt, and not by our own.

@@ -219,6 +219,8 @@ struct Qkv {
     kv_heads: usize,
     head_dim: usize,
     tokens: usize,
+    /// More of the last sequence.
+    further: usize,
     start: Vec<u32>,
 }
 
@@ -244,8 +246,11 @@ impl Qkv {
     fn check(&self, gpu: llmroof::backend::cuda::driver::Gpu, plan: Plan) {
         let format = plan.tile.format;
         let (k, sequences, capacity) = (fitting(format, 136), self.start.len(), 300);
-        let (rows, q_width, kv_width) =
-            (sequences * self.tokens, self.heads * self.head_dim, self.kv_heads * self.head_dim);
+        let (rows, q_width, kv_width) = (
+            sequences * self.tokens + self.further,
+            self.heads * self.head_dim,
+            self.kv_heads * self.head_dim,
+        );
         let x = normals(7, rows * k, 1.0);
         let [wq, wk, wv] =
             [(8, q_width), (9, kv_width), (10, kv_width)].map(|(seed, width)| matrix(format, seed, width, k));
@@ -274,6 +279,7 @@ impl Qkv {
             n: (q_width + 2 * kv_width) as u32,
             x_stride: k as u32,
             tokens: self.tokens as u32,
+            sequences: sequences as u32,
             head_dim: self.head_dim as u32,
             q_width: q_width as u32,
             kv_width: kv_width as u32,
@@ -283,7 +289,8 @@ impl Qkv {
         let profile = run(&mut gpu, plan, LinearStage::Qkv, args, |_| ());
 
         let [q, keys, values] = [&wq, &wk, &wv].map(|w| products(&x, w, k));
-        let position = |row: usize| self.start[row / self.tokens] + (row % self.tokens) as u32;
+        let sequence = |row: usize| (row / self.tokens).min(sequences - 1);
+        let position = |row: usize| self.start[sequence(row)] + (row - sequence(row) * self.tokens) as u32;
         let expected: Vec<f64> =
             (0..rows).flat_map(|row| self.rotated(&q[row * q_width..][..q_width], position(row))).collect();
         assert_rows_close(&gpu.download(args.y, rows * q_width), &expected, q_width);
@@ -297,7 +304,7 @@ impl Qkv {
             ];
             for (expected, new) in expected.iter_mut().zip(new) {
                 for (head, new) in new.chunks_exact(self.head_dim).enumerate() {
-                    let line = (row / self.tokens * self.kv_heads + head) * capacity + position(row) as usize;
+                    let line = (sequence(row) * self.kv_heads + head) * capacity + position(row) as usize;
                     expected[line * self.head_dim..][..self.head_dim].copy_from_slice(new);
                 }
             }
@@ -315,18 +322,27 @@ impl Qkv {
 #[test]
 fn qkv_rotates_and_appends() {
     for plan in plans().chain(quantised_plans()) {
-        Qkv { heads: 4, kv_heads: 2, head_dim: 64, tokens: 43, start: vec![5, 0, 250] }.check(a100(), plan);
+        Qkv { heads: 4, kv_heads: 2, head_dim: 64, tokens: 43, further: 0, start: vec![5, 0, 250] }
+            .check(a100(), plan);
     }
     for tile in Tile::all(Format::Bf16) {
-        Qkv { heads: 3, kv_heads: 1, head_dim: 128, tokens: 65, start: vec![17] }
+        Qkv { heads: 3, kv_heads: 1, head_dim: 128, tokens: 65, further: 0, start: vec![17] }
             .check(h100(), Plan { tile, splits: 1 });
+    }
+}
+
+#[test]
+fn qkv_of_a_mixed_step() {
+    for plan in plans().chain(quantised_plans()) {
+        Qkv { heads: 2, kv_heads: 1, head_dim: 64, tokens: 1, further: 130, start: vec![9, 200, 17] }
+            .check(a100(), plan);
     }
 }
 
 #[test]
 fn qkv_of_heads_that_tiles_cut() {
     for tile in Tile::all(Format::Bf16) {
-        Qkv { heads: 5, kv_heads: 1, head_dim: 80, tokens: 1, start: (0..70).collect() }
+        Qkv { heads: 5, kv_heads: 1, head_dim: 80, tokens: 1, further: 0, start: (0..70).collect() }
             .check(a100(), Plan { tile, splits: 2 });
     }
 }

@@ -34,6 +34,8 @@ fn several_tokens_of_a_sequence_go_to_positions_in_a_row() {
     // q heads in groups of three to a KV head; 2 sequences of 3 tokens, the second far from its beginning.
     for head_dim in [16, 64, 128] {
         Case::new(Stage::Qkv, model(72, 8, 6, 2, head_dim, 8), 2, 3).check(h100(), KERNELS);
+        // A mixed step: two tokens of their own sequences, then five of a third.
+        Case::new(Stage::Qkv, model(72, 8, 6, 2, head_dim, 8), 3, 1).with_further(4).check(a100(), KERNELS);
     }
 }
 

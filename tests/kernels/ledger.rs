@@ -4,10 +4,12 @@ use std::collections::BTreeMap;
 
 use llmroof::backend::Residency;
 use llmroof::backend::cuda::driver::{Driver, Gpu};
-use llmroof::backend::cuda::step::Pass;
+use llmroof::backend::cuda::launch::Launch;
+use llmroof::backend::cuda::launch::args::AttentionArgs;
+use llmroof::backend::cuda::pass::Pass;
 use llmroof::backend::cuda::suite::Suite;
 use llmroof::backend::weights::{RandomWeights, WeightSource};
-use llmroof::model::{ModelSpec, Precision};
+use llmroof::model::{DType, ModelSpec, Precision};
 use llmroof::workload::{Cost, Phase, Stage, Workload};
 use ptx_interpreter::Profile;
 
@@ -21,7 +23,7 @@ pub struct Counted {
     pub flops: u64,
     /// Distinct bytes of weights.
     pub weights: u64,
-    /// Distinct bytes of keys and values, read or written.
+    /// Distinct bytes of keys and values, read or written, and of the table of their pages.
     pub kv: u64,
     /// Distinct bytes of activations, read and written.
     pub activations: u64,
@@ -53,7 +55,7 @@ impl Counted {
                         self.matrices_asked += asked;
                     }
                 }
-                Some("keys" | "values") => {
+                Some("keys" | "values" | "pages") => {
                     self.kv += unique;
                 }
                 Some("residual" | "q" | "attended" | "gated") => self.activations += unique,
@@ -65,32 +67,35 @@ impl Counted {
     }
 }
 
-/// Runs a prompt that fills `context - tokens` positions, then the pass, and counts the pass by stage.
+/// Runs a prompt that fills `context - tokens` positions (before a mixed step, where sequences stand apart, they are made up),
+/// then the pass, and counts the pass by stage.
 pub fn count(
     gpu: Gpu,
     model: &ModelSpec,
     pass: Pass,
     precision: Precision,
+    kv_page: Option<u32>,
     weights: &dyn WeightSource,
 ) -> BTreeMap<Stage, Counted> {
     let mut suite = Suite::new(InterpretedGpu::new(gpu));
     let residency = Residency { model: model.clone(), layers: model.layers, precision, copies: 1 };
     suite.load(&residency, weights).unwrap();
-    suite.begin(pass.batch, pass.context).unwrap();
+    suite.begin(pass.sequences(), pass.capacity(), kv_page).unwrap();
     // Distinct tokens, so that every row of the embedding is another one.
     let mut next = 0;
-    let mut tokens = |count: u32| -> Vec<Vec<u32>> {
-        let mut sequence = || {
+    let mut tokens = |count: &dyn Fn(u32) -> u32| -> Vec<Vec<u32>> {
+        let mut sequence = |count| {
             next += count;
             (next - count..next).collect()
         };
-        (0..pass.batch).map(|_| sequence()).collect()
+        (0..pass.sequences()).map(|number| sequence(count(number))).collect()
     };
-    if pass.context > pass.tokens {
-        suite.forward(&tokens(pass.context - pass.tokens), false).unwrap();
+    if pass.chunk.is_some() {
+        suite.pretend(pass, 5).unwrap();
+    } else if pass.context > pass.tokens {
+        suite.forward(&tokens(&|_| pass.context - pass.tokens), false).unwrap();
     }
-    let fed = suite.feed_for(&tokens(pass.tokens), false, pass.headed > 1).unwrap();
-    assert_eq!(fed, pass);
+    suite.feed(pass, &tokens(&|sequence| pass.new_tokens(sequence)), false).unwrap();
     let buffers = suite.buffers().unwrap();
     let activations = [
         (buffers.residual, model.hidden),
@@ -106,12 +111,34 @@ pub fn count(
             suite.driver_mut().write(buffer, bytemuck::cast_slice(&values)).unwrap();
         }
         for launch in &stage.launches {
+            if stage.stage == Stage::Attention && precision.kv.is_quantised() {
+                without_zeros(suite.driver_mut(), launch, pass, model);
+            }
             suite.driver_mut().profiles.clear();
             suite.driver_mut().launch(launch).unwrap();
             counted.entry(stage.stage).or_default().add(&suite.driver().profiles[0].1);
         }
     }
     counted
+}
+
+/// Codes of keys and values that are zero would count as padding as well.
+fn without_zeros(gpu: &mut InterpretedGpu, launch: &Launch, pass: Pass, model: &ModelSpec) {
+    let args: AttentionArgs = bytemuck::pod_read_unaligned(&launch.parameter);
+    let width = model.head_dim as usize;
+    // A chunk's launch begins at its own sequence, but for a pool of pages.
+    let sequences = if args.pages == 0 { args.sequences } else { pass.sequences() };
+    let rows = u64::from(sequences * model.kv_heads * args.capacity);
+    for row in
+        [args.keys, args.values].into_iter().flat_map(|at| (0..rows).map(move |row| at + row * width as u64))
+    {
+        let mut codes = vec![0u8; width];
+        // The last page of a sequence may not be full.
+        if gpu.machine.read(row, &mut codes).is_ok() {
+            codes.iter_mut().filter(|code| **code & 0x7f == 0).for_each(|code| *code = 1);
+            gpu.write(row, &codes).unwrap();
+        }
+    }
 }
 
 /// A model of odd sizes; vocabulary large enough for distinct tokens.
@@ -141,15 +168,33 @@ fn check_bf16(gpu: Gpu, model: &ModelSpec, pass: Pass) {
 
 /// Counts a pass and holds it against the ledger. A code that is zero would count as padding: the weights have none.
 pub fn check(gpu: Gpu, model: &ModelSpec, pass: Pass, precision: Precision, weights: &dyn WeightSource) {
-    let phase = if pass.tokens == pass.headed { Phase::Decode } else { Phase::Prefill };
+    check_pages(gpu, model, pass, precision, None, weights);
+}
+
+/// The same with the cache in pages.
+pub fn check_pages(
+    gpu: Gpu,
+    model: &ModelSpec,
+    pass: Pass,
+    precision: Precision,
+    kv_page: Option<u32>,
+    weights: &dyn WeightSource,
+) {
+    let phase = match pass.chunk {
+        Some(_) => Phase::Mixed,
+        None if pass.tokens == pass.headed => Phase::Decode,
+        None => Phase::Prefill,
+    };
     let work = Workload {
         phase,
         tokens: pass.tokens,
         context: pass.context,
+        chunk: pass.chunk,
         precision,
+        kv_page,
         ..Workload::prefill(model, pass.batch, pass.context)
     };
-    for (stage, counted) in count(gpu, model, pass, precision, weights) {
+    for (stage, counted) in count(gpu, model, pass, precision, kv_page, weights) {
         let place = format!("{} {stage} of {}: {pass:?}", phase.name(), model.name);
         let cost: Cost = work.cost(stage);
         assert_eq!(counted.flops as f64, cost.flops.0, "FLOPs, {place}");
@@ -186,12 +231,34 @@ fn prefill_moves_and_computes_what_the_ledger_says() {
 }
 
 #[test]
+fn caches_of_codes_and_in_pages_move_what_the_ledger_says() {
+    for (gpu, kv, kv_page, model) in [
+        (a100(), DType::Int8, None, odd_model(128, 6, 2)),
+        (h100(), DType::Fp8, None, odd_model(64, 4, 1)),
+        (h100(), DType::Bf16, Some(16), odd_model(64, 6, 2)),
+        (a100(), DType::Int8, Some(64), odd_model(128, 6, 2)),
+        (h100(), DType::Fp8, Some(16), odd_model(128, 4, 1)),
+    ] {
+        let precision = Precision { kv, ..Precision::BF16 };
+        let weights = RandomWeights::new(11, &model);
+        for pass in [
+            Pass::new(1, 1, 77),
+            Pass::new(33, 1, 18),
+            Pass::new(1, 70, 135),
+            Pass { headed: 4, ..Pass::new(1, 4, 30) },
+        ] {
+            check_pages(gpu.clone(), &model, pass, precision, kv_page, &weights);
+        }
+    }
+}
+
+#[test]
 fn decode_reads_every_weight_once() {
     for gpu in [a100(), h100()] {
         for batch in [1, 8, 16] {
             let model = odd_model(128, 4, 1);
             let (pass, weights) = (Pass::new(batch, 1, 9), RandomWeights::new(11, &model));
-            for (stage, counted) in count(gpu.clone(), &model, pass, Precision::BF16, &weights) {
+            for (stage, counted) in count(gpu.clone(), &model, pass, Precision::BF16, None, &weights) {
                 let factor = counted.matrices_asked as f64 / counted.matrices.max(1) as f64;
                 assert!(factor <= 1.02, "{stage} at batch {batch} asks for weights {factor} times");
             }

@@ -28,6 +28,8 @@ pub struct Case {
     pub model: ModelSpec,
     pub sequences: u32,
     pub tokens: u32,
+    /// Further new tokens of the last sequence, as a mixed step has them.
+    pub further: u32,
     /// The head's rows repeat after this many, so that logits tie.
     pub distinct_logits: u32,
     /// What the matrices are held in.
@@ -64,12 +66,30 @@ pub struct Outcome {
 impl Case {
     pub fn new(stage: Stage, model: ModelSpec, sequences: u32, tokens: u32) -> Self {
         let distinct_logits = model.vocab;
-        Case { stage, model, sequences, tokens, distinct_logits, format: Format::Bf16 }
+        Case { stage, model, sequences, tokens, further: 0, distinct_logits, format: Format::Bf16 }
     }
 
     /// With matrices in this format.
     pub fn held_in(self, format: Format) -> Self {
         Case { format, ..self }
+    }
+
+    /// With so many more tokens of the last sequence.
+    pub fn with_further(self, further: u32) -> Self {
+        Case { further, ..self }
+    }
+
+    /// Token rows.
+    fn rows(&self) -> u32 {
+        self.sequences * self.tokens + self.further
+    }
+
+    /// Sequence and position of each token row.
+    fn places(&self) -> impl Iterator<Item = (u32, u32)> + '_ {
+        let tokens = |sequence| self.tokens + if sequence + 1 == self.sequences { self.further } else { 0 };
+        (0..self.sequences).flat_map(move |sequence| {
+            (0..tokens(sequence)).map(move |token| (sequence, self.start(sequence) + token))
+        })
     }
 
     /// Runs the stage several times and asserts: values are those of the reference, the same bits every time;
@@ -104,7 +124,11 @@ impl Case {
         let dtype = dtype(self.format);
         let work = Workload {
             precision: Precision { weights: dtype, head: dtype, ..Precision::BF16 },
-            ..Workload::prefill(&self.model, self.sequences, self.tokens)
+            ..match self.further {
+                0 => Workload::prefill(&self.model, self.sequences, self.tokens),
+                // Whose the rows are is no matter to a product.
+                _ => Workload::prefill(&self.model, 1, self.rows()),
+            }
         };
         let cost = work.cost(self.stage);
         let sum = |names: &[&str], of: fn(&ptx_interpreter::Traffic) -> u64| -> u64 {
@@ -225,7 +249,7 @@ impl<'a> Run<'a> {
         let model = &case.model;
         let (norm, matrices) = case.tensors();
         let [_, k] = <[u32; 2]>::from(matrices[0].shape(model));
-        let all_rows = case.sequences * case.tokens;
+        let all_rows = case.rows();
         let x = normals(100, (all_rows * k) as usize, 1.0);
         let mut gpu = InterpretedGpu::new(gpu);
         let weights = Weights::of(case);
@@ -249,6 +273,7 @@ impl<'a> Run<'a> {
             n: matrices[0].shape(model).0,
             x_stride: k,
             tokens: case.tokens,
+            sequences: case.sequences,
             eps: model.norm_eps as f32,
             ..LinearArgs::default()
         };
@@ -259,7 +284,7 @@ impl<'a> Run<'a> {
                 args.head_dim = model.head_dim;
                 args.q_width = model.q_width();
                 args.kv_width = model.kv_width();
-                args.capacity = case.start(case.sequences - 1) + case.tokens + 3;
+                args.capacity = case.start(case.sequences - 1) + case.tokens + case.further + 3;
                 let cache = u64::from(case.sequences * args.kv_width) * u64::from(args.capacity) * 2;
                 args.y = gpu.allocate(u64::from(all_rows * args.q_width) * 2, "y").unwrap();
                 args.keys = gpu.allocate(cache, "keys").unwrap();
@@ -345,9 +370,9 @@ impl<'a> Run<'a> {
         };
         match self.case.stage {
             Stage::Qkv => (0..rows)
-                .flat_map(|row| {
-                    let (sequence, token) = (row / args.tokens, row % args.tokens);
-                    let position = u64::from(self.case.start(sequence) + token);
+                .zip(self.case.places())
+                .flat_map(|(row, (sequence, position))| {
+                    let position = u64::from(position);
                     let heads = args.kv_width / args.head_dim;
                     let cached = |cache: Address| {
                         let line =
@@ -382,9 +407,7 @@ impl<'a> Run<'a> {
             |values: Vec<f64>, width: u32| values.chunks_exact(width as usize).map(<[f64]>::to_vec).collect();
         match case.stage {
             Stage::Qkv => {
-                let positions: Vec<u32> = (0..case.sequences)
-                    .flat_map(|sequence| (0..case.tokens).map(move |token| case.start(sequence) + token))
-                    .collect();
+                let positions: Vec<u32> = case.places().map(|(_, position)| position).collect();
                 let layout = Qkv::of(model);
                 let out = stages.qkv(0, &x, &positions);
                 out.chunks_exact(layout.width())

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod attended;
 mod attention;
 mod ceilings;
 #[path = "../support/device.rs"]
@@ -16,6 +17,7 @@ mod gpu;
 mod held;
 mod ledger;
 mod linear;
+mod mixed;
 mod numbers;
 mod on_gpu;
 mod quantise;

@@ -46,8 +46,8 @@ fn agree(model: &ModelSpec, precision: Precision, weights: &dyn WeightSource) {
     device.load(&residency, weights).unwrap();
     interpreted.load(&residency, weights).unwrap();
     for batch in [1, 5, 20, 70] {
-        device.begin(batch, 64).unwrap();
-        interpreted.begin(batch, 64).unwrap();
+        device.begin(batch, 64, None).unwrap();
+        interpreted.begin(batch, 64, None).unwrap();
         for tokens in [7, 1, 1] {
             let fed: Vec<Vec<u32>> =
                 (0..batch).map(|s| (0..tokens).map(|t| (s * 31 + t * 7) % model.vocab).collect()).collect();

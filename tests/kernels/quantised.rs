@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use llmroof::backend::cuda::driver::Gpu;
-use llmroof::backend::cuda::step::Pass;
+use llmroof::backend::cuda::pass::Pass;
 use llmroof::backend::cuda::suite::Suite;
 use llmroof::backend::weights::{WeightSource, from_bf16, to_bf16};
 use llmroof::backend::{Residency, Session};
@@ -21,7 +21,7 @@ use crate::numbers::{relative_error, wide};
 use crate::session::SuiteSession;
 
 /// Weights and head of these types.
-fn precision(weights: DType, head: DType) -> Precision {
+pub fn precision(weights: DType, head: DType) -> Precision {
     Precision { weights, head, ..Precision::BF16 }
 }
 
@@ -44,6 +44,45 @@ fn golden_checkpoints() {
         println!("{name}, {weights} weights, {head} head: {:?}", worst(&rows));
         assert!(rows.iter().all(Row::passed), "{name}: {:?}", worst(&rows));
         assert!(rows.iter().all(|row| row.unquantised_error.is_some()));
+    }
+}
+
+/// Weights of this type and a cache of that.
+fn with_cache(weights: DType, kv: DType) -> Precision {
+    Precision { weights, head: weights, kv, ..Precision::BF16 }
+}
+
+#[test]
+fn golden_checkpoints_with_caches_of_codes() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
+    for (name, gpu, types) in [
+        ("tiny-gqa-hd128", a100(), with_cache(DType::Bf16, DType::Int8)),
+        ("tiny-gqa-hd128", h100(), with_cache(DType::Int8, DType::Fp8)),
+        ("tiny-tied-hd64", h100(), with_cache(DType::Bf16, DType::Fp8)),
+        ("tiny-tied-hd64", a100(), with_cache(DType::Int8, DType::Int8)),
+    ] {
+        let checkpoint = Checkpoint::open(&folder.join(name)).unwrap();
+        let mut session = SuiteSession::open(InterpretedGpu::new(gpu));
+        let rows = check_checkpoint(&mut session, &checkpoint, 1, types, &[16]).unwrap();
+        assert_eq!(rows.len(), 2 * 13);
+        println!("{name}, {}: {:?}", types.name(), worst(&rows));
+        assert!(rows.iter().all(Row::passed), "{name}: {:?}", worst(&rows));
+    }
+}
+
+#[test]
+fn every_stage_of_odd_models_with_caches_of_codes() {
+    for (gpu, types) in [
+        (a100(), with_cache(DType::Bf16, DType::Int8)),
+        (h100(), with_cache(DType::Bf16, DType::Fp8)),
+        (h100(), with_cache(DType::Int4, DType::Int8)),
+    ] {
+        let mut session = SuiteSession::open(InterpretedGpu::new(gpu));
+        let rows = check_kernels(&mut session, 7, types, None, Extent::Full).unwrap();
+        for row in &rows {
+            println!("{}: {} {:.4} {:?}", types.name(), row.check, row.error, row.element_error);
+        }
+        assert!(rows.iter().all(Row::passed), "{:?}", worst(&rows));
     }
 }
 
@@ -76,7 +115,7 @@ impl WeightSource for Gaps {
 }
 
 /// Weights as quantising leaves them.
-struct Quantised<'a>(Precision, &'a dyn WeightSource);
+pub struct Quantised<'a>(pub Precision, pub &'a dyn WeightSource);
 
 impl Rows for Quantised<'_> {
     fn row(&self, tensor: Tensor, layer: u32, row: u32, out: &mut [f64]) {
@@ -96,7 +135,7 @@ impl Rows for Quantised<'_> {
 }
 
 /// Of widths that int4 has groups for.
-fn grouped_model(hidden: u32, ffn: u32, heads: u32, head_dim: u32) -> ModelSpec {
+pub fn grouped_model(hidden: u32, ffn: u32, heads: u32, head_dim: u32) -> ModelSpec {
     ModelSpec { hidden, ffn, name: format!("{hidden}x{ffn}"), ..odd_model(head_dim, heads, 2) }
 }
 
@@ -117,7 +156,7 @@ fn every_stage_of_models_in_groups() {
             let residency =
                 Residency { model: model.clone(), layers: model.layers, precision: types, copies: 1 };
             suite.load(&residency, source).unwrap();
-            suite.begin(batch, passes.iter().sum()).unwrap();
+            suite.begin(batch, passes.iter().sum(), None).unwrap();
             let mut fed = 0;
             for tokens in passes {
                 let tokens: Vec<Vec<u32>> = (0..batch)
@@ -169,8 +208,6 @@ fn what_there_are_no_kernels_for_is_refused() {
     let int8 = precision(DType::Int8, DType::Int8);
     let text = refused(&model, Precision { activations: DType::Int8, ..int8 });
     assert!(text.contains("no int8 activations"), "{text}");
-    let text = refused(&model, Precision { kv: DType::Int8, ..int8 });
-    assert!(text.contains("no int8 cache"), "{text}");
     let text = refused(&odd_model(64, 4, 2), precision(DType::Int4, DType::Bf16));
     assert!(text.contains("groups of 128 columns"), "{text}");
     assert!(refused(&model, DType::F32.into()).contains("no f32 activations"));

@@ -72,6 +72,7 @@ fn args(gpu: &mut InterpretedGpu, model: &ModelSpec, x: &[u16], k: u32) -> Linea
         k,
         x_stride: k,
         tokens: TOKENS,
+        sequences: 2,
         head_dim: model.head_dim,
         eps: model.norm_eps as f32,
         ..LinearArgs::default()
@@ -90,15 +91,21 @@ fn agrees(gpu: &InterpretedGpu, out: Address, reference: &[f64]) {
 
 #[test]
 fn qkv_fills_queries_and_caches() {
+    check_qkv(TOKENS, [131_000, 131_001, 131_002, 0, 1, 2]);
+    // A mixed step: one token of the first sequence, all others of the last.
+    check_qkv(1, [131_000, 0, 1, 2, 3, 4]);
+}
+
+/// With `tokens` of the first sequence, the rest of the six at `positions` of the second.
+fn check_qkv(tokens: u32, positions: [u32; 6]) {
     // Far into a long context, where an angle in f32 would be off by a hundredth of a turn; and at its start.
     const START: [u32; 2] = [131_000, 0];
-    const POSITIONS: [u32; 6] = [131_000, 131_001, 131_002, 0, 1, 2];
     const CAPACITY: u32 = 131_072;
     let (model, weights) = (model(), Weights::of(&model()));
     let layout = Qkv::of(&model);
     let x = normals(50, 6 * 72, 1.0);
     let stages = Stages::new(&model, &weights, Numerics::of(Precision::BF16));
-    let expected = stages.qkv(0, &wide(&x), &POSITIONS);
+    let expected = stages.qkv(0, &wide(&x), &positions);
     let turns: Vec<u64> = (0..model.head_dim / 2)
         .map(|i| {
             let turns =
@@ -125,17 +132,18 @@ fn qkv_fills_queries_and_caches() {
             q_width: layout.q as u32,
             kv_width: layout.kv as u32,
             capacity: CAPACITY,
+            tokens,
             ..args(&mut gpu, &model, &x, model.hidden)
         };
         gpu.launch(&reference::qkv(&args)).unwrap();
 
         let width = model.head_dim as usize;
         let (mut out, queries) = (Vec::new(), wide(&gpu.download::<u16>(y, 6 * layout.q)));
-        for (token, position) in POSITIONS.into_iter().enumerate() {
+        for (token, position) in positions.into_iter().enumerate() {
             out.extend_from_slice(&queries[token * layout.q..][..layout.q]);
             for cache in [keys, values] {
                 for head in 0..model.kv_heads {
-                    let sequence = token as u32 / TOKENS;
+                    let sequence = (token as u32 / tokens).min(1);
                     let line = (sequence * model.kv_heads + head) * CAPACITY + position;
                     out.extend(wide(
                         &gpu.download::<u16>(cache + 2 * u64::from(line * model.head_dim), width),

@@ -93,8 +93,8 @@ impl<D: Driver> Session for SuiteSession<D> {
         Err(no_clock())
     }
 
-    fn begin(&mut self, batch: u32, capacity: u32, _: Option<u32>) -> Result<()> {
-        self.suite.begin(batch, capacity)
+    fn begin(&mut self, batch: u32, capacity: u32, kv_page: Option<u32>) -> Result<()> {
+        self.suite.begin(batch, capacity, kv_page)
     }
 
     fn forward(&mut self, tokens: &[Vec<u32>], trace: bool) -> Result<Vec<StageOutput>> {

@@ -44,6 +44,8 @@ fn tiles_in_pieces_of_every_kind() {
 fn several_tokens_of_a_sequence_go_to_positions_in_a_row() {
     for head_dim in [16, 64, 128] {
         Case::new(Stage::Qkv, model(72, 8, 6, 2, head_dim, 8), 3, 7).check(h100(), KERNELS);
+        // A mixed step.
+        Case::new(Stage::Qkv, model(72, 8, 6, 2, head_dim, 8), 6, 1).with_further(29).check(a100(), KERNELS);
     }
 }
 

@@ -19,7 +19,7 @@ use crate::backend::cpu::pool::Worker;
 pub const MOST_TOGETHER: usize = 8;
 
 /// Lines of a page that are fetched ahead.
-const FETCHED: usize = 16;
+const FETCHED: usize = 8;
 
 /// f32 values of scratch per thread: the scores and exponentials of a tile and the state of `columns` columns.
 pub fn scratch_len(columns: usize, width: usize) -> usize {
@@ -270,8 +270,7 @@ impl Step<'_> {
         let limits = &limits[..columns];
         // What nobody sees would add nothing; the last block may even lack some of its pieces.
         let seen = limits.iter().fold(0, |most, &limit| most.max(limit)).div_ceil(kv.piece());
-        let pieces = kv.pieces(block);
-        let piece = |i: usize| kv.at(self.kv_copy, layer, unit, pieces.start + i).cast_const();
+        let pieces = kv.block(self.kv_copy, layer, unit, block);
         let ((key_bytes, value_bytes), rows) = (kv.panel_bytes(), kv.rows());
         let scratch = self.codes_scratch(thread, feed);
         // SAFETY: the offsets stay in the pieces, the queries of the unit, the scratch and the state.
@@ -280,23 +279,27 @@ impl Step<'_> {
             let p = scores.add(2 * MAX_TOKENS * PANEL);
             let shrink = p.add(2 * MAX_TOKENS * PANEL);
             let table = if kv.is_quantised() { &self.dots.codes } else { &self.dots.kv };
-            let dot = if rows < PANEL { table.halves(columns) } else { table.plain(columns) };
+            let dot = if rows < PANEL { table.keys.halves(columns) } else { table.keys.plain(columns) };
             let q = queries.values.add(first * width * queries.element);
             // Fetching ahead by hand gained nothing of a contiguous cache at any distance, and lost up to half at some.
-            for i in 0..seen {
-                if kv.piece() < BLOCK {
-                    fetch(if i + 1 < seen { piece(i + 1) } else { piece(0).add(kv.values()) });
+            for (i, &piece) in pieces[..seen].iter().enumerate() {
+                if i + 1 < seen {
+                    fetch(pieces[i + 1]);
                 }
                 for panel in 0..kv.piece() / rows {
                     let row = i * kv.piece() + panel * rows;
                     let out = scores.add(row / PANEL * columns * PANEL + row % PANEL);
-                    let keys = piece(i).add(panel * key_bytes);
+                    let keys = piece.add(panel * key_bytes);
                     dot(keys, width / 2, q, out, false, keys, 0);
                     if kv.is_quantised() {
-                        let scales = kv.scale(piece(i).cast_mut(), row, 0);
+                        let scales = kv.scale(piece.cast_mut(), row, 0);
                         codes::scores(isa, out, columns, rows, queries.scales.add(first), scales);
                     }
                 }
+            }
+            // The softmax is time for the values to come, the values for the next block's keys.
+            if kv.piece() < BLOCK {
+                pieces[..seen].iter().for_each(|piece| fetch(piece.add(kv.values())));
             }
             let (largest, weights) = (state.largest.add(first), state.weights.add(first));
             let scale = self.score_scale;
@@ -304,9 +307,9 @@ impl Step<'_> {
             if kv.is_quantised() {
                 softmax_on::<Full>(isa, scores, limits, scale, (largest, weights, shrink), p.cast());
                 let mut scales = [0f32; BLOCK];
-                for i in 0..seen {
-                    let to = scales.as_mut_ptr().add(i * kv.piece());
-                    to.copy_from_nonoverlapping(kv.scale(piece(i).cast_mut(), 0, 1), kv.piece());
+                for (to, piece) in scales.chunks_exact_mut(kv.piece()).zip(&pieces[..seen]) {
+                    let from = kv.scale(piece.cast_mut(), 0, 1);
+                    to.copy_from_slice(std::slice::from_raw_parts(from, kv.piece()));
                 }
                 codes::weights(isa, p, columns, &scales, scratch.weights, scratch.weight_scales);
             } else {
@@ -320,24 +323,18 @@ impl Step<'_> {
                     }
                 }
             }
-            let dot = table.rows(columns);
-            for i in 0..seen {
-                if i + 1 < seen {
-                    fetch(piece(i + 1).add(kv.values()));
-                } else if kv.is_paged() && !kv.pieces(block + 1).is_empty() {
-                    fetch(piece(pieces.len()));
-                }
-                for panel in 0..self.shape.head_panels {
-                    let values = piece(i).add(kv.values() + panel * value_bytes);
-                    let at = panel * columns * PANEL;
-                    let (p, sums, add) = match kv.is_quantised() {
-                        true => {
-                            (scratch.weights.add(i * kv.piece()).cast(), scratch.sums.add(at).cast(), i > 0)
-                        }
-                        false => (p.cast::<A>().add(i * kv.piece()).cast(), sums.add(at), true),
-                    };
-                    dot(values, kv.piece() / 2, p, sums, add, values, 0);
-                }
+            if kv.is_paged() {
+                fetch(kv.block(self.kv_copy, layer, unit, block + 1)[0]);
+            }
+            let dot = table.values(columns);
+            for panel in 0..self.shape.head_panels {
+                let values = pieces.map(|piece| piece.wrapping_add(kv.values() + panel * value_bytes));
+                let at = panel * columns * PANEL;
+                let (p, sums) = match kv.is_quantised() {
+                    true => (scratch.weights.cast(), scratch.sums.add(at).cast()),
+                    false => (p.cast(), sums.add(at)),
+                };
+                dot(&values[..seen], kv.piece() / 2, p, sums, !kv.is_quantised());
             }
             if kv.is_quantised() && seen > 0 {
                 codes::add(

@@ -12,6 +12,10 @@ use crate::model::ModelSpec;
 pub const BLOCK: usize = 64;
 /// Fewest positions of a page: what a line of a panel of keys holds.
 const SMALLEST_PAGE: usize = 16;
+/// Most pieces of a block.
+const MOST_PIECES: usize = BLOCK / SMALLEST_PAGE;
+/// The pieces of a block.
+pub type Pieces = [*const u8; MOST_PIECES];
 /// Seed of the order of pages.
 const SEED: u64 = 0x9a6e;
 
@@ -172,6 +176,27 @@ impl KvCache {
         self.buffer.ptr::<u8>().wrapping_add(index * self.piece_bytes)
     }
 
+    /// The pieces of a block of a unit, null where there are none.
+    pub fn block(&self, copy: usize, layer: usize, unit: usize, block: usize) -> Pieces {
+        let range = self.pieces(block);
+        let mut pieces = [std::ptr::null(); MOST_PIECES];
+        if range.is_empty() {
+            return pieces;
+        }
+        let first = self.at(copy, layer, unit, range.start).cast_const();
+        pieces[0] = first;
+        if range.len() > 1 {
+            // A page has one of them each: the others are found by how far their pages are from the first.
+            let table = &self.table[unit / self.layout.heads * self.pages..][range];
+            let page_bytes = self.layout.heads * self.piece_bytes;
+            for (piece, &page) in pieces.iter_mut().zip(table) {
+                let (page, before) = (page as usize * page_bytes, table[0] as usize * page_bytes);
+                *piece = first.wrapping_add(page).wrapping_sub(before);
+            }
+        }
+        pieces
+    }
+
     /// The piece of a unit that has a position.
     pub fn of(&self, copy: usize, layer: usize, unit: usize, position: usize) -> *mut u8 {
         self.at(copy, layer, unit, position / self.piece)
@@ -285,6 +310,8 @@ mod tests {
                         (0..cache.units()).flat_map(|unit| (0..positions).map(move |p| (unit, p)))
                     {
                         let piece = cache.of(copy, layer, unit, position);
+                        let block = cache.block(copy, layer, unit, position / BLOCK);
+                        assert_eq!(block[position % BLOCK / cache.piece()], piece.cast_const());
                         let mut put = |at: usize| {
                             assert!(all.contains(&at) && seen.insert(at), "{layout:?} {position}");
                         };

@@ -1,4 +1,4 @@
-//! What the suite keeps on the device: weights, caches, and the buffers of a pass.
+//! What the suite keeps on the device besides caches: weights, and the buffers of a pass.
 
 use std::collections::HashMap;
 
@@ -8,7 +8,6 @@ use super::launch::{fill, quantise};
 use crate::backend::Residency;
 use crate::backend::weights::{Distribution, Tensor, WeightSource};
 use crate::error::Result;
-use crate::model::ModelSpec;
 
 /// Bytes of one bf16.
 const BF16: u64 = 2;
@@ -315,45 +314,6 @@ impl Rows<'_> {
     }
 }
 
-/// Keys and values of the held layers: each `[sequence][kv_head][capacity][head_dim]` bf16.
-#[derive(Debug, Default)]
-pub struct Cache {
-    /// Keys by layer.
-    pub keys: Vec<Address>,
-    /// Values by layer.
-    pub values: Vec<Address>,
-    /// Positions that there is room for.
-    pub capacity: u32,
-}
-
-impl Cache {
-    /// Bytes of the keys, or of the values, of one layer.
-    pub fn bytes(model: &ModelSpec, batch: u32, capacity: u32) -> u64 {
-        BF16 * u64::from(batch) * u64::from(model.kv_width()) * u64::from(capacity)
-    }
-
-    /// Room for `capacity` positions of `batch` sequences in each of `layers` layers; contents undefined.
-    ///
-    /// # Errors
-    /// Out of memory.
-    pub fn allocate(
-        driver: &mut dyn Driver,
-        allocations: &mut Allocations,
-        model: &ModelSpec,
-        layers: u32,
-        batch: u32,
-        capacity: u32,
-    ) -> Result<Cache> {
-        let bytes = Self::bytes(model, batch, capacity);
-        let mut cache = Cache { capacity, ..Cache::default() };
-        for layer in 0..layers {
-            cache.keys.push(allocations.allocate(driver, bytes, &format!("keys {layer}"))?);
-            cache.values.push(allocations.allocate(driver, bytes, &format!("values {layer}"))?);
-        }
-        Ok(cache)
-    }
-}
-
 /// The buffers of one pass. Activations are bf16.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Buffers {
@@ -381,6 +341,8 @@ pub struct Buffers {
     pub chosen: Address,
     /// `[batch x tokens][q + k + v, or gate + up]`: products of cuBLASLt on their way to the next kernel; 0 without it.
     pub products: Address,
+    /// `[batch x tokens][k + v]` f32: new keys and values on their way to codes; 0 where the cache is bf16.
+    pub fresh: Address,
     /// f32 sums of split products and split attention.
     pub partial: Address,
     /// u32 counters, zero between launches.

@@ -5,9 +5,11 @@
 //! - `launch`: the launches of each family of kernels, in the file of its name; `image`: the kernels' PTX.
 //! - `cublaslt`: the machine's library for products of many rows, if it has one; `nccl`: the one that reduces among several
 //!   GPUs; `functions`: how both are looked up.
-//! - `memory`, `step`, `suite`: weights and buffers, a pass as launches, a loaded model.
+//! - `memory`, `cache`, `pass`, `step`, `suite`: weights and buffers, keys and values, what a pass feeds, its launches, a
+//!   loaded model.
 //! - `prepared`: a pass as graphs, and its times; `probes`: the ceilings; `session`: all of it for the measurement.
 
+pub mod cache;
 pub mod cublaslt;
 pub mod driver;
 mod functions;
@@ -15,6 +17,7 @@ pub mod image;
 pub mod launch;
 pub mod memory;
 mod nccl;
+pub mod pass;
 mod prepared;
 mod probes;
 mod session;

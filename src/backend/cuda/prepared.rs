@@ -7,7 +7,7 @@ use super::driver::gpu::CudaGpu;
 use super::driver::graph::Graph;
 use super::driver::stream::Event;
 use super::launch::Launch;
-use super::step::Pass;
+use super::pass::Pass;
 use super::suite::Suite;
 use crate::backend::{Execution, Repeated, Residency};
 use crate::error::Result;
@@ -287,19 +287,24 @@ impl Prepared {
 
 /// What a pass is called in messages.
 pub(super) fn label(pass: Pass) -> String {
-    match pass.tokens {
-        1 => format!("decode of batch {}", pass.batch),
-        tokens => format!("prefill of {} x {tokens} tokens", pass.batch),
+    match (pass.tokens, pass.chunk) {
+        (_, Some(chunk)) => format!("mixed step of batch {} and {} tokens", pass.batch, chunk.tokens),
+        (1, None) => format!("decode of batch {}", pass.batch),
+        (tokens, None) => format!("prefill of {} x {tokens} tokens", pass.batch),
     }
 }
 
 /// Bytes of weights and caches that a stage reads in a step of the held layers.
 fn streamed(residency: &Residency, pass: Pass, stage: Stage) -> f64 {
     let held = ModelSpec { layers: residency.layers, ..residency.model.clone() };
-    let phase = if pass.tokens == 1 { Phase::Decode } else { Phase::Prefill };
+    let phase = match pass.chunk {
+        Some(_) => Phase::Mixed,
+        None if pass.tokens == 1 => Phase::Decode,
+        None => Phase::Prefill,
+    };
     let base = Workload::decode(&held, pass.batch, pass.context);
     let precision = residency.precision;
-    let cost = Workload { phase, tokens: pass.tokens, precision, ..base }.cost(stage);
+    let cost = Workload { phase, tokens: pass.tokens, chunk: pass.chunk, precision, ..base }.cost(stage);
     cost.weight_bytes.0 + cost.kv_bytes.0
 }
 

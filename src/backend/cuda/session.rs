@@ -1,14 +1,16 @@
 //! An opened GPU: loads, probes, prepares and runs.
 
+use super::cache::Layout;
 use super::driver::gpu::CudaGpu;
 use super::driver::{Driver, Gpu};
 use super::image::image;
 use super::launch::elementwise::{EmbedArgs, embed};
-use super::memory::{Allocations, Cache, loading_bytes, weight_bytes};
+use super::memory::{Allocations, loading_bytes, weight_bytes};
 use super::nccl;
+use super::pass::Pass;
 use super::prepared::{Prepared, StartCosts, label, median};
 use super::probes::{self, Probes};
-use super::step::{Pass, Products};
+use super::step::Products;
 use super::suite::{Suite, pass_bytes};
 use crate::backend::weights::WeightSource;
 use crate::backend::{
@@ -170,9 +172,9 @@ impl CudaSession {
             self.suite.driver_mut().launch(launch)?;
         }
         self.suite.driver_mut().synchronise(&label(pass))?;
-        let alone = self.suite.chosen()?;
+        let alone = self.suite.chosen(pass)?;
         prepared.replay(self.suite.driver_mut())?;
-        let together = self.suite.chosen()?;
+        let together = self.suite.chosen(pass)?;
         if alone != together {
             return Err(Failure::invalid(format!(
                 "{}: as a graph the kernels choose other tokens than one by one",
@@ -228,9 +230,11 @@ impl Session for CudaSession {
         let gpu = self.suite.gpu();
         let largest = works
             .iter()
-            .map(|work| {
-                let caches = caches(gpu, residency, pass(work));
-                pass_bytes(gpu, residency, pass(work), self.largest_choice(), caches)
+            .filter_map(|work| {
+                // What cannot be prepared says so when it is.
+                let layout = layout(residency, work).ok()?;
+                let caches = caches(gpu, residency, &layout);
+                Some(pass_bytes(gpu, residency, pass(work), &layout, self.largest_choice(), caches))
             })
             .max();
         let weights = Allocations::taken(weight_bytes(residency));
@@ -264,20 +268,20 @@ impl Session for CudaSession {
         let Some(residency) = self.suite.residency().cloned() else {
             return Err(Failure::input("no weights are loaded").hint("load them before a pass is prepared"));
         };
-        if work.tokens == 0 || work.tokens > work.context {
-            return Err(Failure::input(format!("{} new tokens at context {}", work.tokens, work.context))
-                .hint("the context counts the new tokens as well"));
-        }
-        if work.chunk.is_some() || work.kv_page.is_some() {
-            return Err(not_yet("mixed steps and a cache in pages"));
+        let chunk = work.chunk.map(|chunk| (chunk.tokens, chunk.context));
+        for (tokens, context) in [(work.tokens, work.context)].into_iter().chain(chunk) {
+            if tokens == 0 || tokens > context {
+                return Err(Failure::input(format!("{tokens} new tokens at context {context}"))
+                    .hint("the context counts the new tokens as well"));
+            }
         }
         self.start_costs()?;
-        let caches = caches(self.suite.gpu(), &residency, pass(work));
-        self.suite.begin_rotating(work.batch, work.context, caches)?;
-        self.suite.pretend(work.context - work.tokens, SEED)?;
+        let pass = pass(work);
+        let caches = caches(self.suite.gpu(), &residency, &layout(&residency, work)?);
+        self.suite.begin_rotating(pass.sequences(), pass.capacity(), work.kv_page, caches)?;
+        self.suite.pretend(pass, SEED)?;
         self.suite.set_products(self.largest_choice());
-        let verifying = work.phase == Phase::Decode && work.tokens > 1;
-        let pass = self.suite.feed_for(&tokens(work, residency.model.vocab), false, verifying)?;
+        self.suite.feed(pass, &tokens(pass, residency.model.vocab), false)?;
         if pass.has_choice() {
             self.choose(pass)?;
         }
@@ -342,12 +346,9 @@ impl Session for CudaSession {
     }
 
     fn begin(&mut self, batch: u32, capacity: u32, kv_page: Option<u32>) -> Result<()> {
-        if kv_page.is_some() {
-            return Err(not_yet("a cache in pages"));
-        }
         self.suite.driver().bind()?;
         self.prepared = None;
-        self.suite.begin(batch, capacity)
+        self.suite.begin(batch, capacity, kv_page)
     }
 
     fn forward(&mut self, tokens: &[Vec<u32>], trace: bool) -> Result<Vec<StageOutput>> {
@@ -358,29 +359,30 @@ impl Session for CudaSession {
 
 fn pass(work: &Work) -> Pass {
     let headed = if work.phase == Phase::Decode { work.tokens } else { 1 };
-    Pass { headed, ..Pass::new(work.batch, work.tokens, work.context) }
+    Pass { headed, chunk: work.chunk, ..Pass::new(work.batch, work.tokens, work.context) }
+}
+
+fn layout(residency: &Residency, work: &Work) -> Result<Layout> {
+    let pass = pass(work);
+    Layout::new(residency, pass.sequences(), pass.capacity(), work.kv_page)
 }
 
 /// Caches to rotate through: as many as there are copies of the weights, but no more than it takes to leave L2.
-fn caches(gpu: &Gpu, residency: &Residency, pass: Pass) -> u32 {
-    let one = 2 * u64::from(residency.layers) * Cache::bytes(&residency.model, pass.batch, pass.context);
+fn caches(gpu: &Gpu, residency: &Residency, layout: &Layout) -> u32 {
+    let one = 2 * u64::from(residency.layers) * layout.bytes(&residency.model);
     let enough = (TIMES_CACHE * gpu.l2 as f64 / one.max(1) as f64).ceil() as u32;
     residency.copies.min(enough).max(1)
 }
 
 /// Random tokens for every sequence, the same each time.
-fn tokens(work: &Work, vocab: u32) -> Vec<Vec<u32>> {
+fn tokens(pass: Pass, vocab: u32) -> Vec<Vec<u32>> {
     let mut state = SEED;
     let mut next = || {
         // Knuth's 64-bit congruential generator: its upper bits are random enough to pick tokens.
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         ((u128::from(state) * u128::from(vocab)) >> 64) as u32
     };
-    (0..work.batch).map(|_| (0..work.tokens).map(|_| next()).collect()).collect()
-}
-
-fn not_yet(what: &str) -> Failure {
-    Failure::input(format!("no kernel for {what} runs on a GPU")).hint("leave --mix and --kv-page out")
+    (0..pass.sequences()).map(|sequence| (0..pass.new_tokens(sequence)).map(|_| next()).collect()).collect()
 }
 
 fn nothing_prepared() -> Failure {

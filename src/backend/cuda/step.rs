@@ -2,6 +2,7 @@
 
 use std::f64::consts::LOG2_E;
 
+use super::cache::Cache;
 use super::cublaslt;
 use super::driver::{Address, Gpu};
 use super::launch::Launch;
@@ -10,10 +11,11 @@ use super::launch::format::Format;
 use super::launch::gemv::LinearStage;
 use super::launch::workspace::Workspace;
 use super::launch::{attention, elementwise, gemm, gemv, skinny};
-use super::memory::{Buffers, Cache, LayerWeights, Matrix, Weights};
+use super::memory::{Buffers, LayerWeights, Matrix, Weights};
+use super::pass::Pass;
 use crate::backend::Residency;
 use crate::model::ModelSpec;
-use crate::workload::Stage;
+use crate::workload::{Chunk, Stage};
 
 /// Which kernels run a linear stage.
 enum Family {
@@ -43,36 +45,6 @@ pub enum Products {
     Own,
     /// cuBLASLt, but for the head.
     CublasLt,
-}
-
-/// What one pass feeds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Pass {
-    /// Sequences.
-    pub batch: u32,
-    /// New tokens per sequence.
-    pub tokens: u32,
-    /// Positions that the last new token attends, its own included.
-    pub context: u32,
-    /// New tokens of each sequence that get logits: the last, or all.
-    pub headed: u32,
-}
-
-impl Pass {
-    /// A pass whose last new token of each sequence gets logits.
-    pub const fn new(batch: u32, tokens: u32, context: u32) -> Pass {
-        Pass { batch, tokens, context, headed: 1 }
-    }
-
-    /// Token rows of all sequences.
-    pub fn rows(self) -> u32 {
-        self.batch * self.tokens
-    }
-
-    /// Whether it has products that [`Products`] decides on.
-    pub fn has_choice(self) -> bool {
-        matches!(Family::of(self.rows()), Family::Gemm)
-    }
 }
 
 /// The launches of one stage of one layer, in order.
@@ -109,7 +81,7 @@ impl Step<'_> {
         for layer in 0..self.weights.layers.len() {
             for stage in Stage::ALL.into_iter().filter(|stage| stage.per_layer()) {
                 let launches = match stage {
-                    Stage::Attention => vec![self.attention(pass, layer)],
+                    Stage::Attention => self.attention(pass, layer),
                     _ => self.linear(pass, stage, layer),
                 };
                 all.push(StageLaunches { stage, layer: layer as u32, launches });
@@ -131,7 +103,13 @@ impl Step<'_> {
                 head_format: Format::of(precision.head),
                 ..Weights::default()
             },
-            Cache { keys: vec![0], values: vec![0], capacity: pass.context },
+            Cache {
+                keys: vec![Matrix::default()],
+                values: vec![Matrix::default()],
+                format: Format::of(precision.kv),
+                capacity: pass.capacity(),
+                pages: None,
+            },
         );
         let step = Step {
             gpu,
@@ -141,7 +119,8 @@ impl Step<'_> {
             buffers: &Buffers::default(),
             products: Products::Own,
         };
-        let attended = attention::workspace(gpu, &step.attention_args(pass, 0), model.head_dim, pass.context);
+        let args = step.attention_args(pass, 0);
+        let attended = attention::workspace(gpu, &args, model.head_dim, step.cache.format, pass.context);
         Stage::ALL
             .into_iter()
             .filter_map(|stage| {
@@ -170,20 +149,56 @@ impl Step<'_> {
         )
     }
 
-    fn attention(&self, pass: Pass, layer: usize) -> Launch {
+    /// A chunk attends behind all others, and not beside them as a branch of a graph: each of the two launches is cut to
+    /// fill the card, two blocks of decode leave a multiprocessor too few registers for one of prefill (but for groups of
+    /// more than 8 heads of 64), and on Hopper neither a branch nor what follows both could start early.
+    fn attention(&self, pass: Pass, layer: usize) -> Vec<Launch> {
         let args = self.attention_args(pass, layer);
-        let head_dim = self.model.head_dim;
-        match pass.tokens {
-            1 => attention::decode(self.gpu, args, head_dim, pass.context),
-            _ => attention::prefill(self.gpu, args, head_dim, pass.context),
+        let (head_dim, format) = (self.model.head_dim, self.cache.format);
+        let mut launches = vec![match pass.tokens {
+            1 => attention::decode(self.gpu, args, head_dim, format, pass.context),
+            _ => attention::prefill(self.gpu, args, head_dim, format, pass.context),
+        }];
+        if let Some(chunk) = pass.chunk {
+            let args = self.chunk_args(pass, chunk, args);
+            launches.push(attention::prefill(self.gpu, args, head_dim, format, chunk.context));
+        }
+        launches
+    }
+
+    /// From what the sequences before it are given: everything of the chunk's lies behind theirs, in pages the part of the
+    /// table.
+    fn chunk_args(&self, pass: Pass, chunk: Chunk, args: AttentionArgs) -> AttentionArgs {
+        let rows = 2 * u64::from(pass.batch * pass.tokens) * u64::from(self.model.q_width());
+        let args = AttentionArgs {
+            q: args.q + rows,
+            out: args.out + rows,
+            start: args.start + 4 * u64::from(pass.batch),
+            sequences: 1,
+            tokens: chunk.tokens,
+            ..args
+        };
+        let positions = u64::from(pass.batch) * u64::from(args.capacity);
+        if args.pages != 0 {
+            return AttentionArgs { pages: args.pages + 4 * (positions >> args.page_shift), ..args };
+        }
+        let rows = positions * u64::from(self.model.kv_heads);
+        let codes = rows * self.cache.format.row_bytes(self.model.head_dim);
+        AttentionArgs {
+            keys: args.keys + codes,
+            values: args.values + codes,
+            key_scales: args.key_scales + 4 * rows,
+            value_scales: args.value_scales + 4 * rows,
+            ..args
         }
     }
 
     fn attention_args(&self, pass: Pass, layer: usize) -> AttentionArgs {
+        let (pages, page_shift) = self.pages();
         AttentionArgs {
             q: self.buffers.q,
-            keys: self.cache.keys[layer],
-            values: self.cache.values[layer],
+            keys: self.cache.keys[layer].codes,
+            values: self.cache.values[layer].codes,
             out: self.buffers.attended,
             start: self.buffers.start,
             partial: self.buffers.partial,
@@ -195,15 +210,25 @@ impl Step<'_> {
             capacity: self.cache.capacity,
             splits: 1,
             scale: (LOG2_E / f64::from(self.model.head_dim).sqrt()) as f32,
-            reserved: 0,
+            page_shift,
+            pages,
+            key_scales: self.cache.keys[layer].scales,
+            value_scales: self.cache.values[layer].scales,
         }
+    }
+
+    /// Address of the table of pages, 0 without, and the logarithm of their size.
+    fn pages(&self) -> (Address, u32) {
+        self.cache.pages.as_ref().map_or((0, 0), |pages| (pages.table, pages.shift))
     }
 
     /// A linear stage by the kernel for this many rows. Products of many rows get their input normed by a launch
     /// of its own: recomputing the norm in every tile would cost more than it saves.
     fn linear(&self, pass: Pass, stage: Stage, layer: usize) -> Vec<Launch> {
         let Some((kind, mut args)) = self.linear_args(pass, stage, layer) else { return Vec::new() };
-        match Family::of(args.rows) {
+        let append = (kind == LinearStage::Qkv && self.cache.format.is_quantised())
+            .then(|| elementwise::append(self.cache.format, args));
+        let mut launches = match Family::of(args.rows) {
             Family::Gemv => vec![gemv::launch(self.gpu, kind, self.format(kind), args)],
             Family::Skinny => vec![skinny::launch(self.gpu, kind, self.format(kind), args)],
             Family::Gemm if args.norm == 0 => self.product(kind, args),
@@ -223,7 +248,9 @@ impl Step<'_> {
                 (args.x, args.x_stride, args.norm) = (self.buffers.normed, args.k, 0);
                 [vec![norm], self.product(kind, args)].concat()
             }
-        }
+        };
+        launches.extend(append);
+        launches
     }
 
     /// A product of many rows whose `x` is normed. cuBLASLt multiplies bf16 alone.
@@ -252,6 +279,7 @@ impl Step<'_> {
             arrivals: buffers.arrivals,
             rows: pass.rows(),
             tokens: pass.tokens,
+            sequences: pass.sequences(),
             head_dim: model.head_dim,
             q_width,
             kv_width,
@@ -290,9 +318,14 @@ impl Step<'_> {
                     s1: weights.k.scales,
                     s2: weights.v.scales,
                     y: buffers.q,
-                    keys: self.cache.keys[layer],
-                    values: self.cache.values[layer],
+                    keys: self.cache.keys[layer].codes,
+                    values: self.cache.values[layer].codes,
+                    key_scales: self.cache.keys[layer].scales,
+                    value_scales: self.cache.values[layer].scales,
                     capacity: self.cache.capacity,
+                    fresh: buffers.fresh,
+                    pages: self.pages().0,
+                    page_shift: self.pages().1,
                     turns: buffers.turns,
                     start: buffers.start,
                     ..normed(weights.attention_norm, q_width + 2 * kv_width)
@@ -311,7 +344,7 @@ impl Step<'_> {
                 },
             ),
             Stage::Down => (LinearStage::Residual, add(buffers.gated, model.ffn, weights.down)),
-            // The last token of each sequence alone, or all.
+            // The last token of each sequence alone, or all; of a chunk, whose rows are behind these, none.
             Stage::LmHead => (
                 LinearStage::LmHead,
                 LinearArgs {

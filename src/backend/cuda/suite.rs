@@ -1,12 +1,13 @@
 //! The suite on a GPU: a loaded model whose passes run through the kernels.
 
+use super::cache::{Cache, Layout, Pages};
 use super::cublaslt;
 use super::driver::{Driver, Gpu};
 use super::launch::attention;
-use super::launch::fill::{Normal, normals};
 use super::launch::workspace::Workspace;
-use super::memory::{self, Allocations, Buffers, Cache, Weights};
-use super::step::{Pass, Products, StageLaunches, Step};
+use super::memory::{self, Allocations, Buffers, Weights};
+use super::pass::Pass;
+use super::step::{Products, StageLaunches, Step};
 use crate::backend::rope;
 use crate::backend::weights::{WeightSource, from_bf16};
 use crate::backend::{Residency, StageOutput};
@@ -31,9 +32,9 @@ struct Loaded {
 
 /// Caches of some sequences, and the buffers of the last pass over them.
 struct Sequences {
-    batch: u32,
-    capacity: u32,
-    filled: u32,
+    layout: Layout,
+    /// Positions of each that are filled.
+    filled: Vec<u32>,
     /// More than one where the weights have copies and the caches would stay in L2: executions rotate through them.
     caches: Vec<Cache>,
     held: Allocations,
@@ -71,19 +72,14 @@ impl<D: Driver> Suite<D> {
     /// Whether the kernels can run this model.
     ///
     /// # Errors
-    /// A head dimension that attention was not written for, activations or a cache that are not bf16, or weights of a
-    /// width that int4 does not fit.
+    /// A head dimension that attention was not written for, activations that are not bf16, or weights of a width that int4
+    /// does not fit.
     pub fn supports(model: &ModelSpec, precision: Precision) -> Result<()> {
         precision.check(model)?;
-        let Precision { activations, kv, .. } = precision;
+        let activations = precision.activations;
         if activations != DType::Bf16 {
             return Err(Failure::input(format!("the GPU kernels have no {activations} activations"))
                 .hint("use bf16 activations"));
-        }
-        if kv != DType::Bf16 {
-            return Err(
-                Failure::input(format!("the GPU kernels have no {kv} cache")).hint("use a bf16 cache")
-            );
         }
         if !attention::supports(model.head_dim) {
             return Err(Failure::input(format!(
@@ -134,30 +130,35 @@ impl<D: Driver> Suite<D> {
         Ok(())
     }
 
-    /// Empties the caches for `batch` sequences of up to `capacity` positions.
+    /// Empties the caches for `batch` sequences of up to `capacity` positions, in pages of `kv_page` positions if given.
     ///
     /// # Errors
-    /// Nothing is loaded, or out of memory.
-    pub fn begin(&mut self, batch: u32, capacity: u32) -> Result<()> {
-        self.begin_rotating(batch, capacity, 1)
+    /// Nothing is loaded, out of memory, or a page that is no power of two from 16 on.
+    pub fn begin(&mut self, batch: u32, capacity: u32, kv_page: Option<u32>) -> Result<()> {
+        self.begin_rotating(batch, capacity, kv_page, 1)
     }
 
     /// As [`Suite::begin`], with this many caches for executions to rotate through.
     ///
     /// # Errors
     /// As [`Suite::begin`].
-    pub fn begin_rotating(&mut self, batch: u32, capacity: u32, caches: u32) -> Result<()> {
+    pub fn begin_rotating(
+        &mut self,
+        batch: u32,
+        capacity: u32,
+        kv_page: Option<u32>,
+        caches: u32,
+    ) -> Result<()> {
         self.end()?;
         let Some(loaded) = &mut self.loaded else { return Err(nothing_loaded()) };
-        let (batch, capacity) = (batch.max(1), capacity.max(1));
+        let layout = Layout::new(&loaded.residency, batch, capacity, kv_page)?;
         let mut held = Allocations::default();
-        let allocated =
-            allocate_sequences(&mut self.driver, &mut held, &loaded.residency, (batch, capacity), caches);
+        let allocated = allocate_sequences(&mut self.driver, &mut held, &loaded.residency, &layout, caches);
         match allocated {
             Ok((caches, buffers)) => {
                 let of_pass = Allocations::default();
-                loaded.sequences =
-                    Some(Sequences { batch, capacity, filled: 0, caches, held, buffers, of_pass });
+                let filled = vec![0; layout.batch as usize];
+                loaded.sequences = Some(Sequences { layout, filled, caches, held, buffers, of_pass });
                 Ok(())
             }
             Err(failure) => {
@@ -168,35 +169,41 @@ impl<D: Driver> Suite<D> {
         }
     }
 
-    /// Fills the first `positions` of every cache with seeded normals made on the device, as if as many tokens had
-    /// been fed.
+    /// Fills the caches with seeded normals made on the device, as if all that comes before the pass's new tokens had been
+    /// fed.
     ///
     /// # Errors
-    /// No caches are there, they hold fewer positions, or the device failed.
-    pub fn pretend(&mut self, positions: u32, seed: u64) -> Result<()> {
+    /// No caches are there, they hold fewer positions or other sequences, or the device failed.
+    pub fn pretend(&mut self, pass: Pass, seed: u64) -> Result<()> {
         let Some(loaded) = &mut self.loaded else { return Err(nothing_loaded()) };
         let Some(sequences) = &mut loaded.sequences else { return Err(no_caches()) };
-        if positions > sequences.capacity {
-            return Err(too_many_positions(positions, sequences.capacity));
+        if pass.capacity() > sequences.layout.positions {
+            return Err(too_many_positions(pass.capacity(), sequences.layout.positions));
         }
-        let count = Cache::bytes(&loaded.residency.model, sequences.batch, sequences.capacity) / 2;
-        let normal = Normal { mean: 0.0, deviation: 1.0 };
-        let all = sequences.caches.iter().flat_map(|cache| cache.keys.iter().chain(&cache.values));
-        for (stream, &address) in (0..).zip(all) {
-            let launch = normals(self.driver.gpu(), address, count, seed, stream, normal);
-            self.driver.launch(&launch)?;
+        if pass.sequences() != sequences.layout.batch {
+            return Err(Failure::input(format!("{} sequences are another number", pass.sequences()))
+                .hint(format!("the caches are those of {}", sequences.layout.batch)));
         }
-        sequences.filled = positions;
+        let mut stream = 0;
+        for cache in &sequences.caches {
+            let model = &loaded.residency.model;
+            stream = cache.fill(&mut self.driver, model, &sequences.layout, seed, stream)?;
+        }
+        sequences.filled = vec![pass.context - pass.tokens; pass.batch as usize];
+        sequences.filled.extend(pass.chunk.map(|chunk| chunk.context - chunk.tokens));
         self.driver.synchronise("filling the caches")
     }
 
-    /// Feeds `tokens[sequence]`, all of one length, after what the caches hold. Returns the outputs of every
-    /// stage if `trace`, otherwise of lm_head alone.
+    /// Feeds `tokens[sequence]`, all of one length, after what the caches hold; or a mixed step, one token for each but the
+    /// last and a chunk for that. Returns the outputs of every stage if `trace`, otherwise of lm_head alone.
     ///
     /// # Errors
     /// A token outside the vocabulary, more positions than [`Suite::begin`] gave, or the device failed.
     pub fn forward(&mut self, tokens: &[Vec<u32>], trace: bool) -> Result<Vec<StageOutput>> {
-        let pass = self.feed(tokens, true)?;
+        let loaded = self.loaded.as_ref().ok_or_else(nothing_loaded)?;
+        let sequences = loaded.sequences.as_ref().ok_or_else(no_caches)?;
+        let pass = Pass::of(tokens, &sequences.filled)?;
+        self.feed(pass, tokens, true)?;
         let stages = self.launches(pass, 0)?;
         let mut outputs = Vec::new();
         for stage in &stages {
@@ -209,44 +216,43 @@ impl<D: Driver> Suite<D> {
             }
         }
         if let Some(sequences) = self.loaded.as_mut().and_then(|loaded| loaded.sequences.as_mut()) {
-            sequences.filled = pass.context;
+            for (sequence, filled) in (0..).zip(&mut sequences.filled) {
+                *filled += pass.new_tokens(sequence);
+            }
         }
         Ok(outputs)
     }
 
-    /// Makes room for a pass and writes its tokens and positions; nothing runs yet.
+    /// Makes room for a pass and writes its `tokens[sequence]` and positions; nothing runs yet. Logits are stored if `logits`;
+    /// of a sequence at most [`MOST_HEADED`] tokens get any.
     ///
     /// # Errors
     /// As [`Suite::forward`].
-    pub fn feed(&mut self, tokens: &[Vec<u32>], logits: bool) -> Result<Pass> {
-        self.feed_for(tokens, logits, false)
-    }
-
-    /// The same; with `all`, every token gets logits and not the last of each sequence alone: of at most [`MOST_HEADED`] tokens.
-    ///
-    /// # Errors
-    /// As [`Suite::forward`].
-    pub fn feed_for(&mut self, tokens: &[Vec<u32>], logits: bool, all: bool) -> Result<Pass> {
+    pub fn feed(&mut self, pass: Pass, tokens: &[Vec<u32>], logits: bool) -> Result<()> {
         let Some(loaded) = &mut self.loaded else { return Err(nothing_loaded()) };
         let model = &loaded.residency.model;
         let Some(sequences) = &mut loaded.sequences else { return Err(no_caches()) };
-        let new = tokens.first().map_or(0, Vec::len) as u32;
-        let headed = if all { new } else { 1 };
-        let pass = Pass { headed, ..Pass::new(sequences.batch, new, sequences.filled + new) };
-        check_tokens(tokens, pass, model.vocab, sequences.capacity)?;
+        pass.check(tokens, &sequences.filled)?;
+        if let Some(token) = tokens.iter().flatten().find(|&&token| token >= model.vocab) {
+            return Err(Failure::input(format!("token {token} is outside the vocabulary"))
+                .hint(format!("tokens are 0 to {}", model.vocab - 1)));
+        }
+        if pass.capacity() > sequences.layout.positions {
+            return Err(too_many_positions(pass.capacity(), sequences.layout.positions));
+        }
 
         let driver = &mut self.driver;
         sequences.of_pass.free(driver)?;
         let workspace = Step::<'_>::workspace(driver.gpu(), &loaded.residency, pass);
         let mut addresses = [0; BUFFERS];
         for (address, (what, bytes)) in
-            addresses.iter_mut().zip(sizes(model, pass, self.products, workspace, logits))
+            addresses.iter_mut().zip(sizes(&loaded.residency, pass, self.products, workspace, logits))
         {
             if bytes > 0 {
                 *address = sequences.of_pass.allocate(driver, bytes, what)?;
             }
         }
-        let [residual, normed, q, attended, gated, products, tokens_at, logits, partial, arrivals] =
+        let [residual, normed, q, attended, gated, products, fresh, tokens_at, logits, partial, arrivals] =
             addresses;
         sequences.buffers = Buffers {
             residual,
@@ -255,6 +261,7 @@ impl<D: Driver> Suite<D> {
             attended,
             gated,
             products,
+            fresh,
             tokens: tokens_at,
             logits,
             partial,
@@ -265,9 +272,7 @@ impl<D: Driver> Suite<D> {
             driver.zero(arrivals, 4 * workspace.arrivals)?;
         }
         driver.write(sequences.buffers.tokens, bytemuck::cast_slice(&tokens.concat()))?;
-        let start = vec![sequences.filled; pass.batch as usize];
-        driver.write(sequences.buffers.start, bytemuck::cast_slice(&start))?;
-        Ok(pass)
+        driver.write(sequences.buffers.start, bytemuck::cast_slice(&sequences.filled))
     }
 
     /// The launches of a pass that was fed, over this copy of the weights.
@@ -317,25 +322,20 @@ impl<D: Driver> Suite<D> {
             Stage::Qkv => {
                 let (q_width, d) = (model.q_width() as usize, model.head_dim as usize);
                 let q = halves(buffers.q, rows * q_width)?;
-                // Of the caches, the new positions alone are sure to be written.
-                let new = pass.tokens as usize * d;
-                let first = (pass.context - pass.tokens) as usize * d;
-                let line = sequences.capacity as usize * d;
-                let mut of_heads = |cache: u64| -> Result<Vec<Vec<f32>>> {
-                    (0..(pass.batch * model.kv_heads) as usize)
-                        .map(|head| halves(cache + 2 * (head * line + first) as u64, new))
-                        .collect()
-                };
+                let mut q = q.chunks_exact(q_width);
                 let Some(cache) = sequences.caches.first() else { return Err(no_caches()) };
-                let keys = of_heads(cache.keys[layer as usize])?;
-                let values = of_heads(cache.values[layer as usize])?;
+                let (keys, values) = (cache.keys[layer as usize], cache.values[layer as usize]);
                 let mut out = Vec::new();
-                for (row, q) in q.chunks_exact(q_width).enumerate() {
-                    let (sequence, token) = (row / pass.tokens as usize, row % pass.tokens as usize);
-                    let heads = sequence * model.kv_heads as usize..(sequence + 1) * model.kv_heads as usize;
-                    out.extend_from_slice(q);
-                    for cache in [&keys, &values] {
-                        out.extend(cache[heads.clone()].iter().flat_map(|head| &head[token * d..][..d]));
+                for (sequence, &filled) in (0..).zip(&sequences.filled) {
+                    // Of the caches, the new positions alone are sure to be written.
+                    let new = pass.new_tokens(sequence);
+                    let mut of_heads = |matrix| cache.read(driver, model, matrix, sequence, (filled, new));
+                    let (keys, values) = (of_heads(keys)?, of_heads(values)?);
+                    for (token, q) in q.by_ref().take(new as usize).enumerate() {
+                        out.extend_from_slice(q);
+                        for heads in [&keys, &values] {
+                            out.extend(heads.iter().flat_map(|head| &head[token * d..][..d]));
+                        }
                     }
                 }
                 Ok(out)
@@ -348,14 +348,14 @@ impl<D: Driver> Suite<D> {
         }
     }
 
-    /// The token with the highest logit of each sequence, after a pass.
+    /// The token with the highest logit of each row that got logits, after a pass.
     ///
     /// # Errors
     /// No pass has run.
-    pub fn chosen(&mut self) -> Result<Vec<u32>> {
+    pub fn chosen(&mut self, pass: Pass) -> Result<Vec<u32>> {
         let Some(loaded) = &self.loaded else { return Err(nothing_loaded()) };
         let Some(sequences) = &loaded.sequences else { return Err(nothing_loaded()) };
-        let mut chosen = vec![0u32; sequences.batch as usize];
+        let mut chosen = vec![0u32; (pass.batch * pass.headed) as usize];
         self.driver.read(sequences.buffers.chosen, bytemuck::cast_slice_mut(&mut chosen))?;
         Ok(chosen)
     }
@@ -369,7 +369,7 @@ impl<D: Driver> Suite<D> {
         let Some(sequences) = &loaded.sequences else { return Err(no_caches()) };
         let arrivals = Step::<'_>::workspace(self.driver.gpu(), &loaded.residency, pass).arrivals;
         let counters = [
-            (sequences.buffers.best, 8 * (sequences.batch * MOST_HEADED) as usize),
+            (sequences.buffers.best, 8 * (sequences.layout.batch * MOST_HEADED) as usize),
             (sequences.buffers.arrivals, 4 * arrivals as usize),
         ];
         for (address, bytes) in counters.into_iter().filter(|&(_, bytes)| bytes > 0) {
@@ -403,13 +403,16 @@ fn allocate_sequences(
     driver: &mut dyn Driver,
     held: &mut Allocations,
     residency: &Residency,
-    (batch, capacity): (u32, u32),
+    layout: &Layout,
     caches: u32,
 ) -> Result<(Vec<Cache>, Buffers)> {
+    let Residency { model, layers, .. } = residency;
+    let batch = layout.batch;
+    let pages = Pages::allocate(driver, held, layout)?;
     let caches = (0..caches.max(1))
-        .map(|_| Cache::allocate(driver, held, &residency.model, residency.layers, batch, capacity))
+        .map(|_| Cache::allocate(driver, held, model, *layers, layout, pages.clone()))
         .collect::<Result<_>>()?;
-    let turns = rope::turns(&residency.model);
+    let turns = rope::turns(model);
     let buffers = Buffers {
         turns: held.allocate(driver, 8 * turns.len() as u64, "rope turns")?,
         start: held.allocate(driver, 4 * u64::from(batch), "start positions")?,
@@ -425,16 +428,17 @@ fn allocate_sequences(
 pub const MOST_HEADED: u32 = 32;
 
 /// Buffers that a pass has of its own.
-const BUFFERS: usize = 10;
+const BUFFERS: usize = 11;
 
 /// Their names and bytes, in the order of [`Buffers`]; without bytes there is none.
 fn sizes(
-    model: &ModelSpec,
+    residency: &Residency,
     pass: Pass,
     products: Products,
     workspace: Workspace,
     logits: bool,
 ) -> [(&'static str, u64); BUFFERS] {
+    let Residency { model, precision, .. } = residency;
     let rows = u64::from(pass.rows());
     let activations = |width: u32| 2 * rows * u64::from(width);
     let elsewhere = products == Products::CublasLt && pass.has_choice();
@@ -445,6 +449,7 @@ fn sizes(
         ("attended", activations(model.q_width())),
         ("gated", activations(model.ffn)),
         ("products", if elsewhere { activations(cublaslt::width(model)) } else { 0 }),
+        ("fresh", if precision.kv.is_quantised() { 8 * rows * u64::from(model.kv_width()) } else { 0 }),
         ("tokens", 4 * rows),
         ("logits", if logits { 4 * u64::from(pass.batch * pass.headed) * u64::from(model.vocab) } else { 0 }),
         ("partial sums", workspace.partial_bytes),
@@ -453,31 +458,28 @@ fn sizes(
 }
 
 /// Memory that the caches and buffers of a timed pass take.
-pub fn pass_bytes(gpu: &Gpu, residency: &Residency, pass: Pass, products: Products, caches: u32) -> u64 {
+pub fn pass_bytes(
+    gpu: &Gpu,
+    residency: &Residency,
+    pass: Pass,
+    layout: &Layout,
+    products: Products,
+    caches: u32,
+) -> u64 {
     let model = &residency.model;
-    let cache = Allocations::taken(Cache::bytes(model, pass.batch, pass.context));
+    let cache = Allocations::taken(layout.bytes(model));
     let workspace = Step::<'_>::workspace(gpu, residency, pass);
-    let buffers = sizes(model, pass, products, workspace, false);
+    let buffers = sizes(residency, pass, products, workspace, false);
+    // What filling the caches takes is given back before the pass has its buffers.
+    let buffers = buffers.iter().map(|&(_, bytes)| Allocations::taken(bytes)).sum::<u64>();
+    let buffers = buffers.max(Allocations::taken(layout.filling_bytes(model)));
+    let headed = u64::from(pass.sequences() * MOST_HEADED);
     2 * u64::from(caches.max(1)) * u64::from(residency.layers) * cache
-        + buffers.iter().map(|&(_, bytes)| Allocations::taken(bytes)).sum::<u64>()
+        + buffers
+        + Allocations::taken(layout.table_bytes())
         + Allocations::taken(4 * u64::from(model.head_dim))
-        + 3 * Allocations::taken(8 * u64::from(pass.batch))
-}
-
-fn check_tokens(tokens: &[Vec<u32>], pass: Pass, vocab: u32, capacity: u32) -> Result<()> {
-    let new = pass.tokens as usize;
-    if tokens.len() != pass.batch as usize || new == 0 || tokens.iter().any(|t| t.len() != new) {
-        return Err(Failure::input(format!("{} sequences of tokens were given", tokens.len()))
-            .hint(format!("give {} sequences, all of one length", pass.batch)));
-    }
-    if let Some(token) = tokens.iter().flatten().find(|&&token| token >= vocab) {
-        return Err(Failure::input(format!("token {token} is outside the vocabulary"))
-            .hint(format!("tokens are 0 to {}", vocab - 1)));
-    }
-    if pass.context > capacity {
-        return Err(too_many_positions(pass.context, capacity));
-    }
-    Ok(())
+        + Allocations::taken(4 * u64::from(pass.sequences()))
+        + [8, 4].map(|bytes| Allocations::taken(bytes * headed)).iter().sum::<u64>()
 }
 
 fn too_many_positions(positions: u32, capacity: u32) -> Failure {

@@ -88,7 +88,8 @@ impl Errors {
             .into_iter()
             .zip(self.stages)
             .map(|(stage, largest)| {
-                largest.row(precision, &format!("{stage}{by}"), bounds.stage, bounds.element)
+                let (row, element) = bounds.stage(stage, precision.kv);
+                largest.row(precision, &format!("{stage}{by}"), row, element)
             })
             .collect();
         // After all layers errors have spread over the elements: rows are compared as wholes.

@@ -9,7 +9,7 @@ use super::PANEL;
 ///
 /// # Safety
 /// The contract of [`super::Dot`], and no sum overflows 32 bits.
-pub unsafe fn dot<const C: usize, const LINES: usize, const ROWS: bool>(
+pub unsafe fn dot<const C: usize, const LINES: usize>(
     panel: *const u8,
     pairs: usize,
     x: *const u8,
@@ -18,24 +18,55 @@ pub unsafe fn dot<const C: usize, const LINES: usize, const ROWS: bool>(
     _ahead: *const u8,
     _step: usize,
 ) {
-    let (panel, x, out) = (panel.cast::<[[i8; 2]; 16]>(), x.cast::<i16>(), out.cast::<i32>());
-    // SAFETY: the caller vouches for the extents of panel, x and out.
+    // SAFETY: the caller keeps the same contract.
+    unsafe { product::<C, LINES, false>(&[panel], pairs, x.cast(), out.cast(), accumulate) }
+}
+
+/// See [`super::Rows`]; the pieces hold codes, the rows i16. Puts out i32.
+///
+/// # Safety
+/// The contract of [`super::Rows`], and no sum overflows 32 bits.
+pub unsafe fn rows<const C: usize>(
+    pieces: &[*const u8],
+    pairs: usize,
+    x: *const u8,
+    out: *mut f32,
+    accumulate: bool,
+) {
+    // SAFETY: the caller keeps the same contract.
+    unsafe { product::<C, 2, true>(pieces, pairs, x.cast(), out.cast(), accumulate) }
+}
+
+/// The panel in pieces, times tokens as pairs or as rows.
+///
+/// # Safety
+/// That of [`dot`] or [`rows`].
+#[inline(always)]
+unsafe fn product<const C: usize, const LINES: usize, const ROWS: bool>(
+    pieces: &[*const u8],
+    pairs: usize,
+    x: *const i16,
+    out: *mut i32,
+    accumulate: bool,
+) {
+    // SAFETY: the caller vouches for the extents.
     unsafe {
-        for line in 0..LINES {
-            for c in 0..C {
-                let mut sums = [0i32; 16];
+        for (line, c) in (0..LINES).flat_map(|line| (0..C).map(move |c| (line, c))) {
+            let mut sums = [0i32; 16];
+            for (p, piece) in pieces.iter().enumerate() {
                 for i in 0..pairs {
-                    let codes = &*panel.add(i * LINES + line);
-                    let token = x.add(if ROWS { c * super::ROW + 2 * i } else { (i * C + c) * 2 });
+                    let codes = &*piece.add((i * LINES + line) * 32).cast::<[[i8; 2]; 16]>();
+                    let k = p * pairs + i;
+                    let token = x.add(if ROWS { c * super::ROW + 2 * k } else { (k * C + c) * 2 });
                     let (x0, x1) = (i32::from(*token), i32::from(*token.add(1)));
                     for (sum, pair) in sums.iter_mut().zip(codes) {
                         *sum += i32::from(pair[0]) * x0 + i32::from(pair[1]) * x1;
                     }
                 }
-                let to = &mut *out.add(c * PANEL + line * 16).cast::<[i32; 16]>();
-                for (to, sum) in to.iter_mut().zip(sums) {
-                    *to = if accumulate { *to + sum } else { sum };
-                }
+            }
+            let to = &mut *out.add(c * PANEL + line * 16).cast::<[i32; 16]>();
+            for (to, sum) in to.iter_mut().zip(sums) {
+                *to = if accumulate { *to + sum } else { sum };
             }
         }
     }

@@ -7,7 +7,7 @@ use std::arch::x86_64::*;
 /// # Safety
 /// As there.
 #[target_feature(enable = "avx2")]
-pub unsafe fn dot<const C: usize, const LINES: usize, const ROWS: bool>(
+pub unsafe fn dot<const C: usize, const LINES: usize>(
     panel: *const u8,
     pairs: usize,
     x: *const u8,
@@ -16,25 +16,56 @@ pub unsafe fn dot<const C: usize, const LINES: usize, const ROWS: bool>(
     _ahead: *const u8,
     _step: usize,
 ) {
-    let (x, out) = (x.cast::<i16>(), out.cast::<i32>());
-    let (_, next) = const { apart::<C, ROWS>() };
-    // SAFETY: the tiles lie within the panel, the group and the output that the caller vouches for.
+    // SAFETY: the caller keeps the same contract.
+    unsafe { product::<C, LINES, false>(&[panel], pairs, x.cast(), out.cast(), accumulate) }
+}
+
+/// See [`super::codes::rows`].
+///
+/// # Safety
+/// As there.
+#[target_feature(enable = "avx2")]
+pub unsafe fn rows<const C: usize>(
+    pieces: &[*const u8],
+    pairs: usize,
+    x: *const u8,
+    out: *mut f32,
+    accumulate: bool,
+) {
+    // SAFETY: the caller keeps the same contract.
+    unsafe { product::<C, 2, true>(pieces, pairs, x.cast(), out.cast(), accumulate) }
+}
+
+/// The panel in pieces, times tokens as pairs or as rows.
+///
+/// # Safety
+/// That of [`dot`] or [`rows`].
+#[target_feature(enable = "avx2")]
+#[inline]
+unsafe fn product<const C: usize, const LINES: usize, const ROWS: bool>(
+    pieces: &[*const u8],
+    pairs: usize,
+    x: *const i16,
+    out: *mut i32,
+    accumulate: bool,
+) {
+    let next = const { distances::<C, ROWS>() }.1;
+    // SAFETY: the tiles lie within the pieces, the tokens and the output that the caller vouches for.
     unsafe {
         for line in 0..LINES {
             let mut token = 0;
             let tiles = C.div_ceil(6);
             for t in 0..tiles {
                 let width = (C - token).div_ceil(tiles - t);
-                let w = panel.add(line * 32);
                 let xs = x.add(token * next);
                 let to = out.add(token * super::PANEL + line * 16);
                 match width {
-                    1 => tile::<LINES, 1, C, ROWS>(w, pairs, xs, to, accumulate),
-                    2 => tile::<LINES, 2, C, ROWS>(w, pairs, xs, to, accumulate),
-                    3 => tile::<LINES, 3, C, ROWS>(w, pairs, xs, to, accumulate),
-                    4 => tile::<LINES, 4, C, ROWS>(w, pairs, xs, to, accumulate),
-                    5 => tile::<LINES, 5, C, ROWS>(w, pairs, xs, to, accumulate),
-                    _ => tile::<LINES, 6, C, ROWS>(w, pairs, xs, to, accumulate),
+                    1 => tile::<LINES, 1, C, ROWS>(pieces, line, pairs, xs, to, accumulate),
+                    2 => tile::<LINES, 2, C, ROWS>(pieces, line, pairs, xs, to, accumulate),
+                    3 => tile::<LINES, 3, C, ROWS>(pieces, line, pairs, xs, to, accumulate),
+                    4 => tile::<LINES, 4, C, ROWS>(pieces, line, pairs, xs, to, accumulate),
+                    5 => tile::<LINES, 5, C, ROWS>(pieces, line, pairs, xs, to, accumulate),
+                    _ => tile::<LINES, 6, C, ROWS>(pieces, line, pairs, xs, to, accumulate),
                 }
                 token += width;
             }
@@ -43,7 +74,7 @@ pub unsafe fn dot<const C: usize, const LINES: usize, const ROWS: bool>(
 }
 
 /// i16 from pair to pair of a token, and from token to token.
-const fn apart<const C: usize, const ROWS: bool>() -> (usize, usize) {
+const fn distances<const C: usize, const ROWS: bool>() -> (usize, usize) {
     if ROWS { (2, super::ROW) } else { (2 * C, 2) }
 }
 
@@ -55,25 +86,30 @@ const fn apart<const C: usize, const ROWS: bool>() -> (usize, usize) {
 #[inline]
 #[allow(clippy::needless_range_loop, reason = "indices are what unrolls into registers")]
 unsafe fn tile<const LINES: usize, const N: usize, const C: usize, const ROWS: bool>(
-    panel: *const u8,
+    pieces: &[*const u8],
+    line: usize,
     pairs: usize,
     x: *const i16,
     out: *mut i32,
     accumulate: bool,
 ) {
     let mut sums = [[_mm256_setzero_si256(); 2]; N];
-    let (pair, next) = const { apart::<C, ROWS>() };
+    let (pair, next) = const { distances::<C, ROWS>() };
+    let mut x = x;
     // SAFETY: the caller vouches for the extents.
     unsafe {
-        for i in 0..pairs {
-            let at = panel.add(i * LINES * 32);
-            let upper = _mm256_cvtepi8_epi16(_mm_loadu_si128(at.cast()));
-            let lower = _mm256_cvtepi8_epi16(_mm_loadu_si128(at.add(16).cast()));
-            for n in 0..N {
-                let both = x.add(i * pair + n * next).cast::<i32>().read_unaligned();
-                let token = _mm256_set1_epi32(both);
-                sums[n][0] = _mm256_add_epi32(sums[n][0], _mm256_madd_epi16(upper, token));
-                sums[n][1] = _mm256_add_epi32(sums[n][1], _mm256_madd_epi16(lower, token));
+        for piece in pieces {
+            for i in 0..pairs {
+                let at = piece.add((i * LINES + line) * 32);
+                let upper = _mm256_cvtepi8_epi16(_mm_loadu_si128(at.cast()));
+                let lower = _mm256_cvtepi8_epi16(_mm_loadu_si128(at.add(16).cast()));
+                for n in 0..N {
+                    let both = x.add(n * next).cast::<i32>().read_unaligned();
+                    let token = _mm256_set1_epi32(both);
+                    sums[n][0] = _mm256_add_epi32(sums[n][0], _mm256_madd_epi16(upper, token));
+                    sums[n][1] = _mm256_add_epi32(sums[n][1], _mm256_madd_epi16(lower, token));
+                }
+                x = x.add(pair);
             }
         }
         for (n, halves) in sums.iter().enumerate() {

@@ -54,24 +54,41 @@ pub type Dot = unsafe fn(
     step: usize,
 );
 
+/// `out[token][32] (+)= panel x tokens` of a panel whose columns lie in pieces of so many pairs, a multiple of 4; tokens lie as
+/// rows of [`ROW`] elements. The values of a block are such panels: one piece, or a few on pages of their own.
+///
+/// # Safety
+/// Each of `pieces` holds `pairs` pairs, `x` all of C tokens, `out` `C x 32` values; the CPU has the instruction set the
+/// function was made for.
+pub type Rows = unsafe fn(pieces: &[*const u8], pairs: usize, x: *const u8, out: *mut f32, accumulate: bool);
+
 /// The kernels of one panel format for groups of 1 to 12 tokens.
 #[derive(Clone, Copy)]
 pub struct DotTable {
     plain: [Dot; MAX_TOKENS],
     ahead: [Dot; MAX_TOKENS],
-    rows: [Dot; MAX_TOKENS],
     halves: [Dot; MAX_TOKENS],
+}
+
+/// The kernels of one format of the cache: of its keys, and of its values.
+#[derive(Clone, Copy)]
+pub struct CacheDots {
+    /// Of the keys.
+    pub keys: DotTable,
+    values: [Rows; MAX_TOKENS],
+}
+
+impl CacheDots {
+    /// Kernel for `tokens` (1 to 12) tokens and values.
+    pub fn values(&self, tokens: usize) -> Rows {
+        self.values[tokens - 1]
+    }
 }
 
 impl DotTable {
     /// Kernel for `tokens` (1 to 12) tokens; the panel comes as one stream.
     pub fn plain(&self, tokens: usize) -> Dot {
         self.plain[tokens - 1]
-    }
-
-    /// Kernel for `tokens` (1 to 12) tokens that lie as rows of [`ROW`] elements instead of packed pairs.
-    pub fn rows(&self, tokens: usize) -> Dot {
-        self.rows[tokens - 1]
     }
 
     /// Kernel for `tokens` (1 to 12) tokens and half a panel: 16 rows, the first 16 of each 32 values put out.
@@ -102,9 +119,9 @@ pub struct Dots {
     /// bf16 weights times activations.
     pub weights: DotTable,
     /// KV cache times activations.
-    pub kv: DotTable,
+    pub kv: CacheDots,
     /// KV cache of codes times integers of 16 bits.
-    pub codes: DotTable,
+    pub codes: CacheDots,
     /// int8 weights times integers.
     pub int8: DotTable,
     /// int4 weights times integers.
@@ -113,29 +130,28 @@ pub struct Dots {
 
 /// The kernels of one file for every number of tokens, with the pairs that are then in flight where it says so.
 macro_rules! kernels {
-    ($file:ident::$dot:ident, in flight $(, $what:literal)*) => {
-        kernels!(@flight $file::$dot
+    ($file:ident::$dot:ident as $type:ty, in flight $(, $what:literal)*) => {
+        kernels!(@all $file::$dot as $type,
             [(1 4) (2 2) (3 2) (4 2) (5 2) (6 1) (7 1) (8 1) (9 1) (10 1) (11 1) (12 1)] [$($what)*])
     };
-    ($file:ident::$dot:ident $(, $what:literal)*) => {
-        kernels!(@flight $file::$dot
+    ($file:ident::$dot:ident as $type:ty $(, $what:literal)*) => {
+        kernels!(@all $file::$dot as $type,
             [(1) (2) (3) (4) (5) (6) (7) (8) (9) (10) (11) (12)] [$($what)*])
     };
-    (@flight $file:ident::$dot:ident [$($c:tt)*] $what:tt) => {
-        [$(kernels!(@one $file::$dot $c $what)),*]
+    (@all $file:ident::$dot:ident as $type:ty, [$($c:tt)*] $what:tt) => {
+        [$(kernels!(@one $file::$dot as $type, $c $what)),*]
     };
-    (@one $file:ident::$dot:ident ($($c:literal)*) [$($what:literal)*]) => {
-        $file::$dot::<$($c,)* $($what),*> as Dot
+    (@one $file:ident::$dot:ident as $type:ty, ($($c:literal)*) [$($what:literal)*]) => {
+        $file::$dot::<$($c,)* $($what),*> as $type
     };
 }
 
 macro_rules! table {
     ($file:ident::$dot:ident) => {
         DotTable {
-            plain: kernels!($file::$dot, in flight, 2, false, false),
-            ahead: kernels!($file::$dot, in flight, 2, true, false),
-            rows: kernels!($file::$dot, in flight, 2, false, true),
-            halves: kernels!($file::$dot, in flight, 1, false, false),
+            plain: kernels!($file::$dot as Dot, in flight, 2, false),
+            ahead: kernels!($file::$dot as Dot, in flight, 2, true),
+            halves: kernels!($file::$dot as Dot, in flight, 1, false),
         }
     };
 }
@@ -143,11 +159,19 @@ macro_rules! table {
 /// A table of kernels that do not prefetch.
 macro_rules! plain_table {
     ($file:ident::$dot:ident $(, in $flight:ident)?) => {{
-        let plain = kernels!($file::$dot, $(in $flight,)? 2, false);
-        let rows = kernels!($file::$dot, $(in $flight,)? 2, true);
-        let halves = kernels!($file::$dot, $(in $flight,)? 1, false);
-        DotTable { plain, ahead: plain, rows, halves }
+        let plain = kernels!($file::$dot as Dot, $(in $flight,)? 2);
+        DotTable { plain, ahead: plain, halves: kernels!($file::$dot as Dot, $(in $flight,)? 1) }
     }};
+}
+
+/// Those of a cache of codes.
+macro_rules! codes {
+    ($file:ident::$dot:ident, $rows:ident $(, in $flight:ident)?) => {
+        CacheDots {
+            keys: plain_table!($file::$dot $(, in $flight)?),
+            values: kernels!($file::$rows as Rows $(, in $flight)?),
+        }
+    };
 }
 
 /// Kernels of 1 to 12 tokens of one column each, or of 1 to 6 of two; of more the last stands in and is never called.
@@ -203,14 +227,14 @@ const fn in_flight(columns: usize) -> (usize, usize) {
 /// The kernels for int8 and int4 weights.
 fn integer_tables(isa: InstructionSet, limbs: usize) -> (DotTable, DotTable) {
     let plain = |(int8, int4): ([Dot; MAX_TOKENS], [Dot; MAX_TOKENS])| {
-        [int8, int4].map(|plain| DotTable { plain, ahead: plain, rows: plain, halves: plain })
+        [int8, int4].map(|plain| DotTable { plain, ahead: plain, halves: plain })
     };
     let [int8, int4] = match isa {
         #[cfg(target_arch = "x86_64")]
         InstructionSet::Avx512Bf16 | InstructionSet::Avx512 if is_x86_feature_detected!("avx512vnni") => {
             let once = integer_kernels!(vnni::int8, int4, limbs, true);
             let again = integer_kernels!(vnni::int8, int4, limbs, false);
-            let table = |(plain, ahead)| DotTable { plain, ahead, rows: plain, halves: plain };
+            let table = |(plain, ahead)| DotTable { plain, ahead, halves: plain };
             [(once.0, again.0), (once.1, again.1)].map(table)
         }
         #[cfg(target_arch = "x86_64")]
@@ -235,28 +259,39 @@ impl Dots {
             (InstructionSet::Avx2, _) => plain_table!(avx2::dot),
             _ => plain_table!(portable::dot),
         };
-        let kv = match (isa, format) {
-            (_, Format::Bf16 | Format::Rounded) => weights,
+        let (keys, values) = match (isa, format) {
             #[cfg(target_arch = "x86_64")]
-            (InstructionSet::Avx512Bf16 | InstructionSet::Avx512, _) => {
-                plain_table!(portable::dot_f32_avx512)
+            (InstructionSet::Avx512Bf16, Format::Bf16) => {
+                (weights, kernels!(avx512_bf16::rows as Rows, in flight))
             }
             #[cfg(target_arch = "x86_64")]
-            (InstructionSet::Avx2, _) => plain_table!(portable::dot_f32_avx2),
-            _ => plain_table!(portable::dot_f32),
+            (InstructionSet::Avx512Bf16 | InstructionSet::Avx512, Format::Full) => {
+                (plain_table!(portable::dot_f32_avx512), kernels!(portable::rows_f32_avx512 as Rows))
+            }
+            #[cfg(target_arch = "x86_64")]
+            (InstructionSet::Avx512Bf16 | InstructionSet::Avx512, _) => {
+                (weights, kernels!(avx512::rows as Rows, in flight))
+            }
+            #[cfg(target_arch = "x86_64")]
+            (InstructionSet::Avx2, Format::Full) => {
+                (plain_table!(portable::dot_f32_avx2), kernels!(portable::rows_f32_avx2 as Rows))
+            }
+            #[cfg(target_arch = "x86_64")]
+            (InstructionSet::Avx2, _) => (weights, kernels!(avx2::rows as Rows)),
+            (_, Format::Full) => (plain_table!(portable::dot_f32), kernels!(portable::rows_f32 as Rows)),
+            _ => (weights, kernels!(portable::rows as Rows)),
         };
+        let kv = CacheDots { keys, values };
         let codes = match isa {
             #[cfg(target_arch = "x86_64")]
             InstructionSet::Avx512Bf16 | InstructionSet::Avx512 if is_x86_feature_detected!("avx512vnni") => {
-                plain_table!(codes_avx512::vnni, in flight)
+                codes!(codes_avx512::dot_vnni, rows_vnni, in flight)
             }
             #[cfg(target_arch = "x86_64")]
-            InstructionSet::Avx512Bf16 | InstructionSet::Avx512 => plain_table!(codes_avx512::dot, in flight),
+            InstructionSet::Avx512Bf16 | InstructionSet::Avx512 => codes!(codes_avx512::dot, rows, in flight),
             #[cfg(target_arch = "x86_64")]
-            InstructionSet::Avx2 => plain_table!(codes_avx2::dot),
-            InstructionSet::Portable => plain_table!(codes::dot),
-            #[cfg(not(target_arch = "x86_64"))]
-            _ => plain_table!(codes::dot),
+            InstructionSet::Avx2 => codes!(codes_avx2::dot, rows),
+            _ => codes!(codes::dot, rows),
         };
         let (int8, int4) = integer_tables(isa, limbs);
         Dots { weights, kv, codes, int8, int4 }

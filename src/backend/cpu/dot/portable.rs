@@ -12,7 +12,7 @@ fn multiply_add(a: f32, b: f32, c: f32) -> f32 {
 ///
 /// # Safety
 /// The contract of [`super::Dot`]; the group is f32.
-pub unsafe fn dot<const C: usize, const LINES: usize, const ROWS: bool>(
+pub unsafe fn dot<const C: usize, const LINES: usize>(
     panel: *const u8,
     pairs: usize,
     x: *const u8,
@@ -21,10 +21,8 @@ pub unsafe fn dot<const C: usize, const LINES: usize, const ROWS: bool>(
     _ahead: *const u8,
     _step: usize,
 ) {
-    // 16 rows by 2 tokens fit the registers of any SIMD baseline; a block of the panel stays in L1 between.
+    // A block of the panel stays in L1 between.
     const BLOCK: usize = 64;
-    // Distance between pairs of a token, and between tokens.
-    let apart = if ROWS { (2, super::ROW) } else { (2 * C, 2) };
     // SAFETY: the caller vouches for the extents of panel, x and out.
     unsafe {
         let mut first = 0;
@@ -32,23 +30,62 @@ pub unsafe fn dot<const C: usize, const LINES: usize, const ROWS: bool>(
             let count = BLOCK.min(pairs - first);
             let add = accumulate || first > 0;
             for line in 0..LINES {
-                let w = panel.add((first * LINES + line) * 64).cast::<u32>();
-                let mut c = 0;
-                while c < C {
-                    let xs = x.cast::<f32>().add(first * apart.0 + c * apart.1);
-                    let to = out.add(c * PANEL + line * 16);
-                    if c + 1 < C {
-                        tile::<2, LINES>(w, count, xs, apart, to, add);
-                        c += 2;
-                    } else {
-                        tile::<1, LINES>(w, count, xs, apart, to, add);
-                        c += 1;
-                    }
-                }
+                let w = [panel.add((first * LINES + line) * 64)];
+                let xs = x.cast::<f32>().add(first * 2 * C);
+                tiles::<C, LINES>(&w, 0, count, xs, (2 * C, 2), out.add(line * 16), add);
             }
             first += count;
             if first >= pairs {
                 break;
+            }
+        }
+    }
+}
+
+/// See [`super::Rows`].
+///
+/// # Safety
+/// The contract of [`super::Rows`]; the rows are f32.
+pub unsafe fn rows<const C: usize>(
+    pieces: &[*const u8],
+    pairs: usize,
+    x: *const u8,
+    out: *mut f32,
+    accumulate: bool,
+) {
+    // SAFETY: the caller vouches for the extents of the pieces, x and out.
+    unsafe {
+        for line in 0..2 {
+            tiles::<C, 2>(pieces, line, pairs, x.cast(), (2, super::ROW), out.add(line * 16), accumulate);
+        }
+    }
+}
+
+/// One of a panel's `LINES` lines times all tokens: 16 rows by 2 tokens fit the registers of any SIMD baseline.
+///
+/// # Safety
+/// As for [`tile`].
+#[inline(always)]
+unsafe fn tiles<const C: usize, const LINES: usize>(
+    pieces: &[*const u8],
+    line: usize,
+    pairs: usize,
+    x: *const f32,
+    apart: (usize, usize),
+    out: *mut f32,
+    accumulate: bool,
+) {
+    // SAFETY: the caller vouches for the extents.
+    unsafe {
+        let mut c = 0;
+        while c < C {
+            let (xs, to) = (x.add(c * apart.1), out.add(c * PANEL));
+            if c + 1 < C {
+                tile::<2, LINES>(pieces, line, pairs, xs, apart, to, accumulate);
+                c += 2;
+            } else {
+                tile::<1, LINES>(pieces, line, pairs, xs, apart, to, accumulate);
+                c += 1;
             }
         }
     }
@@ -60,7 +97,8 @@ pub unsafe fn dot<const C: usize, const LINES: usize, const ROWS: bool>(
 /// As for [`dot`], for this part of the panel, the group and the output.
 #[inline(always)]
 unsafe fn tile<const N: usize, const LINES: usize>(
-    panel: *const u32,
+    pieces: &[*const u8],
+    line: usize,
     pairs: usize,
     x: *const f32,
     apart: (usize, usize),
@@ -70,15 +108,17 @@ unsafe fn tile<const N: usize, const LINES: usize>(
     let mut sums = [[0f32; 16]; N];
     // SAFETY: the caller vouches for the extents.
     unsafe {
-        for i in 0..pairs {
-            let w = panel.add(i * LINES * 16);
-            for (n, sums) in sums.iter_mut().enumerate() {
-                let token = x.add(i * apart.0 + n * apart.1);
-                let (x0, x1) = (*token, *token.add(1));
-                for (row, sum) in sums.iter_mut().enumerate() {
-                    let both = *w.add(row);
-                    let even = multiply_add(f32::from_bits(both << 16), x0, *sum);
-                    *sum = multiply_add(f32::from_bits(both & 0xffff_0000), x1, even);
+        for (p, piece) in pieces.iter().enumerate() {
+            for i in 0..pairs {
+                let w = piece.add((i * LINES + line) * 64).cast::<u32>();
+                for (n, sums) in sums.iter_mut().enumerate() {
+                    let token = x.add((p * pairs + i) * apart.0 + n * apart.1);
+                    let (x0, x1) = (*token, *token.add(1));
+                    for (row, sum) in sums.iter_mut().enumerate() {
+                        let both = *w.add(row);
+                        let even = multiply_add(f32::from_bits(both << 16), x0, *sum);
+                        *sum = multiply_add(f32::from_bits(both & 0xffff_0000), x1, even);
+                    }
                 }
             }
         }
@@ -96,7 +136,7 @@ unsafe fn tile<const N: usize, const LINES: usize>(
 /// # Safety
 /// The contract of [`super::Dot`] with an f32 panel; the group is f32.
 #[inline(always)]
-pub unsafe fn dot_f32<const C: usize, const LINES: usize, const ROWS: bool>(
+pub unsafe fn dot_f32<const C: usize, const LINES: usize>(
     panel: *const u8,
     pairs: usize,
     x: *const u8,
@@ -105,15 +145,50 @@ pub unsafe fn dot_f32<const C: usize, const LINES: usize, const ROWS: bool>(
     _ahead: *const u8,
     _step: usize,
 ) {
-    let (panel, x) = (panel.cast::<f32>(), x.cast::<f32>());
-    // SAFETY: the caller vouches for the extents of panel, x and out.
+    // SAFETY: the caller keeps the same contract.
+    unsafe { product_f32::<C, LINES, false>(&[panel], pairs, x.cast(), out, accumulate) }
+}
+
+/// As [`rows`] for such a panel.
+///
+/// # Safety
+/// The contract of [`super::Rows`] with an f32 panel; the rows are f32.
+#[inline(always)]
+pub unsafe fn rows_f32<const C: usize>(
+    pieces: &[*const u8],
+    pairs: usize,
+    x: *const u8,
+    out: *mut f32,
+    accumulate: bool,
+) {
+    // SAFETY: the caller keeps the same contract.
+    unsafe { product_f32::<C, 2, true>(pieces, pairs, x.cast(), out, accumulate) }
+}
+
+/// The f32 panel in pieces, times tokens as pairs or as rows.
+///
+/// # Safety
+/// That of [`dot_f32`] or [`rows_f32`].
+#[inline(always)]
+unsafe fn product_f32<const C: usize, const LINES: usize, const ROWS: bool>(
+    pieces: &[*const u8],
+    pairs: usize,
+    x: *const f32,
+    out: *mut f32,
+    accumulate: bool,
+) {
+    // SAFETY: the caller vouches for the extents.
     unsafe {
         for c in 0..C {
             let mut sums = [[0f32; 16]; LINES];
-            for k in 0..2 * pairs {
-                let token = *x.add(if ROWS { c * super::ROW + k } else { (k / 2 * C + c) * 2 + k % 2 });
-                for (row, sum) in sums.as_flattened_mut().iter_mut().enumerate() {
-                    *sum += *panel.add(k * LINES * 16 + row) * token;
+            for (p, piece) in pieces.iter().enumerate() {
+                for i in 0..2 * pairs {
+                    let k = 2 * p * pairs + i;
+                    let token = *x.add(if ROWS { c * super::ROW + k } else { (k / 2 * C + c) * 2 + k % 2 });
+                    let line = piece.cast::<f32>().add(i * LINES * 16);
+                    for (row, sum) in sums.as_flattened_mut().iter_mut().enumerate() {
+                        *sum += *line.add(row) * token;
+                    }
                 }
             }
             for (row, &sum) in sums.as_flattened().iter().enumerate() {
@@ -124,15 +199,15 @@ pub unsafe fn dot_f32<const C: usize, const LINES: usize, const ROWS: bool>(
     }
 }
 
-macro_rules! dot_f32_for {
-    ($name:ident, $features:literal) => {
+macro_rules! f32_for {
+    ($dot:ident, $rows:ident, $features:literal) => {
         /// [`dot_f32`] compiled for more than the baseline.
         ///
         /// # Safety
         /// As for [`dot_f32`]; the CPU has the features.
         #[cfg(target_arch = "x86_64")]
         #[target_feature(enable = $features)]
-        pub unsafe fn $name<const C: usize, const LINES: usize, const ROWS: bool>(
+        pub unsafe fn $dot<const C: usize, const LINES: usize>(
             panel: *const u8,
             pairs: usize,
             x: *const u8,
@@ -142,9 +217,26 @@ macro_rules! dot_f32_for {
             step: usize,
         ) {
             // SAFETY: the caller keeps the same contract.
-            unsafe { dot_f32::<C, LINES, ROWS>(panel, pairs, x, out, accumulate, ahead, step) }
+            unsafe { dot_f32::<C, LINES>(panel, pairs, x, out, accumulate, ahead, step) }
+        }
+
+        /// [`rows_f32`] compiled for more than the baseline.
+        ///
+        /// # Safety
+        /// As for [`rows_f32`]; the CPU has the features.
+        #[cfg(target_arch = "x86_64")]
+        #[target_feature(enable = $features)]
+        pub unsafe fn $rows<const C: usize>(
+            pieces: &[*const u8],
+            pairs: usize,
+            x: *const u8,
+            out: *mut f32,
+            accumulate: bool,
+        ) {
+            // SAFETY: the caller keeps the same contract.
+            unsafe { rows_f32::<C>(pieces, pairs, x, out, accumulate) }
         }
     };
 }
-dot_f32_for!(dot_f32_avx512, "avx512f,avx512vl,fma");
-dot_f32_for!(dot_f32_avx2, "avx2,fma");
+f32_for!(dot_f32_avx512, rows_f32_avx512, "avx512f,avx512vl,fma");
+f32_for!(dot_f32_avx2, rows_f32_avx2, "avx2,fma");

@@ -15,62 +15,93 @@ fn value(i: usize) -> f32 {
     from_bf16(to_bf16(random as f32 / (1 << 23) as f32 - 1.0))
 }
 
-/// What a kernel takes.
-#[derive(Clone, Copy, PartialEq)]
-enum Kind {
-    Plain,
-    /// Tokens as rows.
-    Rows,
+/// A kernel, and what it takes beside a whole panel and pairs of tokens.
+#[derive(Clone, Copy)]
+enum Kernel {
+    Plain(Dot),
     /// Half a panel.
-    Half,
+    Half(Dot),
+    /// Tokens as rows; a panel in so many pieces.
+    Values(Rows, usize),
+}
+
+impl Kernel {
+    /// Rows of its panel.
+    fn height(self) -> usize {
+        if matches!(self, Kernel::Half(_)) { PANEL / 2 } else { PANEL }
+    }
+
+    /// Elements of the tokens, and where token `c` of `tokens` keeps its element `k`.
+    fn tokens(self, tokens: usize, pairs: usize) -> (usize, impl Fn(usize, usize) -> usize) {
+        let rows = matches!(self, Kernel::Values(..));
+        let at = move |c: usize, k: usize| if rows { c * ROW + k } else { (k / 2 * tokens + c) * 2 + k % 2 };
+        (if rows { MAX_TOKENS * ROW } else { pairs * 2 * tokens }, at)
+    }
+
+    /// Runs it on a panel of so many pairs, whose pieces are put into another order first.
+    fn run<W: Copy, X, O>(self, panel: &[W], pairs: usize, x: &[X], out: &mut [O], accumulate: bool) {
+        let (x, out) = (x.as_ptr().cast(), out.as_mut_ptr().cast());
+        // SAFETY: the buffers have the extents that the kernel asks for.
+        unsafe {
+            match self {
+                Kernel::Plain(dot) | Kernel::Half(dot) => {
+                    let panel = panel.as_ptr().cast();
+                    dot(panel, pairs, x, out, accumulate, panel, 64);
+                }
+                Kernel::Values(dot, count) => {
+                    let pieces: Vec<Vec<W>> =
+                        panel.chunks(panel.len() / count).rev().map(<[W]>::to_vec).collect();
+                    let pieces: Vec<*const u8> =
+                        pieces.iter().rev().map(|piece| piece.as_ptr().cast()).collect();
+                    dot(&pieces, pairs / count, x, out, accumulate);
+                }
+            }
+        }
+    }
+}
+
+/// All kernels of keys and values for so many tokens.
+fn kernels(dots: CacheDots, tokens: usize, pairs: usize) -> Vec<(Kernel, usize)> {
+    let keys = [dots.keys.plain(tokens), dots.keys.ahead(tokens)].map(|dot| (Kernel::Plain(dot), pairs));
+    let values = [(1, 32), (1, 8), (2, 32), (4, 32), (3, 24), (2, 8)];
+    let values = values.map(|(count, pairs)| (Kernel::Values(dots.values(tokens), count), pairs));
+    [&keys[..], &[(Kernel::Half(dots.keys.halves(tokens)), pairs)], &values].concat()
 }
 
 /// Runs a kernel on `k x 32` weights given by `put`, `k x 16` of half a panel, and compares with float64.
 fn check<A: Activation, W: Copy + Default>(
-    dot: Dot,
+    kernel: Kernel,
     tokens: usize,
     pairs: usize,
     accumulate: bool,
-    kind: Kind,
     put: impl Fn(&mut [W], usize, usize, usize, f32),
 ) -> std::result::Result<(), TestCaseError> {
-    let (rows, height) = (kind == Kind::Rows, if kind == Kind::Half { PANEL / 2 } else { PANEL });
+    let height = kernel.height();
     let weight = |row: usize, k: usize| value(row * 1000 + k);
     let token = |c: usize, k: usize| value(77_777 + c * 1000 + k);
     let mut panel = vec![W::default(); pairs * 2 * height];
-    let mut x = vec![A::new(0.0); if rows { MAX_TOKENS * ROW } else { pairs * 2 * tokens }];
+    let (len, at) = kernel.tokens(tokens, pairs);
+    let mut x = vec![A::new(0.0); len];
     for k in 0..2 * pairs {
         for row in 0..height {
             put(&mut panel, height, row, k, weight(row, k));
         }
         for c in 0..tokens {
-            let at = if rows { c * ROW + k } else { (k / 2 * tokens + c) * 2 + k % 2 };
-            x[at] = A::new(token(c, k));
+            x[at(c, k)] = A::new(token(c, k));
         }
     }
     let mut out = vec![0.5f32; tokens * PANEL];
-    // SAFETY: the buffers have the extents that the kernel asks for.
-    unsafe {
-        dot(
-            panel.as_ptr().cast(),
-            pairs,
-            x.as_ptr().cast(),
-            out.as_mut_ptr(),
-            accumulate,
-            panel.as_ptr().cast(),
-            64,
-        )
-    };
+    kernel.run(&panel, pairs, &x, &mut out, accumulate);
     for c in 0..tokens {
         for row in 0..PANEL {
-            let products = (0..2 * pairs).map(|k| f64::from(weight(row, k)) * f64::from(token(c, k)));
-            let (sum, size) = products.fold((0.0, 1.0), |(s, a), p| (s + p, a + p.abs()));
-            let expected = sum + if accumulate { 0.5 } else { 0.0 };
             let got = f64::from(out[c * PANEL + row]);
             if row >= height {
                 prop_assert_eq!(got, 0.5, "row {} is none of half a panel", row);
                 continue;
             }
+            let products = (0..2 * pairs).map(|k| f64::from(weight(row, k)) * f64::from(token(c, k)));
+            let (sum, size) = products.fold((0.0, 1.0), |(s, a), p| (s + p, a + p.abs()));
+            let expected = sum + if accumulate { 0.5 } else { 0.0 };
             prop_assert!((got - expected).abs() < 5e-6 * size, "row {row} token {c}: {got} for {expected}");
         }
     }
@@ -202,16 +233,15 @@ impl Integers {
 }
 
 /// Runs a kernel of the cache's codes on `k x 32` of them, `k x 16` of half a panel, and compares with 64-bit arithmetic, to
-/// the bit. Of two in `rare` values one is as large as there are.
+/// the bit. Of `rare` values two are as large as there are.
 fn check_codes(
-    dot: Dot,
+    kernel: Kernel,
     tokens: usize,
     pairs: usize,
     accumulate: bool,
-    kind: Kind,
     rare: usize,
 ) -> std::result::Result<(), TestCaseError> {
-    let (rows, height) = (kind == Kind::Rows, if kind == Kind::Half { PANEL / 2 } else { PANEL });
+    let height = kernel.height();
     let number = |i: usize, most: f32| match i % rare {
         0 => most as i64,
         1 => -most as i64,
@@ -220,21 +250,18 @@ fn check_codes(
     let code = |row: usize, k: usize| number(row * 1009 + k, 127.0);
     let token = |c: usize, k: usize| number(77_777 + c * 1013 + k, 32767.0);
     let mut panel = vec![0i8; pairs * 2 * height];
-    let mut x = vec![0i16; if rows { MAX_TOKENS * ROW } else { pairs * 2 * tokens }];
+    let (len, at) = kernel.tokens(tokens, pairs);
+    let mut x = vec![0i16; len];
     for k in 0..2 * pairs {
         for row in 0..height {
             panel[panel_index(height, row, k)] = code(row, k) as i8;
         }
         for c in 0..tokens {
-            x[if rows { c * ROW + k } else { (k / 2 * tokens + c) * 2 + k % 2 }] = token(c, k) as i16;
+            x[at(c, k)] = token(c, k) as i16;
         }
     }
     let mut out = vec![7i32; tokens * PANEL];
-    // SAFETY: the buffers have the extents that the kernel asks for.
-    unsafe {
-        let (panel, x) = (panel.as_ptr().cast(), x.as_ptr().cast());
-        dot(panel, pairs, x, out.as_mut_ptr().cast(), accumulate, panel, 0);
-    }
+    kernel.run(&panel, pairs, &x, &mut out, accumulate);
     for (c, row) in (0..tokens).flat_map(|c| (0..PANEL).map(move |row| (c, row))) {
         let sum: i64 = (0..2 * pairs).map(|k| code(row, k) * token(c, k)).sum();
         let expected = if row < height { sum + if accumulate { 7 } else { 0 } } else { 7 };
@@ -248,28 +275,17 @@ proptest! {
 
     #[test]
     fn every_kernel_agrees_with_float64(pairs in 1usize..300, accumulate: bool) {
-        let row_pairs = pairs % (ROW / 2) + 1;
-        for isa in InstructionSet::available() {
-            for tokens in 1..=MAX_TOKENS {
-                let kinds = |table: DotTable| {
-                    [
-                        (table.plain(tokens), pairs, Kind::Plain),
-                        (table.ahead(tokens), pairs, Kind::Plain),
-                        (table.rows(tokens), row_pairs, Kind::Rows),
-                        (table.halves(tokens), pairs, Kind::Half),
-                    ]
-                };
-                if isa == InstructionSet::Avx512Bf16 {
-                    for (dot, pairs, kind) in kinds(Dots::new(isa, Format::Bf16, 2).weights) {
-                        check::<Bf16, u16>(dot, tokens, pairs, accumulate, kind, bf16)?;
-                    }
+        for (isa, tokens) in InstructionSet::available().into_iter().flat_map(|isa| (1..=MAX_TOKENS).map(move |t| (isa, t))) {
+            if isa == InstructionSet::Avx512Bf16 {
+                for (kernel, pairs) in kernels(Dots::new(isa, Format::Bf16, 2).kv, tokens, pairs) {
+                    check::<Bf16, u16>(kernel, tokens, pairs, accumulate, bf16)?;
                 }
-                for (dot, pairs, kind) in kinds(Dots::new(isa, Format::Rounded, 2).weights) {
-                    check::<Rounded, u16>(dot, tokens, pairs, accumulate, kind, bf16)?;
-                }
-                for (dot, pairs, kind) in kinds(Dots::new(isa, Format::Full, 2).kv) {
-                    check::<Full, f32>(dot, tokens, pairs, accumulate, kind, full)?;
-                }
+            }
+            for (kernel, pairs) in kernels(Dots::new(isa, Format::Rounded, 2).kv, tokens, pairs) {
+                check::<Rounded, u16>(kernel, tokens, pairs, accumulate, bf16)?;
+            }
+            for (kernel, pairs) in kernels(Dots::new(isa, Format::Full, 2).kv, tokens, pairs) {
+                check::<Full, f32>(kernel, tokens, pairs, accumulate, full)?;
             }
         }
     }
@@ -293,13 +309,9 @@ proptest! {
 
     #[test]
     fn every_kernel_of_codes_agrees_with_64_bit_arithmetic(pairs in 1usize..200, rare in 2usize..40, accumulate: bool) {
-        let row_pairs = pairs % (ROW / 2) + 1;
-        for isa in InstructionSet::available() {
-            let table = Dots::new(isa, Format::Rounded, 2).codes;
-            for tokens in 1..=MAX_TOKENS {
-                check_codes(table.plain(tokens), tokens, pairs, accumulate, Kind::Plain, rare)?;
-                check_codes(table.rows(tokens), tokens, row_pairs, accumulate, Kind::Rows, rare)?;
-                check_codes(table.halves(tokens), tokens, pairs, accumulate, Kind::Half, rare)?;
+        for (isa, tokens) in InstructionSet::available().into_iter().flat_map(|isa| (1..=MAX_TOKENS).map(move |t| (isa, t))) {
+            for (kernel, pairs) in kernels(Dots::new(isa, Format::Rounded, 2).codes, tokens, pairs) {
+                check_codes(kernel, tokens, pairs, accumulate, rare)?;
             }
         }
     }

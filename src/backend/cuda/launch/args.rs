@@ -36,10 +36,16 @@ pub struct LinearArgs {
     pub capacity: u32,
     pub splits: u32,
     pub eps: f32,
+    pub sequences: u32,
+    pub page_shift: u32,
     pub reserved: u32,
     pub s0: Address,
     pub s1: Address,
     pub s2: Address,
+    pub pages: Address,
+    pub fresh: Address,
+    pub key_scales: Address,
+    pub value_scales: Address,
 }
 
 /// `struct Attention` of `kernels/attention.cuh`, which says what each field is.
@@ -61,5 +67,8 @@ pub struct AttentionArgs {
     pub capacity: u32,
     pub splits: u32,
     pub scale: f32,
-    pub reserved: u32,
+    pub page_shift: u32,
+    pub pages: Address,
+    pub key_scales: Address,
+    pub value_scales: Address,
 }

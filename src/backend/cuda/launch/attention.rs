@@ -1,10 +1,12 @@
-//! Attention in both phases: `kernels/attention_decode.cu` and `kernels/attention_prefill.cu`.
+//! Attention in both phases: `kernels/attention_decode.cuh` and `kernels/attention_prefill.cuh`, for caches of each
+//! format and, where `args` have a table of them, in pages.
 //!
-//! `head_dim` is one that [`supports`] allows; `context` is the most positions that a new token attends. It decides
+//! `head_dim` is one that [`supports`] allows, `format` bf16, int8 or fp8; `context` is the most positions that a new token attends. It decides
 //! how the work is shared out; where each sequence stands, the kernels read from `start` themselves.
 
 use super::Launch;
 use super::args::AttentionArgs;
+use super::format::Format;
 use super::workspace::Workspace;
 use crate::backend::cuda::driver::Gpu;
 
@@ -16,42 +18,62 @@ pub fn supports(head_dim: u32) -> bool {
     matches!(head_dim, 64 | 128)
 }
 
+/// Source and kernel of a family for a format, with pages or without, and a size: `attention_decode_paged_int8_128_8`.
+macro_rules! kernel {
+    ($family:literal, $format:expr, $paged:expr, $size:literal) => {
+        match ($format, $paged) {
+            (Format::Int8, false) => kernel!(@of $family, "_int8", $size),
+            (Format::Fp8, false) => kernel!(@of $family, "_fp8", $size),
+            (_, false) => kernel!(@of $family, "", $size),
+            (Format::Int8, true) => kernel!(@of $family, "_paged_int8", $size),
+            (Format::Fp8, true) => kernel!(@of $family, "_paged_fp8", $size),
+            (_, true) => kernel!(@of $family, "_paged", $size),
+        }
+    };
+    (@of $family:literal, $kind:literal, $size:literal) => {
+        (concat!($family, $kind), concat!($family, $kind, $size))
+    };
+}
+
 /// Attention of one new token per sequence.
-pub fn decode(gpu: &Gpu, args: AttentionArgs, head_dim: u32, context: u32) -> Launch {
-    let shape = DecodeShape::of(&args, head_dim);
+pub fn decode(gpu: &Gpu, args: AttentionArgs, head_dim: u32, format: Format, context: u32) -> Launch {
+    let shape = DecodeShape::of(&args, head_dim, format);
     let splits = shape.splits(gpu, &args, context);
-    let kernel = match (head_dim, shape.queries) {
-        (64, 8) => "attention_decode_64_8",
-        (64, _) => "attention_decode_64_16",
-        (_, 8) => "attention_decode_128_8",
-        _ => "attention_decode_128_16",
+    let paged = args.pages != 0;
+    let (source, kernel) = match (head_dim, shape.queries) {
+        (64, 8) => kernel!("attention_decode", format, paged, "_64_8"),
+        (64, _) => kernel!("attention_decode", format, paged, "_64_16"),
+        (_, 8) => kernel!("attention_decode", format, paged, "_128_8"),
+        _ => kernel!("attention_decode", format, paged, "_128_16"),
     };
     let grid = [splits, args.kv_heads * shape.blocks_of_group, args.sequences];
     let args = AttentionArgs { splits, ..args };
-    Launch::new("attention_decode", kernel, grid, 32 * shape.warps, 0, &args).early()
+    Launch::new(source, kernel, grid, 32 * shape.warps, 0, &args).early()
 }
 
 /// Attention of many new tokens per sequence, causal among them.
-pub fn prefill(gpu: &Gpu, args: AttentionArgs, head_dim: u32, _context: u32) -> Launch {
+pub fn prefill(gpu: &Gpu, args: AttentionArgs, head_dim: u32, format: Format, _context: u32) -> Launch {
     // Tiles of 128 rows are the faster ones, where there are enough of them to occupy the card.
     let blocks =
         |rows: u32| u64::from(args.heads) * u64::from(args.sequences) * u64::from(args.tokens.div_ceil(rows));
     let rows = if blocks(128) < 2 * u64::from(gpu.multiprocessors) { 64 } else { 128 };
-    let kernel = match (head_dim, rows) {
-        (64, 64) => "attention_prefill_64_rows_64",
-        (64, _) => "attention_prefill_64_rows_128",
-        (_, 64) => "attention_prefill_128_rows_64",
-        _ => "attention_prefill_128_rows_128",
+    let paged = args.pages != 0;
+    let (source, kernel) = match (head_dim, rows) {
+        (64, 64) => kernel!("attention_prefill", format, paged, "_64_rows_64"),
+        (64, _) => kernel!("attention_prefill", format, paged, "_64_rows_128"),
+        (_, 64) => kernel!("attention_prefill", format, paged, "_128_rows_64"),
+        _ => kernel!("attention_prefill", format, paged, "_128_rows_128"),
     };
     let grid = [args.heads, args.sequences, args.tokens.div_ceil(rows)];
-    // The tile of queries and three of 64 positions.
-    let shared = (rows + 3 * 64) * head_dim * 2;
-    Launch::new("attention_prefill", kernel, grid, 128, shared, &args).early()
+    // The tile of queries and three of 64 positions, or two with codes of two more and the scales twice.
+    let slots = if format.is_quantised() { 64 * head_dim * 6 + 2 * 512 } else { 64 * head_dim * 6 };
+    let shared = rows * head_dim * 2 + slots;
+    Launch::new(source, kernel, grid, 128, shared, &args).early()
 }
 
 /// What the launch for these tokens needs.
-pub fn workspace(gpu: &Gpu, args: &AttentionArgs, head_dim: u32, context: u32) -> Workspace {
-    let shape = DecodeShape::of(args, head_dim);
+pub fn workspace(gpu: &Gpu, args: &AttentionArgs, head_dim: u32, format: Format, context: u32) -> Workspace {
+    let shape = DecodeShape::of(args, head_dim, format);
     let splits = shape.splits(gpu, args, context);
     if args.tokens > 1 || splits == 1 {
         return Workspace::default();
@@ -73,10 +95,11 @@ struct DecodeShape {
 }
 
 impl DecodeShape {
-    fn of(args: &AttentionArgs, head_dim: u32) -> Self {
+    fn of(args: &AttentionArgs, head_dim: u32, format: Format) -> Self {
         let group = args.heads / args.kv_heads;
         let (queries, warps) = if group <= 8 { (8, 6) } else { (16, 4) };
-        DecodeShape { queries, blocks_of_group: group.div_ceil(queries), warps, chunk: 2048 / head_dim }
+        let line = if format.is_quantised() { head_dim } else { 2 * head_dim };
+        DecodeShape { queries, blocks_of_group: group.div_ceil(queries), warps, chunk: 4096 / line }
     }
 
     /// Groups of blocks of which each splits one range of positions.

@@ -5,6 +5,7 @@ use bytemuck::{Pod, Zeroable};
 
 use super::Launch;
 use super::args::LinearArgs;
+use super::format::Format;
 use crate::backend::cuda::driver::Address;
 
 /// `struct Embed` of `kernels/elementwise.cu`, which says what each field is.
@@ -50,6 +51,16 @@ pub fn rms_norm(rows: u32, args: RmsNormArgs) -> Launch {
 /// is given, but for `x`: `[rows][x_stride]` q, k and v.
 pub fn rotate_append(args: LinearArgs) -> Launch {
     finish_stored("rotate_append", args, args.n / 16)
+}
+
+/// Puts the new keys and values at `args.fresh` into a cache of codes, int8 or fp8. Heads have 64 or 128 elements.
+pub fn append(format: Format, args: LinearArgs) -> Launch {
+    const THREADS: u32 = 128;
+    debug_assert!(format.is_quantised() && matches!(args.head_dim, 64 | 128));
+    let kernel = if format == Format::Fp8 { "append_fp8" } else { "append_int8" };
+    // A thread takes eight elements.
+    let grid = [args.rows, (2 * args.kv_width).div_ceil(8 * THREADS), 1];
+    Launch::new("elementwise", kernel, grid, THREADS, 0, &args).early()
 }
 
 /// `y = silu(gate) up` of stored products. `args` is what the product of the stage is given, but for `x`:

@@ -1,0 +1,4 @@
+// Causal attention of many new tokens per sequence over a cache in int8.
+#include "attention_prefill.cuh"
+
+ATTENTION_PREFILLS(attention_prefill_int8, INT8, false)

@@ -1,0 +1,4 @@
+// Causal attention of many new tokens per sequence over a cache in fp8, in pages.
+#include "attention_prefill.cuh"
+
+ATTENTION_PREFILLS(attention_prefill_paged_fp8, FP8, true)
