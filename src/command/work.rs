@@ -120,3 +120,27 @@ pub fn precisions(args: &PrecisionArgs, activations: DType) -> Vec<Precision> {
     }
     precisions
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::cli::{Cli, Command};
+
+    #[test]
+    fn ways_add_what_the_device_can_do() {
+        let model = Catalog::load(None).unwrap().model("llama-8b").unwrap();
+        let weights = |options: &[&str], able: Able| -> Vec<DType> {
+            let line = [&["llmroof", "predict", "-d", "l4", "--ways"], options].concat();
+            let Command::Predict(args) = Cli::try_parse_from(line).unwrap().command else { panic!() };
+            let sweeps = sweeps(&args.work, &args.precision, &args.ways, &model, able);
+            sweeps.precisions.iter().map(|precision| precision.weights).collect()
+        };
+        let narrow = [DType::Bf16, DType::Int8, DType::Int4, DType::Fp8];
+        assert_eq!(weights(&[], Able { fp8: true, link: false }), narrow);
+        assert_eq!(weights(&[], Able::default()), narrow[..3]);
+        // Whoever names types gets these.
+        assert_eq!(weights(&["--weights", "int8"], Able { fp8: true, link: false }), [DType::Int8]);
+    }
+}
