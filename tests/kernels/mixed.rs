@@ -89,7 +89,7 @@ impl Case<'_> {
 fn every_row_of_a_mixed_step_is_right() {
     let (wide, narrow) = (odd_model(128, 6, 2), odd_model(64, 4, 1));
     let check = |gpu, model, batch, prompt, chunks: &[u32]| {
-        let (types, weights) = (Precision::BF16, &RandomWeights::new(11, model));
+        let (types, weights) = (Precision::BF16, &Spread);
         Case { model, types, weights, products: Products::Own, batch, prompt, chunks, page: None }.check(gpu);
     };
     // By the number of rows: products of few rows, of up to 64, of many.
@@ -128,8 +128,8 @@ fn with_quantised_weights() {
 fn with_caches_of_codes_and_in_pages() {
     let (wide, narrow) = (odd_model(128, 6, 2), odd_model(64, 4, 1));
     let check = |gpu, model, kv, page, products, chunks: &[u32]| {
-        let (types, weights) = (Precision { kv, ..Precision::BF16 }, &RandomWeights::new(11, model));
-        Case { model, types, weights, products, batch: 3, prompt: 30, chunks, page }.check(gpu);
+        let (types, weights) = (Precision { kv, ..Precision::BF16 }, &Spread);
+        Case { model, types, weights, products, batch: 2, prompt: 18, chunks, page }.check(gpu);
     };
     check(a100(), &wide, DType::Int8, None, Products::Own, &[20, 2]);
     check(h100(), &narrow, DType::Bf16, Some(16), Products::Own, &[5, 33]);
@@ -140,7 +140,7 @@ fn with_caches_of_codes_and_in_pages() {
 #[test]
 fn with_products_of_cublaslt() {
     let model = &odd_model(64, 4, 2);
-    let (types, weights) = (Precision::BF16, &RandomWeights::new(11, model));
+    let (types, weights) = (Precision::BF16, &Spread);
     let case = Case {
         model,
         types,

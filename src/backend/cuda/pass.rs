@@ -57,7 +57,7 @@ impl Pass {
     pub fn check(self, tokens: &[Vec<u32>], filled: &[u32]) -> Result<()> {
         let new: Vec<u32> = (0..self.sequences()).map(|sequence| self.new_tokens(sequence)).collect();
         let given: Vec<u32> = tokens.iter().map(|tokens| tokens.len() as u32).collect();
-        if given == new && given.len() == filled.len() && !given.contains(&0) {
+        if given == new && given.len() == filled.len() && !given.is_empty() && !given.contains(&0) {
             return Ok(());
         }
         Err(Failure::input(format!("{} sequences of tokens were given", tokens.len())).hint(format!(
