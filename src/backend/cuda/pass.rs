@@ -37,7 +37,7 @@ impl Pass {
     /// Neither that, nor are all of one length.
     pub fn of(tokens: &[Vec<u32>], filled: &[u32]) -> Result<Pass> {
         let lengths = || tokens.iter().map(|tokens| tokens.len() as u32);
-        let (first, last) = (lengths().next().unwrap_or_default(), lengths().last().unwrap_or_default());
+        let (first, last) = (lengths().next().unwrap_or_default(), lengths().next_back().unwrap_or_default());
         let most = |filled: &[u32]| filled.iter().copied().max().unwrap_or_default();
         let pass = match filled.split_last() {
             Some((&filled, before)) if first == 1 && last > 1 => {

@@ -184,11 +184,13 @@ impl Step<'_> {
         }
         let rows = positions * u64::from(self.model.kv_heads);
         let codes = rows * self.cache.format.row_bytes(self.model.head_dim);
+        // bf16 has none.
+        let scales = if args.key_scales == 0 { 0 } else { 4 * rows };
         AttentionArgs {
             keys: args.keys + codes,
             values: args.values + codes,
-            key_scales: args.key_scales + 4 * rows,
-            value_scales: args.value_scales + 4 * rows,
+            key_scales: args.key_scales + scales,
+            value_scales: args.value_scales + scales,
             ..args
         }
     }

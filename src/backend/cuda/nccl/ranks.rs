@@ -231,5 +231,5 @@ fn bf16(number: usize) -> u16 {
 
 /// A key as the head's argmax has it: what is compared first in its upper half.
 fn key(i: u64, rank: u64) -> u64 {
-    (i * 7919 + rank * 104_729) % 1009 << 32 | i
+    (((i * 7919 + rank * 104_729) % 1009) << 32) | i
 }
