@@ -139,7 +139,10 @@ fn main() {
             if narrow && precision != Precision::BF16 {
                 continue;
             }
-            if !LINES.iter().any(|line| wanted(line.0)) && !wanted(COST) {
+            if !LINES.iter().any(|line| wanted(line.0))
+                && !wanted(COST)
+                && !PAGES.iter().any(|line| wanted(line.0))
+            {
                 continue;
             }
             let mut model = model(name, dims);
@@ -174,6 +177,12 @@ fn main() {
             };
             if let Err(failure) = cost {
                 println!("{name} {types} {COST}: {failure}");
+            }
+            for &(line, page) in PAGES.iter().filter(|line| wanted(line.0)) {
+                let name = format!("{name} {types} {line}");
+                if let Err(failure) = cost_of_pages(session.as_mut(), &name, page, options.rounds) {
+                    println!("{name}: {failure}");
+                }
             }
             for line in LINES.iter().filter(|line| wanted(line.0)) {
                 let prober = prober.as_deref_mut();
@@ -215,6 +224,36 @@ fn cost_of_eight(
         ratios.push(eight * 2.0 / (before + after));
     }
     print_ratios(&format!("{} {types} {COST}", model.name), &ratios);
+    println!();
+    Ok(())
+}
+
+/// Lines that compare a cache in pages of so many positions with a contiguous one.
+const PAGES: [(&str, u32); 3] = [
+    ("attention b1 c4096 pages of 16, time over none", 16),
+    ("attention b1 c4096 pages of 32, time over none", 32),
+    ("attention b1 c4096 pages of 64, time over none", 64),
+];
+
+/// What attention costs with the cache in pages, in times of a contiguous one: the two in turn, round after round.
+fn cost_of_pages(
+    session: &mut dyn Session,
+    name: &str,
+    page: u32,
+    rounds: usize,
+) -> llmroof::error::Result<()> {
+    let mut attention = |kv_page| -> llmroof::error::Result<f64> {
+        let (phase, batch, tokens, context) = (Phase::Decode, 1, 1, 4096);
+        session.prepare(&Work { phase, batch, tokens, context, chunk: None, kv_page })?;
+        session.run(1)?;
+        Ok(median(session.run(9)?.iter().map(|e| e.stages[Stage::Attention.index()]).collect()))
+    };
+    let mut ratios = Vec::new();
+    for _ in 0..rounds {
+        let (before, paged, after) = (attention(None)?, attention(Some(page))?, attention(None)?);
+        ratios.push(paged * 2.0 / (before + after));
+    }
+    print_ratios(name, &ratios);
     println!();
     Ok(())
 }
