@@ -120,10 +120,12 @@ fn a_wrong_output_is_found_and_named() {
 
 #[test]
 fn the_quick_check_stops_a_measurement() {
-    let passed = quick_check(&mut ReferenceSession::new(Fault::None), 1, &[DType::Bf16.into()], &[]).unwrap();
+    let passed =
+        quick_check(&mut ReferenceSession::new(Fault::None), 1, &[DType::Bf16.into()], &[], false).unwrap();
     assert!(passed.passed && passed.largest_error < passed.bound);
     let fault = Fault::Model(|spec| spec.rope_theta *= 1.05);
-    let failure = quick_check(&mut ReferenceSession::new(fault), 1, &[DType::Bf16.into()], &[]).unwrap_err();
+    let failure =
+        quick_check(&mut ReferenceSession::new(fault), 1, &[DType::Bf16.into()], &[], false).unwrap_err();
     assert_eq!(failure.code, Code::Invalid);
     assert!(failure.to_string().contains("qkv"), "{failure}");
 }
@@ -131,7 +133,8 @@ fn the_quick_check_stops_a_measurement() {
 #[test]
 fn a_trace_with_a_stage_missing_is_no_llama() {
     let fault = Fault::Outputs(|_, all| drop(all.remove(3)));
-    let failure = quick_check(&mut ReferenceSession::new(fault), 1, &[DType::F32.into()], &[]).unwrap_err();
+    let failure =
+        quick_check(&mut ReferenceSession::new(fault), 1, &[DType::F32.into()], &[], false).unwrap_err();
     assert_eq!(failure.code, Code::Invalid);
 }
 
@@ -141,7 +144,7 @@ fn what_a_device_cannot_run_has_not_passed() {
     for refused in [
         check_support(&session, DType::F32.into(), Extent::Full),
         check_kernels(&mut session, 1, DType::F32.into(), None, Extent::Short).map(drop),
-        quick_check(&mut session, 1, &[DType::F32.into()], &[]).map(drop),
+        quick_check(&mut session, 1, &[DType::F32.into()], &[], false).map(drop),
     ] {
         let failure = refused.unwrap_err();
         assert_eq!((failure.code, failure.what.as_str()), (Code::BadInput, "no f32 activations"));

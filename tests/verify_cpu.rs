@@ -117,7 +117,7 @@ fn a_quantised_checkpoint_is_held_against_its_own_weights_and_the_unquantised_on
 fn the_check_before_a_measurement_is_quick() {
     let mut session = CpuBackend.open(&OpenOptions::default()).unwrap();
     let start = std::time::Instant::now();
-    let verification = quick_check(session.as_mut(), 1, &[DType::Bf16.into()], &[]).unwrap();
+    let verification = quick_check(session.as_mut(), 1, &[DType::Bf16.into()], &[], false).unwrap();
     assert!(verification.passed && verification.largest_error < verification.bound);
     // Under a second when optimised; this is a test build on whatever else the machine does.
     assert!(start.elapsed().as_secs() < 20, "{:?}", start.elapsed());

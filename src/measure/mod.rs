@@ -189,8 +189,9 @@ pub fn measure(
     plan::check_memory(session, options, &works)?;
 
     observer.doing("checking the kernels", clock.left());
-    let Sweeps { precisions, kv_pages, .. } = &options.sweeps;
-    record.run.verification = Some(verify::quick_check(session, options.seed, precisions, kv_pages)?);
+    let Sweeps { precisions, kv_pages, mix, .. } = &options.sweeps;
+    record.run.verification =
+        Some(verify::quick_check(session, options.seed, precisions, kv_pages, !mix.is_empty())?);
 
     // While next to nothing is held: what joins GPUs takes memory on each of them.
     record.reduce(AllReduces::time(session, options, &works, &clock, observer)?);

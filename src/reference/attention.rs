@@ -1,6 +1,6 @@
 //! Causal attention over cached keys and values, query heads sharing KV heads in groups.
 
-use super::Rounding;
+use super::{Numerics, Rounding};
 use crate::model::ModelSpec;
 
 /// How one token's row of the qkv stage is laid out: rotated q, rotated k, v.
@@ -42,17 +42,21 @@ impl Cache {
 
 /// Appends the keys and values of each token of one sequence and attends to all positions up to its own.
 /// `[token][q + 2 kv]` to `[token][heads x head_dim]`.
-pub(super) fn attend(spec: &ModelSpec, rounding: Rounding, qkv: &[f64], cache: &mut Cache) -> Vec<f64> {
+pub(super) fn attend(spec: &ModelSpec, numerics: Numerics, qkv: &[f64], cache: &mut Cache) -> Vec<f64> {
+    let rounding = numerics.rounding;
+    // Codes are multiplied as they are, and their scale comes after.
+    let of_cache = if numerics.kv.is_some() { Rounding::None } else { rounding };
     let (layout, width) = (Qkv::of(spec), spec.head_dim as usize);
     let scale = 1.0 / f64::from(spec.head_dim).sqrt();
-    let rounded = |row: &[f64]| row.iter().map(|&x| rounding.apply(x)).collect::<Vec<_>>();
+    let rounded =
+        |rounding: Rounding, row: &[f64]| row.iter().map(|&x| rounding.apply(x)).collect::<Vec<_>>();
     let mut out = Vec::new();
     for row in qkv.chunks_exact(layout.width()) {
         let (q, kv) = row.split_at(layout.q);
         let (k, v) = kv.split_at(layout.kv);
-        cache.keys.push(rounded(k));
-        cache.values.push(rounded(v));
-        for (head, q) in rounded(q).chunks_exact(width).enumerate() {
+        cache.keys.push(rounded(of_cache, k));
+        cache.values.push(rounded(of_cache, v));
+        for (head, q) in rounded(rounding, q).chunks_exact(width).enumerate() {
             let shared = (head / spec.group() as usize) * width;
             let scores: Vec<f64> = cache
                 .keys

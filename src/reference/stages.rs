@@ -50,19 +50,21 @@ impl<'a> Stages<'a> {
                 rope::rotate(head, &self.frequencies, position);
             }
         }
-        if let Some(dtype) = self.numerics.kv {
-            for row in out.chunks_exact_mut(layout.width()) {
-                let cached = &mut row[layout.q..];
-                cached.chunks_exact_mut(self.spec.head_dim as usize).for_each(|head| quantise(dtype, head));
-            }
+        let Some(dtype) = self.numerics.kv else {
+            self.round(&mut out);
+            return out;
+        };
+        for row in out.chunks_exact_mut(layout.width()) {
+            let (q, cached) = row.split_at_mut(layout.q);
+            self.round(q);
+            cached.chunks_exact_mut(self.spec.head_dim as usize).for_each(|head| quantise(dtype, head));
         }
-        self.round(&mut out);
         out
     }
 
     /// Attention of one sequence: `[token][q + 2 kv]` to `[token][heads x head_dim]`; the cache grows.
     pub fn attention(&self, qkv: &[f64], cache: &mut Cache) -> Vec<f64> {
-        attention::attend(self.spec, self.numerics.rounding, qkv, cache)
+        attention::attend(self.spec, self.numerics, qkv, cache)
     }
 
     /// Output projection added to the residual: `[token][hidden]`.

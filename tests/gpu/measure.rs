@@ -177,7 +177,7 @@ fn a_chunk_of_a_prompt_rides_along_with_decode() {
     let cases = vec![("mig", "bf16"), ("h100", "int8")];
     each(cases, |(gpu, weights)| {
         let folder = tempfile::tempdir().unwrap();
-        let options = ["--mix", "16", "--phase", "decode", "--weights", weights];
+        let options = ["--mix", "16", "--phase", "decode", "--weights", weights, "--budget", "60s"];
         measure(&quick(gpu), folder.path(), &options).well();
         let run = run(folder.path());
         assert_eq!(run.status, RunStatus::Complete, "{:?}", run.notes);

@@ -15,6 +15,8 @@ use crate::workload::Stage;
 pub enum Extent {
     /// Two models, a fraction of a second: before every measurement.
     Short,
+    /// The same with mixed steps: before a measurement that has some.
+    Mixed,
     /// All shapes, some seconds.
     Full,
 }
@@ -63,7 +65,8 @@ pub fn check_kernels(
                 session.use_gemm(gemm)?;
             }
             let errors = if gemm == Some(Gemm::CublasLt) { &mut cublaslt } else { &mut own };
-            check_model(session, shape, seed, (precision, kv_page), errors.get_or_insert_default())?;
+            let fed = shape.feeds(extent != Extent::Short);
+            check_model(session, shape, fed, seed, (precision, kv_page), errors.get_or_insert_default())?;
         }
     }
     let pages = of_pages(kv_page);
@@ -103,6 +106,7 @@ impl Errors {
 fn check_model(
     session: &mut dyn Session,
     shape: &Shape,
+    fed: Vec<Vec<u32>>,
     seed: u64,
     (precision, kv_page): (Precision, Option<u32>),
     errors: &mut Errors,
@@ -122,7 +126,7 @@ fn check_model(
     };
     session.load(&Residency { model: spec.clone(), layers: LAYERS, precision, copies: 1 }, &weights)?;
     session.begin(shape.batch, shape.positions(), kv_page)?;
-    for counts in shape.feeds() {
+    for counts in fed {
         let tokens: Vec<Vec<u32>> = counts.iter().map(|&count| random.tokens(count, spec.vocab)).collect();
         let outputs = session.forward(&tokens, true)?;
         let count = counts.last().copied().unwrap_or_default();

@@ -96,12 +96,12 @@ impl Shape {
         self.passes.iter().chain(self.mixed).sum()
     }
 
-    /// New tokens of each sequence, pass by pass.
-    pub fn feeds(&self) -> impl Iterator<Item = Vec<u32>> {
+    /// New tokens of each sequence, pass by pass; at the end those of mixed steps, if wanted.
+    pub fn feeds(&self, mixed_too: bool) -> Vec<Vec<u32>> {
         let batch = self.batch as usize;
         let even = self.passes.iter().map(move |&tokens| vec![tokens; batch]);
         let mixed = self.mixed.iter().map(move |&riding| [vec![1; batch - 1], vec![riding]].concat());
-        even.chain(mixed)
+        even.chain(mixed.filter(|_| mixed_too)).collect()
     }
 
     /// The model. Its epsilon is large, a tenth of the mean square of the residual: with a usual one a kernel

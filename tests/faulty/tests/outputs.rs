@@ -20,7 +20,7 @@ fn check(seed: u64, activations: DType, variables: &[(&str, &str)]) -> llmroof::
     let real = CpuBackend.open(&OpenOptions { threads: Some(1), ..OpenOptions::default() }).unwrap();
     let given = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
     let mut session = FaultySession::new(real, Faults::of(given).unwrap());
-    verify::quick_check(&mut session, seed, &[Precision::unquantised(activations)], &[]).map(|_| ())
+    verify::quick_check(&mut session, seed, &[Precision::unquantised(activations)], &[], false).map(|_| ())
 }
 
 /// Asserts that it is caught, by exit 5.
