@@ -37,6 +37,11 @@ pub struct Sweeps {
     pub ranks: Vec<u32>,
 }
 
+/// The contiguous cache, and those in pages of each size.
+pub fn caches(kv_pages: &[u32]) -> impl Iterator<Item = Option<u32>> {
+    std::iter::once(None).chain(kv_pages.iter().map(|&page| Some(page)))
+}
+
 /// Whether a cache can be in pages of these sizes.
 ///
 /// # Errors
@@ -147,8 +152,7 @@ impl Sweeps {
         }
         let mut all: Vec<Workload> = Vec::new();
         for pass in passes {
-            let kv_pages = std::iter::once(None).chain(self.kv_pages.iter().map(|&page| Some(page)));
-            let each = kv_pages.map(|kv_page| Workload { kv_page, ..pass.clone() });
+            let each = caches(&self.kv_pages).map(|kv_page| Workload { kv_page, ..pass.clone() });
             // A chunk that is the whole prompt is there already.
             all.extend(each.filter(|each| !all.contains(each)).collect::<Vec<_>>());
         }

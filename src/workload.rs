@@ -206,7 +206,7 @@ pub struct Workload {
     pub model: ModelSpec,
     /// Ranks that the whole model is divided among. Costs are those of one.
     pub ranks: u32,
-    /// Prefill or decode.
+    /// Prefill, decode or mixed.
     pub phase: Phase,
     /// Sequences in the pass.
     pub batch: u32,
@@ -270,6 +270,11 @@ impl Workload {
         self.over_sequences(|tokens, _| tokens)
     }
 
+    /// Positions that all sequences attend, each once: what caches of them hold.
+    pub fn positions(&self) -> f64 {
+        self.over_sequences(|_, context| context)
+    }
+
     /// Query-key pairs of one head, all sequences: causal, so token i attends `context - tokens + i`.
     fn attended_pairs(&self) -> f64 {
         self.over_sequences(|t, c| t * (c - t) + t * (t + 1.0) / 2.0)
@@ -308,8 +313,7 @@ impl Workload {
             Stage::Embed => (0.0, 0.0, 0.0, rows * hidden),
             Stage::Qkv => (hidden, rows, rows * position + self.appended_table(), rows * (hidden + q)),
             Stage::Attention => {
-                let attended = self.over_sequences(|_, context| context);
-                (0.0, 0.0, attended * position + self.attended_table(), 2.0 * rows * q)
+                (0.0, 0.0, self.positions() * position + self.attended_table(), 2.0 * rows * q)
             }
             Stage::OutProj => (0.0, rows, 0.0, rows * (q + 2.0 * hidden)),
             Stage::GateUp => (hidden, rows, 0.0, rows * (hidden + ffn)),

@@ -2,27 +2,14 @@
 //! anything is, is never asserted.
 #![allow(clippy::unwrap_used)]
 
-use std::process::{Command, Output};
+mod support;
 
-use llmroof::run::Run;
+use llmroof::run::merge;
 use llmroof::ways::{mixed, paged};
 use llmroof::workload::{Chunk, Phase, Stage};
+use support::{llmroof, refused, run_of};
 
 const CHECKPOINT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/tiny-gqa-hd128");
-
-fn llmroof(arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_llmroof"))
-        .args(arguments)
-        .env("LLMROOF_DEVICE", "cpu")
-        .env_remove("RUST_BACKTRACE")
-        .output()
-        .unwrap()
-}
-
-fn run_of(output: &Output) -> Run {
-    Run::from_json(std::str::from_utf8(&output.stdout).unwrap())
-        .unwrap_or_else(|e| panic!("{e}: {}", String::from_utf8_lossy(&output.stderr)))
-}
 
 #[test]
 fn every_pass_runs_with_both_caches_and_every_chunk_alone_and_riding_along() {
@@ -79,6 +66,12 @@ fn every_pass_runs_with_both_caches_and_every_chunk_alone_and_riding_along() {
             assert!(one.decode > 0.0 && one.alone > 0.0 && one.together > 0.0, "{one:?}");
             assert!(one.pause().is_some(), "{one:?}");
         }
+    }
+    // What rides along counts in a rate, also in one that two processes measured.
+    let both = merge(&run, run.clone());
+    for point in run.points.iter().chain(&both.points).filter(|p| p.stage.is_none()) {
+        let new = point.tokens_per_second.unwrap() * point.seconds.median;
+        assert!((new - run.workload(point).new_tokens()).abs() < 1e-6, "{point:?}");
     }
     // The request is that of the contiguous cache.
     let request = run.request.unwrap();
@@ -151,14 +144,7 @@ fn what_cannot_be_is_said_in_one_line() {
         (&["--mix", "2000"], "give --mix 1000 or less"),
         (&["--mix", "0"], "--mix"),
     ] {
-        let output = llmroof(&[&["predict", "-d", "l4"], arguments].concat());
-        let said = String::from_utf8(output.stderr).unwrap();
-        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {said}");
-        assert!(
-            said.starts_with("error: ") && said.trim_end().lines().count() == 1 && said.contains(words),
-            "{said}"
-        );
+        refused(&[&["predict", "-d", "l4"], arguments].concat(), words);
     }
-    let output = llmroof(&["verify", "--kv-page", "17"]);
-    assert_eq!(output.status.code(), Some(2), "{}", String::from_utf8_lossy(&output.stderr));
+    refused(&["verify", "--kv-page", "17"], "give 16, 32, 64, 128 or 256");
 }

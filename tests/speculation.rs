@@ -1,26 +1,13 @@
 //! Speculation and the table of ways through the binary, on a small model.
 #![allow(clippy::unwrap_used)]
 
-use std::process::{Command, Output};
+mod support;
 
-use llmroof::run::{Basis, Run};
+use llmroof::run::Basis;
 use llmroof::ways::{ACCEPTANCES, verified};
+use support::{llmroof, refused, run_of};
 
 const CHECKPOINT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/tiny-gqa-hd128");
-
-fn llmroof(arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_llmroof"))
-        .args(arguments)
-        .env("LLMROOF_DEVICE", "cpu")
-        .env_remove("RUST_BACKTRACE")
-        .output()
-        .unwrap()
-}
-
-fn run_of(output: &Output) -> Run {
-    Run::from_json(std::str::from_utf8(&output.stdout).unwrap())
-        .unwrap_or_else(|e| panic!("{e}: {}", String::from_utf8_lossy(&output.stderr)))
-}
 
 #[test]
 fn every_way_that_was_measured_has_its_row_and_says_where_it_comes_from() {
@@ -159,13 +146,7 @@ fn what_cannot_be_speculated_on_is_said_in_one_line() {
         (&["--weights", "int4", "--tp", "16"], "--tp 16"),
         (&["--weights", "int3"], "int3"),
     ] {
-        let output = llmroof(&[&["predict", "-d", "l4"], arguments].concat());
-        let said = String::from_utf8(output.stderr).unwrap();
-        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {said}");
-        assert!(
-            said.starts_with("error: ") && said.trim_end().lines().count() == 1 && said.contains(words),
-            "{said}"
-        );
+        refused(&[&["predict", "-d", "l4"], arguments].concat(), words);
     }
     let odd = CHECKPOINT.replace("gqa-hd128", "tied-hd64");
     let output = llmroof(&["verify", "--checkpoint", &odd, "--weights", "int4"]);

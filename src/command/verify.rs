@@ -14,7 +14,7 @@ use crate::error::{Failure, Result};
 use crate::export::write_csv;
 use crate::measure::verify::{self, Extent, Row};
 use crate::model::{DType, Precision};
-use crate::request::check_pages;
+use crate::request::{caches, check_pages};
 
 /// What `-o json` prints; of several GPUs an array of these.
 #[derive(Serialize)]
@@ -139,7 +139,7 @@ fn check(
             }
             None => {
                 let mut all = Vec::new();
-                for kv_page in verify::layouts(kv_pages) {
+                for kv_page in caches(kv_pages) {
                     all.extend(verify::check_kernels(session, args.seed, precision, kv_page, Extent::Full)?);
                 }
                 all

@@ -3,7 +3,7 @@
 use super::judge::{MOST_TRIALS, Outcome, SAME};
 use super::{Cycles, Detectable, Interval, Pair, PairVerdict};
 use crate::roofline::Bound;
-use crate::run::{Key, of_ranks};
+use crate::run::{Key, of_pages, of_ranks};
 use crate::units::{percent, si};
 
 /// What the tests found of one pair.
@@ -57,8 +57,7 @@ pub fn pass(key: &Key) -> String {
             format!("mixed batch {} with {riding} of a prompt, context {}", key.batch, key.context)
         }
     };
-    let pages = key.kv_page.map_or(String::new(), |page| format!(", pages of {page}"));
-    pass + &pages + &of_ranks(key.ranks)
+    pass + &of_pages(key.kv_page) + &of_ranks(key.ranks)
 }
 
 fn range(interval: &Interval) -> String {

@@ -127,7 +127,7 @@ fn differ<T: PartialEq>(run: &Run, phase: Option<Phase>, of: impl Fn(&Point) -> 
     all.next().is_some_and(|first| all.any(|other| other != first))
 }
 
-/// What a step is called in the table, beside its batch.
+/// What a pass is called beside its batch, in the table and in notes.
 fn pass_name(point: &Point) -> String {
     let pages = point.kv_page.map_or(String::new(), |page| format!(" /{page}"));
     let pass = match point.phase {
@@ -304,7 +304,7 @@ fn below(run: &Run) -> Vec<String> {
         let stage = point.stage.map_or("step", |stage| stage.name());
         let notes = point.notes.iter();
         lines.extend(notes.map(|n| {
-            format!("note: {} batch {}{} {stage}: {n}", point.phase, point.batch, point.of_ranks())
+            format!("note: {} batch {}{} {stage}: {n}", pass_name(point), point.batch, point.of_ranks())
         }));
     }
     lines

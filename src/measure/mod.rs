@@ -42,7 +42,7 @@ use crate::device::Link;
 use crate::error::{Code, Failure, Result};
 use crate::model::ModelSpec;
 use crate::request::Sweeps;
-use crate::run::{Difference, Origin, Point, Run, differences, of_ranks};
+use crate::run::{Difference, Origin, Point, Run, differences, of_pages, of_ranks};
 use crate::telemetry::{Load, Sensors};
 use crate::ways::{self, Terms};
 use crate::workload::{Phase, Workload};
@@ -395,8 +395,7 @@ fn name(work: &Workload) -> String {
             format!("decode batch {} with {} of a prompt", work.batch, work.chunk.map_or(0, |c| c.tokens))
         }
     };
-    let pages = work.kv_page.map_or(String::new(), |page| format!(", pages of {page}"));
-    let pass = pass + &pages;
+    let pass = pass + &of_pages(work.kv_page);
     let ranks = of_ranks(work.ranks);
     if work.precision.is_quantised() {
         format!("{pass}, {}{ranks}", work.precision.name())

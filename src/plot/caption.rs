@@ -4,7 +4,7 @@
 use super::roofline::marks;
 use crate::model::DType;
 use crate::roofline::CeilingSource;
-use crate::run::{Point, Run, RunStatus, Status};
+use crate::run::{Point, Run, RunStatus, Status, of_pages};
 use crate::units::{Bytes, FlopsPerSec, Intensity, percent, si};
 use crate::workload::Phase;
 
@@ -199,7 +199,7 @@ pub fn describe(point: &Point) -> String {
         Phase::Prefill => format!(" {} tokens,", point.tokens),
         Phase::Mixed => format!(" with {} of a prompt,", point.riding()),
     };
-    let pages = point.kv_page.map_or(String::new(), |page| format!(", pages of {page}"));
+    let pages = of_pages(point.kv_page);
     let ranks = point.of_ranks();
     let work = format!("{name}, batch {},{tokens} context {}{pages}{ranks}", point.batch, point.context);
     if !marks::drawable(point) {

@@ -161,5 +161,5 @@ fn pass(work: &Workload, roof: Roofline, device: &DeviceProfile, link: Option<&L
 
 /// What the keys and values of all sequences occupy.
 fn kv_cache(work: &Workload) -> Bytes {
-    work.model.kv_bytes_per_token(work.precision.kv) * (f64::from(work.batch) * f64::from(work.context))
+    work.model.kv_bytes_per_token(work.precision.kv) * work.positions()
 }

@@ -3,7 +3,7 @@
 use crate::plot::theme;
 
 pub(super) use crate::plot::caption::{letter, lettered, subject};
-use crate::run::Point;
+use crate::run::{Point, of_pages};
 use crate::workload::Phase;
 
 /// The class that has a run's colour in the figures.
@@ -15,7 +15,7 @@ pub(super) fn hue(run: usize) -> String {
 pub(super) fn work(point: &Point) -> String {
     let part = point.stage.map_or_else(|| "step".to_owned(), |stage| stage.to_string());
     let riding = point.chunk.map_or(String::new(), |chunk| format!(" with {} of a prompt", chunk.tokens));
-    let pages = point.kv_page.map_or(String::new(), |page| format!(", pages of {page}"));
+    let pages = of_pages(point.kv_page);
     format!("{} {part}{riding}{pages}", point.phase)
 }
 

@@ -45,6 +45,11 @@ pub struct Key {
     pub ranks: u32,
 }
 
+/// `, pages of 16`; nothing for a contiguous cache.
+pub fn of_pages(kv_page: Option<u32>) -> String {
+    kv_page.map_or(String::new(), |page| format!(", pages of {page}"))
+}
+
 impl Key {
     /// Whether both are of one pass: its step or stages of it.
     pub fn same_pass(&self, other: &Key) -> bool {

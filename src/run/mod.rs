@@ -13,7 +13,7 @@ mod ways;
 
 pub use differences::{Condition, Difference, differences};
 pub use gpu::{Gpu, Kernel, Reading};
-pub use key::Key;
+pub use key::{Key, of_pages};
 pub use merge::merge;
 pub use point::{Placement, Point, Status, StoppedBy, Timing};
 pub use ranks::{AllReduce, AllReduceFrom, Collectives, of_ranks};

@@ -138,9 +138,10 @@ impl Point {
         }
     }
 
-    /// New tokens of all sequences per second of such a step.
+    /// New tokens of all sequences per second of such a step, those that ride along with it as well.
     pub fn rate_at(&self, rank: f64) -> Option<f64> {
-        Some(f64::from(self.batch) * f64::from(self.tokens) / self.step_at(rank)?)
+        let new = f64::from(self.batch) * f64::from(self.tokens) + f64::from(self.riding());
+        Some(new / self.step_at(rank)?)
     }
 
     /// Share of the all-reduces in the step of all ranks.

@@ -3,12 +3,14 @@
 use std::borrow::Cow;
 
 use super::source::{QuantisedRows, Random, WeightRows};
-use super::{Bounds, CUBLASLT, Row, each_gemm, error, layouts, of_pages};
+use super::{Bounds, CUBLASLT, Row, each_gemm, error};
 use crate::backend::{Gemm, Residency, Session, Work};
 use crate::checkpoint::{Checkpoint, Expected};
 use crate::error::{Failure, Result};
 use crate::model::{ModelSpec, Precision};
 use crate::reference::{Numerics, Reference, Rows};
+use crate::request::caches;
+use crate::run::of_pages;
 use crate::workload::Phase;
 
 /// Feeds the prompt in one pass, then the continuation token by token whatever the logits say, and compares
@@ -87,7 +89,7 @@ pub fn check_logits(
             session.use_gemm(gemm)?;
         }
         let by = if gemm == Some(Gemm::CublasLt) { CUBLASLT } else { "" };
-        for kv_page in layouts(kv_pages) {
+        for kv_page in caches(kv_pages) {
             let by = format!("{by}{}", of_pages(kv_page));
             rows.extend(check_passes(session, expected, (precision, kv_page), &by)?);
         }

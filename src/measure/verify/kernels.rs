@@ -3,11 +3,12 @@
 use super::error::Largest;
 use super::shapes::{LAYERS, Shape, shapes};
 use super::source::{HeldRows, NormalWeights, QuantisedRows, Random};
-use super::{Bounds, CUBLASLT, Row, each_gemm, of_pages};
+use super::{Bounds, CUBLASLT, Row, each_gemm};
 use crate::backend::{Gemm, Residency, Session, StageOutput};
 use crate::error::{Failure, Result};
 use crate::model::{ModelSpec, Precision};
 use crate::reference::{Cache, Numerics, Qkv, Reference, Stages};
+use crate::run::of_pages;
 use crate::workload::Stage;
 
 /// How much to check.

@@ -20,6 +20,7 @@ use serde::Serialize;
 use crate::backend::{Gemm, Session};
 use crate::error::{Failure, Result};
 use crate::model::{DType, Precision};
+use crate::request::caches;
 use crate::run::Verification;
 use crate::workload::Stage;
 
@@ -120,16 +121,6 @@ fn each_gemm(session: &dyn Session, rows: u32, precision: Precision) -> Vec<Opti
     if all.is_empty() || precision.weights.is_quantised() { vec![None] } else { all }
 }
 
-/// The contiguous cache and those in pages of each size.
-pub fn layouts(kv_pages: &[u32]) -> impl Iterator<Item = Option<u32>> {
-    std::iter::once(None).chain(kv_pages.iter().map(|&page| Some(page)))
-}
-
-/// What is put behind the names of rows whose cache was in pages.
-fn of_pages(kv_page: Option<u32>) -> String {
-    kv_page.map_or(String::new(), |page| format!(", pages of {page}"))
-}
-
 /// The row that is nearest to its bound, or furthest above it.
 pub fn worst(rows: &[Row]) -> Option<&Row> {
     rows.iter().max_by(|a, b| a.severity().total_cmp(&b.severity()))
@@ -151,7 +142,7 @@ pub fn quick_check(
     let extent = if mixed { Extent::Mixed } else { Extent::Short };
     let mut rows = Vec::new();
     for &precision in precisions {
-        for kv_page in layouts(kv_pages) {
+        for kv_page in caches(kv_pages) {
             rows.extend(check_kernels(session, seed, precision, kv_page, extent)?);
         }
     }

@@ -26,8 +26,7 @@ pub(super) fn q_projection_line(model: &ModelSpec, tokens: u32) -> String {
 
 /// What weights and caches of this work occupy.
 fn occupied(work: &Workload) -> Bytes {
-    let cached =
-        work.model.kv_bytes_per_token(work.precision.kv) * (f64::from(work.batch) * f64::from(work.context));
+    let cached = work.model.kv_bytes_per_token(work.precision.kv) * work.positions();
     work.model.resident_bytes(work.precision) + cached
 }
 

@@ -39,7 +39,7 @@ function nameOf({ run, point }) {
   const pages = point.kv_page ? `, pages of ${point.kv_page}` : "";
   const of = several ? `${letter(run)}: ` : "";
   const ranks = point.ranks > 1 ? `, ${point.ranks} ranks` : "";
-  return `${of}${point.phase} ${point.stage ?? "step"}, batch ${point.batch}${riding}${tokens}${pages}${ranks}`;
+  return `${of}${point.phase} ${point.stage ?? "step"}${riding}${pages}, batch ${point.batch}${tokens}${ranks}`;
 }
 
 // Whether two points are the same work.

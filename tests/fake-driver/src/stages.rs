@@ -53,6 +53,12 @@ pub fn quantise(kernel: &str, p: &Parameters) -> Option<Understood> {
     Some(Understood { cost, spans: spans.0, way: Way::Interpret })
 }
 
+/// Pages of `capacity` positions. A shift that leaves none is a launch gone wrong, which the checks of spans are
+/// there to find: it must not stop them.
+fn pages(capacity: u64, shift: u64) -> u64 {
+    u32::try_from(shift).ok().and_then(|shift| capacity.checked_shr(shift)).unwrap_or(0)
+}
+
 /// Where new keys and values go, and what says where there: `struct Linear`.
 fn keys_and_values(spans: &mut Spans, p: &Parameters) {
     let [rows, tokens, head_dim, kv_width] = [120, 136, 140, 148].map(|offset| p.word(offset));
@@ -65,7 +71,7 @@ fn keys_and_values(spans: &mut Spans, p: &Parameters) {
     spans.must(p.wide(56), codes, "values");
     spans.may(p.wide(216), scales, "key scales");
     spans.may(p.wide(224), scales, "value scales");
-    spans.may(p.wide(200), 4 * sequences * (capacity >> page_shift), "pages");
+    spans.may(p.wide(200), 4 * sequences * pages(capacity, page_shift), "pages");
     spans.may(p.wide(208), 8 * rows * kv_width, "fresh");
     spans.must(p.wide(72), 4 * sequences, "start");
 }
@@ -177,7 +183,7 @@ pub fn attention(
     spans.must(p.wide(16), codes, "values");
     spans.may(p.wide(96), scales, "key scales");
     spans.may(p.wide(104), scales, "value scales");
-    spans.may(p.wide(88), 4 * sequences * (capacity >> p.word(84)), "pages");
+    spans.may(p.wide(88), 4 * sequences * pages(capacity, p.word(84)), "pages");
     spans.must(p.wide(24), 2 * rows * heads * head_dim, "out");
     spans.must(p.wide(32), 4 * sequences, "start");
     spans.may(p.wide(40), 4, "partial");

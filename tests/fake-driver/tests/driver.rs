@@ -207,9 +207,9 @@ fn dynamic_shared_memory_has_to_be_asked_for() {
     use cudarc::driver::sys::CUfunction_attribute::*;
     let _turn = begin(&[("FAKE_DRIVER_GPUS", "a100")]);
     let program = Program::new();
-    // Its parameters are of no account: all that is looked at here comes before.
     let function = program.function("gemv.sm_80.ptx", "gemv_qkv_1");
-    let parameter = [0u8; 168];
+    // The size of its `struct Linear`. What it holds is of no account: all that is looked at here comes before.
+    let parameter = [0u8; 232];
     let attribute = CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
     let mut value = 0;
     // SAFETY: the fake looks handles up; pointers are to locals.
