@@ -308,9 +308,11 @@ impl Plan {
     }
 
     fn loading_of(&self, Residency { model, layers, copies, precision, .. }: &Residency) -> f64 {
-        let parameters = f64::from(*copies) * sampled(model, *layers).streamed_matrix_parameters();
+        let model = sampled(model, *layers);
         let slower = if precision.is_quantised() { QUANTISING } else { 1.0 };
-        parameters * slower / self.fill_rate
+        let copied = f64::from(copies.saturating_sub(1)) * model.streamed_bytes(*precision).0;
+        // Fresh pages take a byte of a further copy as long as making a value takes.
+        (model.streamed_matrix_parameters() * slower + copied) / self.fill_rate
     }
 
     /// Seconds to load what the waiting passes after the first need besides what is loaded for that.

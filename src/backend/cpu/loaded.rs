@@ -52,19 +52,22 @@ impl Loaded {
         let embedding = Buffer::of::<u16>(shape.vocab * shape.hidden)?;
         pool.run(&|worker: Worker<'_>| {
             let thread = worker.index;
+            let arena = arenas[thread].ptr::<u8>();
             let mut rows = Vec::new();
-            for copy in 0..copies {
-                for layer in 0..=layers {
-                    let last = [Matrix::Head];
-                    let matrices = if layer < layers { &Matrix::LAYER[..] } else { &last[..] };
-                    for &matrix in matrices {
-                        let at = shape.offset(layers, copy, layer, matrix, thread);
-                        let of = if matrix == Matrix::Head { 0 } else { copy * layers + layer };
-                        let to = arenas[thread].ptr::<u8>().wrapping_add(at);
-                        // SAFETY: the thread's share of the matrix starts there in its own arena.
-                        unsafe { pack(&shape, matrix, thread, of as u32, source, &mut rows, to) };
-                    }
+            for layer in 0..=layers {
+                let matrices = if layer < layers { &Matrix::LAYER[..] } else { &[Matrix::Head][..] };
+                for &matrix in matrices {
+                    let to = arena.wrapping_add(shape.offset(layers, 0, layer, matrix, thread));
+                    let of = if layer < layers { layer } else { 0 };
+                    // SAFETY: the thread's share of the matrix starts there in its own arena.
+                    unsafe { pack(&shape, matrix, thread, of as u32, source, &mut rows, to) };
                 }
+            }
+            // What makes copies cold is where they are: the weights need not be others.
+            let bytes = shape.copy_bytes(layers, thread);
+            for copy in 1..copies {
+                // SAFETY: the arena has room for all copies, and the thread alone touches it.
+                unsafe { arena.copy_to_nonoverlapping(arena.wrapping_add(copy * bytes), bytes) };
             }
             for row in split(shape.vocab, worker.threads, thread) {
                 // SAFETY: rows of the table are disjoint, and this one lies inside.
@@ -75,7 +78,7 @@ impl Loaded {
                 source.row(Tensor::Embedding, 0, row as u32, out);
             }
         });
-        let norms = norms(source, shape.hidden, (copies * layers) as u32);
+        let norms = norms(source, shape.hidden, layers as u32, copies);
         Ok(Loaded { residency: residency.clone(), shape, arenas, embedding, norms })
     }
 
@@ -123,19 +126,19 @@ impl Loaded {
     }
 }
 
-/// All norms as f32.
-fn norms(source: &dyn WeightSource, hidden: usize, layers: u32) -> Vec<f32> {
+/// All norms as f32, those of the layers once for each copy.
+fn norms(source: &dyn WeightSource, hidden: usize, layers: u32, copies: usize) -> Vec<f32> {
     let mut row = vec![0; hidden];
-    let mut norms = Vec::new();
-    let mut take = |tensor, layer| {
+    let mut take = |tensor, layer| -> Vec<f32> {
         source.row(tensor, layer, 0, &mut row);
-        norms.extend(row.iter().map(|&bits| from_bf16(bits)));
+        row.iter().map(|&bits| from_bf16(bits)).collect()
     };
-    for layer in 0..layers {
-        take(Tensor::AttentionNorm, layer);
-        take(Tensor::FfnNorm, layer);
-    }
-    take(Tensor::FinalNorm, 0);
+    let of_layers: Vec<f32> = (0..layers)
+        .flat_map(|layer| [(Tensor::AttentionNorm, layer), (Tensor::FfnNorm, layer)])
+        .flat_map(|(tensor, layer)| take(tensor, layer))
+        .collect();
+    let mut norms = of_layers.repeat(copies);
+    norms.extend(take(Tensor::FinalNorm, 0));
     norms
 }
 
