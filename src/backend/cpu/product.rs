@@ -17,10 +17,7 @@ const CHUNK_GROUPS: usize = 43;
 const BLOCK_PANELS: usize = 4;
 /// Up to this many groups each panel is read to its end before the next, as one stream from memory.
 const STREAMED_GROUPS: usize = 6;
-/// From this many tokens in a single group on, arithmetic keeps the CPU from looking far enough ahead by itself, and
-/// the stream is fetched by hand. Below, doing so only costs.
-const AHEAD_TOKENS: usize = 6;
-/// How far ahead that is: two pages. Half as far gains nothing, a quarter loses a third.
+/// How far ahead a stream is fetched: two pages. Half as far gains nothing, a quarter loses a third.
 const AHEAD: usize = 8 << 10;
 
 /// f32 values of scratch that [`Product::run`] needs for `groups` of so many outputs a token.
@@ -92,9 +89,7 @@ impl Product<'_> {
     /// As for [`Product::run`].
     unsafe fn stream(&self, units: Range<usize>, finish: &mut impl FnMut(usize, usize, *mut f32, usize)) {
         let (steps, bytes, tokens) = (self.panels.steps(), self.panels.bytes(), self.groups.count);
-        // The kernels for integers fetch by hand whatever is asked for: here what is read once.
-        let far = tokens >= AHEAD_TOKENS && !self.panels.is_quantised();
-        let dot = if far { self.dots.ahead(tokens) } else { self.dots.plain(tokens) };
+        let dot = self.dots.stream(tokens);
         let apart = tokens * self.panels.outputs() * PANEL;
         // SAFETY: each panel lies in the share, the outputs in the tile.
         unsafe {
@@ -194,7 +189,8 @@ impl Product<'_> {
         // SAFETY: the caller vouches for the extents; `ahead` is only prefetched and may lie beyond the end.
         unsafe {
             let panel = self.weights.add((first_panel + p) * panel_bytes + self.panels.offset(k));
-            let ahead = self.weights.wrapping_add((first_panel + next.0) * panel_bytes + next.1 * STEP_BYTES);
+            let ahead =
+                self.weights.wrapping_add((first_panel + next.0) * panel_bytes + self.panels.offset(next.1));
             for group in first_group..last_group {
                 let (start, size) = (groups.start(group), groups.size(group));
                 let x = self.panels.input_offset(steps, start) + self.panels.input_offset(k, size);

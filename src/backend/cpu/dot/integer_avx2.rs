@@ -118,9 +118,12 @@ pub unsafe fn int4<const T: usize, const C: usize>(
         for group in 0..steps / GROUP_STEPS {
             let w = panel.add(group * GROUP_BYTES);
             let x = x.add(group * C * GROUP_COLUMN_BYTES);
+            // A group's scales take half a step.
+            let ahead = ahead.wrapping_add(group * (GROUP_STEPS * step + step / 2));
             for at in 0..GROUP_STEPS {
-                fetch(ahead.wrapping_add((group * GROUP_STEPS + at) * step), step);
+                fetch(ahead.wrapping_add(at * step), step);
             }
+            _mm_prefetch::<_MM_HINT_T0>(ahead.wrapping_add(GROUP_STEPS * step).cast());
             let add = accumulate || group > 0;
             for line in 0..2 {
                 let scales = w.add(GROUP_STEPS * STEP_BYTES + line * 32);

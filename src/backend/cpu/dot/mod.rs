@@ -62,12 +62,17 @@ pub type Dot = unsafe fn(
 /// function was made for.
 pub type Rows = unsafe fn(pieces: &[*const u8], pairs: usize, x: *const u8, out: *mut f32, accumulate: bool);
 
+/// From this many tokens of bf16 on, arithmetic keeps a CPU that is not Intel's from looking far enough ahead by itself, and
+/// the stream is fetched by hand. Below, doing so only costs there.
+const AHEAD_TOKENS: usize = 6;
+
 /// The kernels of one panel format for groups of 1 to 12 tokens.
 #[derive(Clone, Copy)]
 pub struct DotTable {
     plain: [Dot; MAX_TOKENS],
     ahead: [Dot; MAX_TOKENS],
     halves: [Dot; MAX_TOKENS],
+    stream: [Dot; MAX_TOKENS],
 }
 
 /// The kernels of one format of the cache: of its keys, and of its values.
@@ -96,7 +101,12 @@ impl DotTable {
         self.halves[tokens - 1]
     }
 
-    /// Kernel for `tokens` (1 to 12) tokens that prefetches.
+    /// Kernel for `tokens` (1 to 12) tokens and a panel that is read once, from memory.
+    pub fn stream(&self, tokens: usize) -> Dot {
+        self.stream[tokens - 1]
+    }
+
+    /// Kernel for `tokens` (1 to 12) tokens that prefetches what comes back.
     pub fn ahead(&self, tokens: usize) -> Dot {
         self.ahead[tokens - 1]
     }
@@ -147,20 +157,22 @@ macro_rules! kernels {
 }
 
 macro_rules! table {
-    ($file:ident::$dot:ident) => {
-        DotTable {
-            plain: kernels!($file::$dot as Dot, in flight, 2, false),
-            ahead: kernels!($file::$dot as Dot, in flight, 2, true),
-            halves: kernels!($file::$dot as Dot, in flight, 1, false),
+    ($file:ident::$dot:ident) => {{
+        let plain = kernels!($file::$dot as Dot, in flight, 2, false);
+        let ahead = kernels!($file::$dot as Dot, in flight, 2, true);
+        let mut stream = ahead;
+        if !streams_through_l2() {
+            stream[..AHEAD_TOKENS - 1].copy_from_slice(&plain[..AHEAD_TOKENS - 1]);
         }
-    };
+        DotTable { plain, ahead, halves: kernels!($file::$dot as Dot, in flight, 1, false), stream }
+    }};
 }
 
 /// A table of kernels that do not prefetch.
 macro_rules! plain_table {
     ($file:ident::$dot:ident $(, in $flight:ident)?) => {{
         let plain = kernels!($file::$dot as Dot, $(in $flight,)? 2);
-        DotTable { plain, ahead: plain, halves: kernels!($file::$dot as Dot, $(in $flight,)? 1) }
+        DotTable { plain, ahead: plain, halves: kernels!($file::$dot as Dot, $(in $flight,)? 1), stream: plain }
     }};
 }
 
@@ -224,17 +236,28 @@ const fn in_flight(columns: usize) -> (usize, usize) {
     }
 }
 
+/// Whether a stream from memory is best fetched into L2: on Intel's server cores L1 alone has 16 lines under way, L2 has 48,
+/// and what passes L2 by reaches less than half of the memory's rate. On AMD's it is the other way round.
+#[cfg(target_arch = "x86_64")]
+fn streams_through_l2() -> bool {
+    let vendor = std::arch::x86_64::__cpuid(0);
+    [vendor.ebx, vendor.edx, vendor.ecx].map(u32::to_le_bytes).concat() == b"GenuineIntel"
+}
+
 /// The kernels for int8 and int4 weights.
 fn integer_tables(isa: InstructionSet, limbs: usize) -> (DotTable, DotTable) {
     let plain = |(int8, int4): ([Dot; MAX_TOKENS], [Dot; MAX_TOKENS])| {
-        [int8, int4].map(|plain| DotTable { plain, ahead: plain, halves: plain })
+        [int8, int4].map(|plain| DotTable { plain, ahead: plain, halves: plain, stream: plain })
     };
     let [int8, int4] = match isa {
         #[cfg(target_arch = "x86_64")]
         InstructionSet::Avx512Bf16 | InstructionSet::Avx512 if is_x86_feature_detected!("avx512vnni") => {
             let once = integer_kernels!(vnni::int8, int4, limbs, true);
             let again = integer_kernels!(vnni::int8, int4, limbs, false);
-            let table = |(plain, ahead)| DotTable { plain, ahead, halves: plain };
+            let table = |(once, ahead)| {
+                let stream = if streams_through_l2() { ahead } else { once };
+                DotTable { plain: ahead, ahead, halves: ahead, stream }
+            };
             [(once.0, again.0), (once.1, again.1)].map(table)
         }
         #[cfg(target_arch = "x86_64")]

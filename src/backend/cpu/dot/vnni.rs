@@ -14,13 +14,17 @@ use crate::backend::cpu::panels::{GROUP_BYTES, GROUP_COLUMN_BYTES};
 #[target_feature(enable = "avx512f")]
 #[inline]
 fn fetch<const ONCE: bool>(next: *const u8, step: usize) {
-    let later = next.wrapping_add(step / 2);
-    if ONCE {
-        _mm_prefetch::<_MM_HINT_NTA>(next.cast());
-        _mm_prefetch::<_MM_HINT_NTA>(later.cast());
-    } else {
-        _mm_prefetch::<_MM_HINT_T1>(next.cast());
-        _mm_prefetch::<_MM_HINT_T1>(later.cast());
+    fetch_line::<ONCE>(next);
+    fetch_line::<ONCE>(next.wrapping_add(step / 2));
+}
+
+/// One line of that.
+#[target_feature(enable = "avx512f")]
+#[inline]
+fn fetch_line<const ONCE: bool>(next: *const u8) {
+    match ONCE {
+        true => _mm_prefetch::<_MM_HINT_NTA>(next.cast()),
+        false => _mm_prefetch::<_MM_HINT_T1>(next.cast()),
     }
 }
 
@@ -107,6 +111,9 @@ pub unsafe fn int4<const T: usize, const C: usize, const U: usize, const HALVES:
         for group in 0..steps / GROUP_STEPS {
             let w = panel.add(group * GROUP_BYTES);
             let x = x.add(group * C * GROUP_COLUMN_BYTES);
+            // A group's scales take half a step.
+            let ahead = ahead.wrapping_add(group * (GROUP_STEPS * step + step / 2));
+            fetch_line::<ONCE>(ahead.wrapping_add(GROUP_STEPS * step));
             let mut sums = [[[[_mm512_setzero_si512(); 2]; HALVES]; C]; U];
             // The codes are 8 too large.
             let offsets = x.add(C * (GROUP_COLUMN_BYTES - 4)).cast::<i32>();
@@ -126,7 +133,7 @@ pub unsafe fn int4<const T: usize, const C: usize, const U: usize, const HALVES:
                             _mm512_and_si512(_mm512_srli_epi16::<4>(second), low),
                         ],
                     ];
-                    fetch::<ONCE>(ahead.wrapping_add((group * GROUP_STEPS + at) * step), step);
+                    fetch::<ONCE>(ahead.wrapping_add(at * step), step);
                     let x = x.add(at * C * 8).cast::<i32>();
                     for c in 0..C {
                         for half in 0..2 {
