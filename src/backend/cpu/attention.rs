@@ -7,8 +7,9 @@ use super::dot::{MAX_TOKENS, PANEL};
 use super::elementwise as el;
 use super::feed::Feed;
 use super::isa::InstructionSet;
-use super::kv::BLOCK;
+use super::kv::{BLOCK, MOST_PIECES};
 use super::kv_quantised::{self as codes, Scratch};
+use super::prefetch::{self, streams_through_l2};
 use super::shape::{Groups, split};
 #[cfg(target_arch = "x86_64")]
 use super::softmax_avx512::softmax;
@@ -18,8 +19,9 @@ use crate::backend::cpu::pool::Worker;
 /// Most new tokens of a sequence that attend together, block by block: their running softmax stays in L2.
 pub const MOST_TOGETHER: usize = 8;
 
-/// Lines of a page that are fetched ahead.
-const FETCHED: usize = 8;
+/// Bytes of what is read next, somewhere else, that are asked for: by itself the CPU fetches ahead only once it has seen some
+/// lines in turn.
+const FETCHED: usize = 512;
 
 /// f32 values of scratch per thread: the scores and exponentials of a tile and the state of `columns` columns.
 pub fn scratch_len(columns: usize, width: usize) -> usize {
@@ -271,6 +273,12 @@ impl Step<'_> {
         // What nobody sees would add nothing; the last block may even lack some of its pieces.
         let seen = limits.iter().fold(0, |most, &limit| most.max(limit)).div_ceil(kv.piece());
         let pieces = kv.block(self.kv_copy, layer, unit, block);
+        // Few tokens stream the cache: while this block is attended, the next one comes.
+        let next = match tile == 0 && feed.tokens <= MOST_TOGETHER && streams_through_l2() {
+            true => kv.block(self.kv_copy, layer, unit, block + 1),
+            false => [std::ptr::null(); MOST_PIECES],
+        };
+        let next = || next.iter().filter(|piece| !piece.is_null());
         let ((key_bytes, value_bytes), rows) = (kv.panel_bytes(), kv.rows());
         let scratch = self.codes_scratch(thread, feed);
         // SAFETY: the offsets stay in the pieces, the queries of the unit, the scratch and the state.
@@ -281,15 +289,18 @@ impl Step<'_> {
             let table = if kv.is_quantised() { &self.dots.codes } else { &self.dots.kv };
             let dot = if rows < PANEL { table.keys.halves(columns) } else { table.keys.plain(columns) };
             let q = queries.values.add(first * width * queries.element);
-            // Fetching ahead by hand gained nothing of a contiguous cache at any distance, and lost up to half at some.
+            // Where L1 streams, fetching a contiguous cache ahead gained nothing at any distance and lost up to half at some.
             for (i, &piece) in pieces[..seen].iter().enumerate() {
                 if i + 1 < seen {
-                    fetch(pieces[i + 1]);
+                    prefetch::for_now(pieces[i + 1], FETCHED);
                 }
                 for panel in 0..kv.piece() / rows {
                     let row = i * kv.piece() + panel * rows;
                     let out = scores.add(row / PANEL * columns * PANEL + row % PANEL);
                     let keys = piece.add(panel * key_bytes);
+                    if let Some(next) = next().nth(i) {
+                        prefetch::for_later(next.wrapping_add(panel * key_bytes), key_bytes);
+                    }
                     dot(keys, width / 2, q, out, false, keys, 0);
                     if kv.is_quantised() {
                         let scales = kv.scale(piece.cast_mut(), row, 0);
@@ -299,7 +310,7 @@ impl Step<'_> {
             }
             // The softmax is time for the values to come, the values for the next block's keys.
             if kv.piece() < BLOCK {
-                pieces[..seen].iter().for_each(|piece| fetch(piece.add(kv.values())));
+                pieces[..seen].iter().for_each(|piece| prefetch::for_now(piece.add(kv.values()), FETCHED));
             }
             let (largest, weights) = (state.largest.add(first), state.weights.add(first));
             let scale = self.score_scale;
@@ -324,7 +335,7 @@ impl Step<'_> {
                 }
             }
             if kv.is_paged() {
-                fetch(kv.block(self.kv_copy, layer, unit, block + 1)[0]);
+                prefetch::for_now(kv.block(self.kv_copy, layer, unit, block + 1)[0], FETCHED);
             }
             let dot = table.values(columns);
             for panel in 0..self.shape.head_panels {
@@ -334,6 +345,9 @@ impl Step<'_> {
                     true => (scratch.weights.cast(), scratch.sums.add(at).cast()),
                     false => (p.cast(), sums.add(at)),
                 };
+                for next in next() {
+                    prefetch::for_later(next.wrapping_add(kv.values() + panel * value_bytes), value_bytes);
+                }
                 dot(&values[..seen], kv.piece() / 2, p, sums, !kv.is_quantised());
             }
             if kv.is_quantised() && seen > 0 {
@@ -409,20 +423,6 @@ impl Step<'_> {
             }
         }
     }
-}
-
-/// Asks for the first lines of what is read next, somewhere else: by itself the CPU fetches ahead only once it has seen
-/// some lines in turn.
-#[inline(always)]
-fn fetch(start: *const u8) {
-    #[cfg(target_arch = "x86_64")]
-    for line in 0..FETCHED {
-        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        // SAFETY: a prefetch may go anywhere, and every x86-64 has it.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(start.wrapping_add(line * 64).cast()) };
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = start;
 }
 
 /// [`el::softmax`] as this set has it; what it brings up to date are the largest scores, the sums and how these shrink.

@@ -16,7 +16,7 @@ pub enum InstructionSet {
 }
 
 impl InstructionSet {
-    /// All sets, the fastest first.
+    /// All sets, the richest first.
     pub const ALL: [InstructionSet; 4] =
         [InstructionSet::Avx512Bf16, InstructionSet::Avx512, InstructionSet::Avx2, InstructionSet::Portable];
 
@@ -53,20 +53,17 @@ impl InstructionSet {
         self == InstructionSet::Portable
     }
 
-    /// The sets this CPU has, the fastest first.
+    /// The sets this CPU has, the richest first.
     pub fn available() -> Vec<InstructionSet> {
         Self::ALL.into_iter().filter(|set| set.is_available()).collect()
     }
 
-    /// The set of this name, or the fastest there is.
+    /// The set of this name.
     ///
     /// # Errors
     /// The name is unknown or this CPU lacks the set; the hint lists what it has.
-    pub fn choose(name: Option<&str>) -> Result<InstructionSet> {
+    pub fn named(name: &str) -> Result<InstructionSet> {
         let available = Self::available();
-        let Some(name) = name else {
-            return Ok(available.first().copied().unwrap_or(InstructionSet::Portable));
-        };
         available.iter().copied().find(|set| set.name() == name).ok_or_else(|| {
             let what = if Self::ALL.iter().any(|set| set.name() == name) {
                 format!("this CPU does not have the instruction set {name}")

@@ -5,7 +5,7 @@
 //!   order a step reads them; `claims`: who computes which; `kv`: the cache in the same layout, `kv_quantised` in 8 bits.
 //! - `panels`: how bf16, int8 and int4 lie in a panel; `quantised`: activations as integers for the last two.
 //! - `dot`: the microkernel, a panel times up to 12 tokens; `product`: matrices made of it;
-//!   `attention`: attention made of it; `elementwise`: what lies between.
+//!   `attention`: attention made of it; `prefetch`: what both fetch ahead; `elementwise`: what lies between.
 //! - `step`: the stages in order on `pool`'s threads; `pass`: their activations and clocks.
 //! - `probe`, `peak`: the ceilings, on the same threads and over the same arenas.
 
@@ -24,6 +24,7 @@ mod panels;
 mod pass;
 mod peak;
 mod pool;
+mod prefetch;
 mod probe;
 mod product;
 mod quantised;
@@ -61,7 +62,10 @@ impl Backend for CpuBackend {
     }
 
     fn open(&self, options: &OpenOptions) -> Result<Box<dyn Session>> {
-        let isa = InstructionSet::choose(options.instruction_set.as_deref())?;
+        let isa = match options.instruction_set.as_deref() {
+            Some(name) => InstructionSet::named(name)?,
+            None => peak::fastest(),
+        };
         let (cpus, cores) = topology::cpus();
         // A container may be given less time than it sees cores.
         let allowed = topology::parallelism();

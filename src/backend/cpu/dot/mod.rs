@@ -24,6 +24,7 @@ mod portable;
 mod vnni;
 
 use super::isa::InstructionSet;
+use super::prefetch::streams_through_l2;
 
 /// Rows of a panel.
 pub const PANEL: usize = 32;
@@ -234,14 +235,6 @@ const fn in_flight(columns: usize) -> (usize, usize) {
         3..=5 => (1, 2),
         _ => (1, 1),
     }
-}
-
-/// Whether a stream from memory is best fetched into L2: on Intel's server cores L1 alone has 16 lines under way, L2 has 48,
-/// and what passes L2 by reaches less than half of the memory's rate. On AMD's it is the other way round.
-#[cfg(target_arch = "x86_64")]
-fn streams_through_l2() -> bool {
-    let vendor = std::arch::x86_64::__cpuid(0);
-    [vendor.ebx, vendor.edx, vendor.ecx].map(u32::to_le_bytes).concat() == b"GenuineIntel"
 }
 
 /// The kernels for int8 and int4 weights.

@@ -62,7 +62,8 @@ impl Kernel {
 
 /// All kernels of keys and values for so many tokens.
 fn kernels(dots: CacheDots, tokens: usize, pairs: usize) -> Vec<(Kernel, usize)> {
-    let keys = [dots.keys.plain(tokens), dots.keys.ahead(tokens)].map(|dot| (Kernel::Plain(dot), pairs));
+    let keys = [dots.keys.plain(tokens), dots.keys.ahead(tokens), dots.keys.stream(tokens)]
+        .map(|dot| (Kernel::Plain(dot), pairs));
     let values = [(1, 32), (1, 8), (2, 32), (4, 32), (3, 24), (2, 8)];
     let values = values.map(|(count, pairs)| (Kernel::Values(dots.values(tokens), count), pairs));
     [&keys[..], &[(Kernel::Half(dots.keys.halves(tokens)), pairs)], &values].concat()
@@ -297,11 +298,13 @@ proptest! {
                 let dots = Dots::new(isa, Format::Rounded, limbs);
                 for tokens in 1..=MAX_TOKENS / limbs {
                     let int8 = Integers::new(DType::Int8, fours * 4, tokens, limbs);
-                    int8.check(dots.int8.plain(tokens), accumulate)?;
-                    int8.check(dots.int8.ahead(tokens), accumulate)?;
+                    for dot in [dots.int8.plain(tokens), dots.int8.ahead(tokens), dots.int8.stream(tokens)] {
+                        int8.check(dot, accumulate)?;
+                    }
                     let int4 = Integers::new(DType::Int4, groups * GROUP as usize, tokens, limbs);
-                    int4.check(dots.int4.plain(tokens), accumulate)?;
-                    int4.check(dots.int4.ahead(tokens), accumulate)?;
+                    for dot in [dots.int4.plain(tokens), dots.int4.ahead(tokens), dots.int4.stream(tokens)] {
+                        int4.check(dot, accumulate)?;
+                    }
                 }
             }
         }
