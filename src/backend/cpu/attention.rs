@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::activation::{Activation, Full};
-use super::dot::{MAX_TOKENS, PANEL};
+use super::dot::{MAX_TOKENS, PANEL, STEP_BYTES};
 use super::elementwise as el;
 use super::feed::Feed;
 use super::isa::InstructionSet;
@@ -287,21 +287,29 @@ impl Step<'_> {
             let p = scores.add(2 * MAX_TOKENS * PANEL);
             let shrink = p.add(2 * MAX_TOKENS * PANEL);
             let table = if kv.is_quantised() { &self.dots.codes } else { &self.dots.kv };
-            let dot = if rows < PANEL { table.keys.halves(columns) } else { table.keys.plain(columns) };
+            // Kernels of bf16 fetch as they go; in one go a panel of theirs is more lines than can be under way.
+            let goes_along = rows == PANEL && !kv.is_quantised();
+            let dot = match rows < PANEL {
+                true => table.keys.halves(columns),
+                false if goes_along && next().next().is_some() => table.keys.ahead(columns),
+                false => table.keys.plain(columns),
+            };
             let q = queries.values.add(first * width * queries.element);
             // Where L1 streams, fetching a contiguous cache ahead gained nothing at any distance and lost up to half at some.
             for (i, &piece) in pieces[..seen].iter().enumerate() {
                 if i + 1 < seen {
                     prefetch::for_now(pieces[i + 1], FETCHED);
                 }
+                let next = next().nth(i);
                 for panel in 0..kv.piece() / rows {
                     let row = i * kv.piece() + panel * rows;
                     let out = scores.add(row / PANEL * columns * PANEL + row % PANEL);
                     let keys = piece.add(panel * key_bytes);
-                    if let Some(next) = next().nth(i) {
-                        prefetch::for_later(next.wrapping_add(panel * key_bytes), key_bytes);
+                    let ahead = next.map_or(keys, |next| next.wrapping_add(panel * key_bytes));
+                    if next.is_some() && !goes_along {
+                        prefetch::for_later(ahead, key_bytes);
                     }
-                    dot(keys, width / 2, q, out, false, keys, 0);
+                    dot(keys, width / 2, q, out, false, ahead, STEP_BYTES);
                     if kv.is_quantised() {
                         let scales = kv.scale(piece.cast_mut(), row, 0);
                         codes::scores(isa, out, columns, rows, queries.scales.add(first), scales);
