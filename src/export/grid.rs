@@ -1,12 +1,14 @@
 //! Rows and columns for people, as plain text or Markdown.
 
 use super::escape::markdown;
-use comfy_table::{CellAlignment, ContentArrangement, Table, TableComponent, presets};
+use comfy_table::{CellAlignment, ColumnConstraint, ContentArrangement, Table, TableComponent, presets};
 
 use crate::text::line;
 
 /// Widest line; long texts are wrapped within their column.
 pub(super) const WIDTH: u16 = 110;
+/// Texts up to here, names and numbers, are never broken, even if a line gets wider for it.
+const SHORT: u16 = 14;
 
 /// Texts in columns.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -34,8 +36,12 @@ impl Grid {
             .set_width(WIDTH)
             .set_header(self.columns.iter().map(|(title, _)| line(title)));
         table.add_rows(self.rows.iter().map(|row| row.iter().map(|cell| line(cell))));
-        for (column, (_, right)) in table.column_iter_mut().zip(&self.columns) {
+        let widths = table.column_max_content_widths();
+        for ((column, (_, right)), width) in table.column_iter_mut().zip(&self.columns).zip(widths) {
             column.set_padding((0, 1));
+            if width <= SHORT {
+                column.set_constraint(ColumnConstraint::ContentWidth);
+            }
             column.set_cell_alignment(if *right { CellAlignment::Right } else { CellAlignment::Left });
         }
         table.lines().map(|line| line.trim_end().to_string() + "\n").collect()
