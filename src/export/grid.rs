@@ -8,7 +8,7 @@ use crate::text::line;
 /// Widest line; long texts are wrapped within their column.
 pub(super) const WIDTH: u16 = 110;
 /// Texts up to here, names and numbers, are never broken, even if a line gets wider for it.
-const SHORT: u16 = 14;
+const SHORT: u16 = 16;
 
 /// Texts in columns.
 #[derive(Debug, Clone, Default, PartialEq)]

@@ -1,7 +1,8 @@
 //! What is fetched by hand before it is read.
 
 /// Whether a stream from memory is best fetched into L2 by hand: on Intel's server cores L1 alone has 16 lines under way, L2
-/// has 48, and what passes L2 by reaches less than half of the memory's rate. AMD's fetch better by themselves.
+/// has 48, and what passes L2 by reaches less than half of the memory's rate. On AMD's, what is read once is best fetched past
+/// L2, and bf16 not by hand at all.
 pub fn streams_through_l2() -> bool {
     static ANSWER: std::sync::OnceLock<bool> = std::sync::OnceLock::new();
     *ANSWER.get_or_init(is_intel)
