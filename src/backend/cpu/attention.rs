@@ -7,7 +7,7 @@ use super::dot::{MAX_TOKENS, PANEL, STEP_BYTES};
 use super::elementwise as el;
 use super::feed::Feed;
 use super::isa::InstructionSet;
-use super::kv::{BLOCK, MOST_PIECES};
+use super::kv::BLOCK;
 use super::kv_quantised::{self as codes, Scratch};
 use super::prefetch::{self, streams_through_l2};
 use super::shape::{Groups, split};
@@ -273,12 +273,11 @@ impl Step<'_> {
         // What nobody sees would add nothing; the last block may even lack some of its pieces.
         let seen = limits.iter().fold(0, |most, &limit| most.max(limit)).div_ceil(kv.piece());
         let pieces = kv.block(self.kv_copy, layer, unit, block);
+        let next = kv.block(self.kv_copy, layer, unit, block + 1);
         // Few tokens stream the cache: while this block is attended, the next one comes.
-        let next = match tile == 0 && feed.tokens <= MOST_TOGETHER && streams_through_l2() {
-            true => kv.block(self.kv_copy, layer, unit, block + 1),
-            false => [std::ptr::null(); MOST_PIECES],
-        };
-        let next = || next.iter().filter(|piece| !piece.is_null());
+        let streams = tile == 0 && feed.tokens <= MOST_TOGETHER && streams_through_l2();
+        let coming = next.iter().take_while(|piece| streams && !piece.is_null()).count();
+        let coming = &next[..coming];
         let ((key_bytes, value_bytes), rows) = (kv.panel_bytes(), kv.rows());
         let scratch = self.codes_scratch(thread, feed);
         // SAFETY: the offsets stay in the pieces, the queries of the unit, the scratch and the state.
@@ -291,23 +290,22 @@ impl Step<'_> {
             let goes_along = rows == PANEL && !kv.is_quantised();
             let dot = match rows < PANEL {
                 true => table.keys.halves(columns),
-                false if goes_along && next().next().is_some() => table.keys.ahead(columns),
+                false if goes_along && !coming.is_empty() => table.keys.ahead(columns),
                 false => table.keys.plain(columns),
             };
             let q = queries.values.add(first * width * queries.element);
             // Where L1 streams, fetching a contiguous cache ahead gained nothing at any distance and lost up to half at some.
             for (i, &piece) in pieces[..seen].iter().enumerate() {
                 if i + 1 < seen {
-                    prefetch::for_now(pieces[i + 1], FETCHED);
+                    prefetch::into::<1>(pieces[i + 1], FETCHED);
                 }
-                let next = next().nth(i);
                 for panel in 0..kv.piece() / rows {
                     let row = i * kv.piece() + panel * rows;
                     let out = scores.add(row / PANEL * columns * PANEL + row % PANEL);
                     let keys = piece.add(panel * key_bytes);
-                    let ahead = next.map_or(keys, |next| next.wrapping_add(panel * key_bytes));
-                    if next.is_some() && !goes_along {
-                        prefetch::for_later(ahead, key_bytes);
+                    let ahead = coming.get(i).map_or(keys, |next| next.wrapping_add(panel * key_bytes));
+                    if i < coming.len() && !goes_along {
+                        prefetch::into::<2>(ahead, key_bytes);
                     }
                     dot(keys, width / 2, q, out, false, ahead, STEP_BYTES);
                     if kv.is_quantised() {
@@ -318,7 +316,7 @@ impl Step<'_> {
             }
             // The softmax is time for the values to come, the values for the next block's keys.
             if kv.piece() < BLOCK {
-                pieces[..seen].iter().for_each(|piece| prefetch::for_now(piece.add(kv.values()), FETCHED));
+                pieces[..seen].iter().for_each(|piece| prefetch::into::<1>(piece.add(kv.values()), FETCHED));
             }
             let (largest, weights) = (state.largest.add(first), state.weights.add(first));
             let scale = self.score_scale;
@@ -343,7 +341,7 @@ impl Step<'_> {
                 }
             }
             if kv.is_paged() {
-                prefetch::for_now(kv.block(self.kv_copy, layer, unit, block + 1)[0], FETCHED);
+                prefetch::into::<1>(next[0], FETCHED);
             }
             let dot = table.values(columns);
             for panel in 0..self.shape.head_panels {
@@ -353,8 +351,8 @@ impl Step<'_> {
                     true => (scratch.weights.cast(), scratch.sums.add(at).cast()),
                     false => (p.cast(), sums.add(at)),
                 };
-                for next in next() {
-                    prefetch::for_later(next.wrapping_add(kv.values() + panel * value_bytes), value_bytes);
+                for next in coming {
+                    prefetch::into::<2>(next.wrapping_add(kv.values() + panel * value_bytes), value_bytes);
                 }
                 dot(&values[..seen], kv.piece() / 2, p, sums, !kv.is_quantised());
             }

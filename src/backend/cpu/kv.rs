@@ -13,7 +13,7 @@ pub const BLOCK: usize = 64;
 /// Fewest positions of a page: what a line of a panel of keys holds.
 const SMALLEST_PAGE: usize = 16;
 /// Most pieces of a block.
-pub const MOST_PIECES: usize = BLOCK / SMALLEST_PAGE;
+const MOST_PIECES: usize = BLOCK / SMALLEST_PAGE;
 /// The pieces of a block.
 pub type Pieces = [*const u8; MOST_PIECES];
 /// Seed of the order of pages.

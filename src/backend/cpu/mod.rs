@@ -1,4 +1,4 @@
-//! The CPU: the whole suite on pinned threads, with the best instruction set there is.
+//! The CPU: the whole suite on pinned threads, with the fastest instruction set there is.
 //!
 //! From the weights in memory to one step:
 //! - `shape`: the model cut into panels of 32 rows; `loaded`: the panels in one arena per thread, in the

@@ -19,27 +19,20 @@ fn is_intel() -> bool {
     false
 }
 
-/// Asks for the lines of what is read next, for L1.
+/// Asks for the lines of what is read next (into the cache of `LEVEL` 1) or somewhat later (2).
 #[inline(always)]
-pub fn for_now(start: *const u8, bytes: usize) {
+pub fn into<const LEVEL: usize>(start: *const u8, bytes: usize) {
     #[cfg(target_arch = "x86_64")]
     for at in (0..bytes).step_by(64) {
-        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        use std::arch::x86_64::{_MM_HINT_T0, _MM_HINT_T1, _mm_prefetch};
+        let line = start.wrapping_add(at).cast();
         // SAFETY: a prefetch may go anywhere, and every x86-64 has it.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(start.wrapping_add(at).cast()) };
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = (start, bytes);
-}
-
-/// Asks for the lines of what is read later, for L2.
-#[inline(always)]
-pub fn for_later(start: *const u8, bytes: usize) {
-    #[cfg(target_arch = "x86_64")]
-    for at in (0..bytes).step_by(64) {
-        use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
-        // SAFETY: a prefetch may go anywhere, and every x86-64 has it.
-        unsafe { _mm_prefetch::<_MM_HINT_T1>(start.wrapping_add(at).cast()) };
+        unsafe {
+            match LEVEL {
+                1 => _mm_prefetch::<_MM_HINT_T0>(line),
+                _ => _mm_prefetch::<_MM_HINT_T1>(line),
+            }
+        }
     }
     #[cfg(not(target_arch = "x86_64"))]
     let _ = (start, bytes);

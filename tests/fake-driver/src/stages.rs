@@ -56,7 +56,7 @@ pub fn quantise(kernel: &str, p: &Parameters) -> Option<Understood> {
 /// Pages of `capacity` positions. A shift that leaves none is a launch gone wrong, which the checks of spans are
 /// there to find: it must not stop them.
 fn pages(capacity: u64, shift: u64) -> u64 {
-    u32::try_from(shift).ok().and_then(|shift| capacity.checked_shr(shift)).unwrap_or(0)
+    capacity.checked_shr(shift as u32).unwrap_or(0)
 }
 
 /// Where new keys and values go, and what says where there: `struct Linear`.

@@ -40,7 +40,7 @@ pub const ROW: usize = 64;
 /// `out[token][32] (+)= panel x group`, over so many steps (pairs of columns of bf16).
 ///
 /// While pair `i` is multiplied, `ahead + i * step` and half a step further are prefetched into L2, in the
-/// variants made for it; the others ignore both.
+/// variants made for it; the others ignore both. A group of int4 takes half a step more, for its scales.
 ///
 /// # Safety
 /// `panel` holds `pairs` pairs, `x` as many of its C tokens, `out` `C x 32` values; the CPU has the
@@ -92,7 +92,7 @@ impl CacheDots {
 }
 
 impl DotTable {
-    /// Kernel for `tokens` (1 to 12) tokens; the panel comes as one stream.
+    /// Kernel for `tokens` (1 to 12) tokens that leaves fetching to the CPU, where there is one.
     pub fn plain(&self, tokens: usize) -> Dot {
         self.plain[tokens - 1]
     }
@@ -107,7 +107,7 @@ impl DotTable {
         self.stream[tokens - 1]
     }
 
-    /// Kernel for `tokens` (1 to 12) tokens that prefetches what comes back.
+    /// Kernel for `tokens` (1 to 12) tokens that fetches into L2, where there is one.
     pub fn ahead(&self, tokens: usize) -> Dot {
         self.ahead[tokens - 1]
     }

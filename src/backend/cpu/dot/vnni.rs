@@ -7,7 +7,7 @@ use std::arch::x86_64::*;
 use super::{GROUP_STEPS, PANEL, STEP_BYTES};
 use crate::backend::cpu::panels::{GROUP_BYTES, GROUP_COLUMN_BYTES};
 
-/// Fetches the two lines of a later step: what is read once into L1 past the other caches, what comes back into L2.
+/// Fetches the two lines of a later step: into L1 past the other caches where `ONCE` says that it is read once, else into L2.
 ///
 /// The loads of these kernels are too far apart for the CPU to have enough of them under way by itself: they reach 0.6
 /// of the memory's rate without this.
