@@ -17,6 +17,10 @@
 //   int8, fp8  128 x 256: 64 x 4, 128 KB      128 x 128: 64 x 3, 72 KB
 //   int4       128 x 256: 128 x 3, 145.5 KB   128 x 128: 128 x 2, 80.5 KB
 //
+// With activations in int8 as well (W8A8) both go to the mma as they are: two codes take the place of one bf16, steps are
+// twice as long in as many bytes, and every multiply-add takes half the shared bytes. Sums are integers, exact up to
+// 2^31 / 127^2 = 133,000 columns, and become numbers when all of a split are there.
+//
 // The copies from global memory run `stages - 1` steps ahead. Within a step the fragments of the next 16 columns are
 // loaded while those at hand are multiplied. The loop has no branches: what lies beyond the rows or columns is
 // copied as zeros, and reads nothing.
@@ -31,8 +35,10 @@ template <u32 warps, u32 k_step, u32 stages, Format format> struct Tile {
     typedef Held<format> H;
     static constexpr u32 WEIGHTS = 64 * warps;
     static constexpr u32 THREADS = 2 * warps * 32;
+    // Whether x is held as the weights are, and neither is converted.
+    static constexpr bool ALIKE = format == BF16 || format == W8A8;
     // 16-byte pieces of a row, bytes of a row, rows that the block copies at once; copies of one thread in a step.
-    static constexpr u32 X_PIECES = k_step / 8, W_PIECES = k_step / H::COLUMNS;
+    static constexpr u32 W_PIECES = k_step / H::COLUMNS, X_PIECES = ALIKE ? W_PIECES : k_step / 8;
     static constexpr u32 X_ROW_BYTES = X_PIECES * 16, W_ROW_BYTES = W_PIECES * 16;
     static constexpr u32 X_STEP = THREADS / X_PIECES, W_STEP = THREADS / W_PIECES;  // the latter a multiple of 16
     static constexpr u32 X_COPIES = TOKENS / X_STEP, W_COPIES = WEIGHTS / W_STEP;
@@ -41,22 +47,26 @@ template <u32 warps, u32 k_step, u32 stages, Format format> struct Tile {
     static constexpr u32 SCALES = X_BYTES + WEIGHTS * W_ROW_BYTES;
     static constexpr u32 SLOT_BYTES = SCALES + (H::BY_GROUP ? WEIGHTS / 8 * 16 : 0);
     static constexpr u32 RING_BYTES = stages * SLOT_BYTES;
-    static constexpr u32 SUBSTEPS = k_step / 16;  // mma steps in a step
+    static constexpr u32 SUBSTEPS = X_ROW_BYTES / 32;  // mma steps in a step
     static constexpr u32 STAGES = stages;
     static constexpr Format FORMAT = format;
     static_assert(RING_BYTES >= 2 * warps * 64 * 64 * 4, "the ring is where products are staged at the end");
-    static_assert(format == BF16 || W_PIECES == 4, "a piece for each of four lanes");
+    static_assert(ALIKE || W_PIECES == 4, "a piece for each of four lanes");
 
-    // Where a piece of a row of x lies in a slot: any eight rows of bf16 from a multiple of eight on have the same piece
-    // in eight different groups of four banks; for the others weights.cuh says it.
+    // Bytes from one row of x to the next, and those of them that are columns.
+    static __device__ __forceinline__ u64 x_stride(const Linear &p) { return format == W8A8 ? H::row_bytes(p.k) : (u64)p.x_stride * 2; }
+    static __device__ __forceinline__ u32 x_bytes(u32 k) { return format == W8A8 ? k : k * 2; }
+
+    // Where a piece of a row of x lies in a slot: any eight rows from a multiple of eight on have the same piece in eight
+    // different groups of four banks; beside weights that are converted weights.cuh says it.
     static __device__ __forceinline__ u32 x_offset(u32 row, u32 piece) {
-        u32 swizzle = k_step == 64 ? row % 8 : row / 2 % 4;
-        return row * X_ROW_BYTES + (format == BF16 ? piece ^ swizzle : token_place<format>(row, piece)) * 16;
+        u32 swizzle = X_PIECES == 8 ? row % 8 : row / 2 % 4;
+        return row * X_ROW_BYTES + (ALIKE ? piece ^ swizzle : token_place<format>(row, piece)) * 16;
     }
 
     // Of weights: four rows of quantised ones fill the banks.
     static __device__ __forceinline__ u32 w_offset(u32 row, u32 piece) {
-        return format == BF16 ? x_offset(row, piece) : row * W_ROW_BYTES + piece * 16;
+        return ALIKE ? x_offset(row, piece) : row * W_ROW_BYTES + piece * 16;
     }
 };
 
@@ -97,8 +107,8 @@ template <Stage stage, class T> struct Copies {
         u32 row = threadIdx.x / T::X_PIECES, piece = threadIdx.x % T::X_PIECES;
         x_piece = piece * 16;
         x_to = T::x_offset(row, piece);
-        x = (const u8 *)(p.x + (u64)(first_token + row) * p.x_stride) + x_piece;
-        x_step = (u64)T::X_STEP * p.x_stride * 2;
+        x = (const u8 *)p.x + (first_token + row) * T::x_stride(p) + x_piece;
+        x_step = T::X_STEP * T::x_stride(p);
         valid = 0;
 #pragma unroll
         for (u32 i = 0; i < T::X_COPIES; i++) {
@@ -124,21 +134,24 @@ template <Stage stage, class T> struct Copies {
         }
     }
 
-    // What is there of a step that starts at byte `at` of the rows of x: rows, and bytes of a piece of the weights.
+    // What is there of a step that starts at byte `at` of the rows of x: rows, and bytes of a piece of them.
     struct There {
-        u32 rows, w_rows, w_bytes;
+        u32 rows, x_bytes, w_rows, w_bytes;
     };
     __device__ __forceinline__ There there(u32 at, u32 end) const {
         u32 rows = at + x_piece < end ? valid : 0;
-        if constexpr (H::BY_ROW) {
-            return {rows, valid, H::piece_bytes((int)(end - at) / 2 - (int)w_column)};
+        if constexpr (T::FORMAT == W8A8) {
+            u32 bytes = H::piece_bytes((int)(end - at) - (int)x_piece);
+            return {rows, bytes, rows, bytes};
+        } else if constexpr (H::BY_ROW) {
+            return {rows, 16, valid, H::piece_bytes((int)(end - at) / 2 - (int)w_column)};
         }
-        return {rows, T::FORMAT == BF16 ? rows : at < end ? valid : 0, 16};
+        return {rows, 16, T::FORMAT == BF16 ? rows : at < end ? valid : 0, 16};
     }
 
     __device__ __forceinline__ void copy_x(u32 i, u32 slot, u32 at, const There &there) const {
         u32 to = slot + x_to + i * T::X_STEP * T::X_ROW_BYTES;
-        copy16_async(to, x + i * x_step + at, there.rows & 1u << (16 + i) ? 16 : 0);
+        copy16_async(to, x + i * x_step + at, there.rows & 1u << (16 + i) ? there.x_bytes : 0);
     }
 
     __device__ __forceinline__ void copy_w(u32 i, u32 slot, u32 at, const There &there) const {
@@ -150,7 +163,7 @@ template <Stage stage, class T> struct Copies {
             from += threadIdx.x % T::W_PIECES * 16;
         }
         u32 to = slot + w_to + i * T::W_STEP * T::W_ROW_BYTES;
-        copy16_async(to, from + at / H::EIGHTS, there.w_rows & 1u << i ? there.w_bytes : 0);
+        copy16_async(to, from + (T::ALIKE ? at : at / H::EIGHTS), there.w_rows & 1u << i ? there.w_bytes : 0);
     }
 
     __device__ __forceinline__ void copy_scales(u32 slot, u32 at, const There &there) const {
@@ -161,12 +174,12 @@ template <Stage stage, class T> struct Copies {
     }
 };
 
-// What a warp multiplies at once: 64 tokens and 64 weight rows x 16 columns of k.
+// What a warp multiplies at once: 64 tokens and 64 weight rows x 32 bytes of k, 16 columns of bf16 or 32 of codes.
 struct Fragments {
-    u32 x[4][4];  // four m16 k16
-    u32 w[4][4];  // four pairs of n8 k16: b0, b1 of the first, b0, b1 of the second
+    u32 x[4][4];  // four m16
+    u32 w[4][4];  // four pairs of n8: b0, b1 of the first, b0, b1 of the second
 
-    // `x_at` and `w_at`: the lane's address for the step's first 16 columns; XOR leads to others.
+    // `x_at` and `w_at`: the lane's address for the step's first 32 bytes; XOR leads to others.
     template <class T> __device__ __forceinline__ void load(u32 x_at, u32 w_at, u32 substep) {
 #pragma unroll
         for (u32 i = 0; i < 4; i++) {
@@ -176,12 +189,15 @@ struct Fragments {
     }
 };
 
-__device__ __forceinline__ void multiply(Sums &sums, const Fragments &f) {
+__device__ __forceinline__ void mma(float c[4], const u32 a[4], u32 b0, u32 b1) { mma_bf16(c, a, b0, b1); }
+__device__ __forceinline__ void mma(u32 c[4], const u32 a[4], u32 b0, u32 b1) { mma_int8(c, a, b0, b1); }
+
+template <class S> __device__ __forceinline__ void multiply(S &sums, const Fragments &f) {
 #pragma unroll
     for (u32 i = 0; i < 4; i++) {
 #pragma unroll
         for (u32 j = 0; j < 8; j++) {
-            mma_bf16(sums[i][j], f.x[i], f.w[j / 2][j % 2 * 2], f.w[j / 2][j % 2 * 2 + 1]);
+            mma(sums[i][j], f.x[i], f.w[j / 2][j % 2 * 2], f.w[j / 2][j % 2 * 2 + 1]);
         }
     }
 }
@@ -195,6 +211,35 @@ __device__ __forceinline__ void scale(Sums &sums, float2 factors) {
 #pragma unroll
         for (u32 i = 0; i < 4; i++) {
             sums[i][j][0] *= low, sums[i][j][1] *= high, sums[i][j][2] *= low, sums[i][j][3] *= high;
+        }
+    }
+}
+
+// Scales of the weight rows that `scale` wants in this lane, of the 64 from a row of the block's on.
+template <Stage stage> __device__ __forceinline__ float2 row_scales(const Linear &p, u32 first_tile, u32 row) {
+    u32 two = row + threadIdx.x % 32 * 2, tile = first_tile + two / 16;
+    return make_float2(find_row<stage>(p, tile, two / 8 % 2, two % 8).scale(),
+                       find_row<stage>(p, tile, two / 8 % 2, two % 8 + 1).scale());
+}
+
+// Sums of products of codes as numbers without the weights' scales.
+__device__ __forceinline__ void to_numbers(Sums &sums, const IntegerSums &integers, const Linear &p, u32 first_token) {
+    u32 lane = threadIdx.x % 32;
+    float of_tokens[2];  // of tokens `lane` and 32 + `lane`
+#pragma unroll
+    for (u32 i = 0; i < 2; i++) {
+        u32 token = first_token + i * 32 + lane;
+        of_tokens[i] = token < p.rows ? p.x_scales[token] : 0.0f;
+    }
+#pragma unroll
+    for (u32 i = 0; i < 8; i++) {
+        float of_token = __shfl_sync(~0u, of_tokens[i / 4], i % 4 * 8 + lane / 4);
+#pragma unroll
+        for (u32 j = 0; j < 8; j++) {
+#pragma unroll
+            for (u32 c = i % 2 * 2; c < i % 2 * 2 + 2; c++) {
+                sums[i / 2][j][c] = (float)(int)integers[i / 2][j][c] * of_token;
+            }
         }
     }
 }
@@ -243,9 +288,9 @@ struct Steps {
     u32 begin, write;  // addresses of the ring and of a slot
 };
 
-// With the fragments of the next 16 columns loaded while those at hand are multiplied.
-template <Stage stage, class T>
-__device__ __forceinline__ void multiply_steps(Sums &sums, const Copies<stage, T> &copies, Steps s, u32 token, u32 row) {
+// With the fragments of the next 32 bytes loaded while those at hand are multiplied. S: `Sums`, or `IntegerSums` of codes.
+template <Stage stage, class T, class S>
+__device__ __forceinline__ void multiply_steps(S &sums, const Copies<stage, T> &copies, Steps s, u32 token, u32 row) {
     // Matrices 0 and 1 of an ldmatrix are rows 0-7 and 8-15 of x, but both column halves of rows 0-7 of w.
     u32 lane = threadIdx.x % 32;
     u32 x_lane = T::x_offset(token + lane % 16, lane / 16);
@@ -330,12 +375,13 @@ template <Stage stage, u32 warps, class T> __device__ __forceinline__ void gemm(
     u32 first_token = token_tile * TOKENS, first_tile = weight_tile * (T::WEIGHTS / 16);
 
     // The steps of this split; never none.
-    u32 all_steps = (p.k * 2 + T::X_ROW_BYTES - 1) / T::X_ROW_BYTES;
+    u32 x_bytes = T::x_bytes(p.k);
+    u32 all_steps = (x_bytes + T::X_ROW_BYTES - 1) / T::X_ROW_BYTES;
     u32 first_step = all_steps * blockIdx.y / p.splits;
     Steps steps;
     steps.count = all_steps * (blockIdx.y + 1) / p.splits - first_step;
     steps.at = first_step * T::X_ROW_BYTES;
-    steps.end = min(p.k * 2, steps.at + steps.count * T::X_ROW_BYTES);
+    steps.end = min(x_bytes, steps.at + steps.count * T::X_ROW_BYTES);
     steps.begin = steps.write = shared_address(ring);
 
     let_next_start();
@@ -364,15 +410,15 @@ template <Stage stage, u32 warps, class T> __device__ __forceinline__ void gemm(
     Sums sums = {};
     if constexpr (T::FORMAT == BF16) {
         multiply_steps<stage, T>(sums, copies, steps, token, row);
+    } else if constexpr (T::FORMAT == W8A8) {
+        IntegerSums integers = {};
+        multiply_steps<stage, T>(integers, copies, steps, token, row);
+        to_numbers(sums, integers, p, first_token + token);
+        scale(sums, row_scales<stage>(p, first_tile, row));
     } else {
         float2 units = make_float2(1, 1);
         multiply_quantised_steps<stage, T>(sums, units, copies, steps, token, row);
-        if (T::H::BY_ROW) {
-            u32 two = row + threadIdx.x % 32 * 2, tile = first_tile + two / 16;
-            units.x = find_row<stage>(p, tile, two / 8 % 2, two % 8).scale();
-            units.y = find_row<stage>(p, tile, two / 8 % 2, two % 8 + 1).scale();
-        }
-        scale(sums, units);
+        scale(sums, T::H::BY_ROW ? row_scales<stage>(p, first_tile, row) : units);
     }
     copy_wait<0>();
     __syncthreads();

@@ -2,7 +2,8 @@
 #pragma once
 #include "stages.cuh"
 
-typedef float Sums[4][8][4];  // [m16][n8][of a thread]: of a warp, 64 tokens x 64 weight rows
+typedef float Sums[4][8][4];       // [m16][n8][of a thread]: of a warp, 64 tokens x 64 weight rows
+typedef u32 IntegerSums[4][8][4];  // of codes, s32
 
 // The products of a warp, [64 tokens][64 weight rows] f32 in 16 KB of shared memory. Pieces of four are swizzled
 // such that neither `put` nor the two patterns of `get` below have bank conflicts.

@@ -44,6 +44,7 @@ struct Linear {
     float *fresh;       // QKV: [rows][2 kv_width] new keys and values on their way to codes; null: the cache is bf16
     float *key_scales;  // where the cache is codes
     float *value_scales;
+    const float *x_scales;  // W8A8: [rows] of x, which is codes, each row in whole pieces
 };
 
 // The rows of the weights are taken in tiles of sixteen: eight rows `a` and eight rows `b`, such that the two that

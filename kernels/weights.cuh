@@ -6,20 +6,21 @@
 // codes are ordered such that the pairs of a fragment are masked out of one register without a shuffle:
 //   int8, fp8: columns 0 2 1 3 | 4 6 5 7, a byte each
 //   int4:      columns 0 2 4 6 1 3 5 7, four bits each, from the lowest
-// All conversions are exact. Scales never touch the codes: sums are multiplied by them, in f32.
+// All conversions are exact. Scales never touch the codes: sums are multiplied by them, in f32. Activations in int8 are held
+// as weights in int8 are, so that neither needs a conversion.
 //
 // The same layout is in src/backend/cuda/launch/format.rs; quantise.cu makes it.
 #pragma once
 #include "ptx.cuh"
 
-enum Format { BF16, INT8, INT4, FP8 };
+enum Format { BF16, INT8, INT4, FP8, W8A8 };  // the last: int8 beside activations in int8
 
 #define GROUP_COLUMNS 128u  // that share a scale in int4
 
 template <Format format> struct Held {
     static constexpr u32 COLUMNS = format == BF16 ? 8 : format == INT4 ? 32 : 16;  // of a piece
     static constexpr u32 EIGHTS = COLUMNS / 8;
-    static constexpr bool BY_ROW = format == INT8 || format == FP8;  // scales: f32 [row]
+    static constexpr bool BY_ROW = format == INT8 || format == FP8 || format == W8A8;  // scales: f32 [row]
     static constexpr bool BY_GROUP = format == INT4;                 // bf16 [row / 8][column / 128][row % 8]
 
     // Bytes from one row to the next: whole pieces.

@@ -438,7 +438,8 @@ pub struct VerifyArgs {
 /// Arguments of `check`.
 #[derive(Debug, Args)]
 pub struct CheckArgs {
-    /// What to hold it against: a device profile, or a run file of a healthy device [default: the device's profile]
+    /// What to hold it against: a device profile, or a run file of a healthy device, whose threads and instruction set a CPU
+    /// then runs with [default: the device's profile]
     #[arg(long, value_name = "PROFILE|RUN", env = "LLMROOF_AGAINST")]
     pub against: Option<String>,
     /// With a run file: how much less than the run still passes, as 5%

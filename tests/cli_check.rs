@@ -46,7 +46,7 @@ fn believed(args: &[&str]) -> (Option<i32>, String, String) {
     (1..ATTEMPTS).map(|_| llmroof(args)).find(|ended| !again(ended)).unwrap_or_else(|| llmroof(args))
 }
 
-/// A run of a small model's decode at batch 1, of one thread.
+/// A run of a small model's decode at batch 1, of one thread: what is held against it runs on one, too.
 fn measured() -> &'static Value {
     static RUN: OnceLock<Value> = OnceLock::new();
     RUN.get_or_init(|| {
@@ -89,7 +89,7 @@ fn written(folder: &TempDir, run: &Value) -> PathBuf {
 
 fn check<'a>(run: &'a Path, more: &[&'a str]) -> Vec<&'a str> {
     let budget: &[&str] = if more.contains(&"--budget") { &[] } else { &["--budget", "20s"] };
-    let args = ["check", "--device", "cpu", "--threads", "1", "--against", run.to_str().unwrap()];
+    let args = ["check", "--device", "cpu", "--against", run.to_str().unwrap()];
     [&args[..], budget, more].concat()
 }
 
@@ -179,7 +179,16 @@ fn what_cannot_be_held_against_this_machine_is_refused() {
     let path = edited(&|run| run["device"]["name"] = "Another CPU".into());
     refused(&check(&path, &[]), &["--against is of Another CPU", "the device is "]);
     let path = edited(&|run| run["conditions"]["threads"] = 7.into());
-    refused(&check(&path, &[]), &[" on 7 threads, this is ", " on 1 threads", "--threads"]);
+    refused(&check(&path, &["--threads", "1"]), &["--against is of 7 threads, and --threads is 1", "leave"]);
+    let path = edited(&|run| run["conditions"]["threads"] = 4000.into());
+    refused(
+        &check(&path, &[]),
+        &["to run as --against did: 4000 threads were asked for", "this machine runs"],
+    );
+    let path = edited(&|run| run["conditions"]["instruction_set"] = "portable".into());
+    refused(&check(&path, &["--isa", "avx2"]), &["--against is of portable, and --isa is avx2"]);
+    let path = edited(&|run| run["conditions"]["instruction_set"] = "sse9".into());
+    refused(&check(&path, &[]), &["to run as --against did: ", "sse9"]);
     let path = edited(&|run| run["status"] = "predicted".into());
     refused(&check(&path, &[]), &["run.json: the run holds no measured ceilings"]);
     fs::write(&path, "{}").unwrap();

@@ -3,8 +3,9 @@
 use std::path::Path;
 
 use super::{device, runs};
-use crate::backend::{DeviceInfo, Setup};
+use crate::backend::DeviceInfo;
 use crate::check::{self, Floors};
+use crate::cli::DeviceArgs;
 use crate::device::DeviceProfile;
 use crate::error::{Failure, Result};
 use crate::input;
@@ -48,13 +49,32 @@ impl Against {
         Ok(Against::Run(Box::new(run), tolerance))
     }
 
-    /// What `--device` is to mean: `auto` is a device of the run's kind, so that a GPU that is gone is not mistaken for a
-    /// machine without one.
-    pub fn device<'a>(&'a self, name: &'a str) -> &'a str {
-        match self {
-            Against::Run(run, _) if name.trim().eq_ignore_ascii_case("auto") => &run.device.kind,
-            _ => name,
+    /// What is to be checked, where the command line leaves it open. `auto` is a device of the run's kind, so that a GPU
+    /// that is gone is not mistaken for a machine without one; a CPU has the run's threads and instruction set, for others
+    /// have other roofs.
+    ///
+    /// # Errors
+    /// Threads or an instruction set were asked for that the run did not have.
+    pub fn device(&self, asked: DeviceArgs) -> Result<DeviceArgs> {
+        let Against::Run(run, _) = self else { return Ok(asked) };
+        let is = |text: &str, word: &str| text.trim().eq_ignore_ascii_case(word);
+        let name = if is(&asked.name, "auto") { run.device.kind.clone() } else { asked.name };
+        let then = run.conditions.as_ref().filter(|_| is(&name, "cpu") && run.device.kind == "cpu");
+        let Some(then) = then else { return Ok(DeviceArgs { name, ..asked }) };
+        let other = |was: &str, option: &str, given: &str| {
+            Failure::input(format!("--against is of {was}, and {option} is {given}"))
+                .hint(format!("leave {option} out, or give a run that was measured so"))
+        };
+        let threads = match (asked.threads, then.threads) {
+            (Some(given), Some(was)) if given != was => {
+                return Err(other(&format!("{was} threads"), "--threads", &given.to_string()));
+            }
+            (given, was) => was.or(given),
+        };
+        if !is(&asked.isa, "auto") && asked.isa != then.instruction_set {
+            return Err(other(&then.instruction_set, "--isa", &asked.isa));
         }
+        Ok(DeviceArgs { name, threads, isa: then.instruction_set.clone(), ..asked })
     }
 
     /// The floors of this device.
@@ -82,25 +102,6 @@ impl Against {
             Against::Run(run, tolerance) if run.device.name == info.name => Floors::of_run(run, *tolerance),
             Against::Run(run, _) => Err(other(&run.device.name)),
         }
-    }
-
-    /// Refuses a CPU that runs otherwise than the run did: another number of threads has other roofs.
-    ///
-    /// # Errors
-    /// It does.
-    pub fn same_setup(&self, info: &DeviceInfo, setup: &Setup) -> Result<()> {
-        let Against::Run(run, _) = self else { return Ok(()) };
-        let Some(then) = run.conditions.as_ref().filter(|_| info.gpu.is_none()) else { return Ok(()) };
-        let text = |isa: &str, threads: Option<u32>| {
-            threads.map_or_else(|| isa.to_owned(), |threads| format!("{isa} on {threads} threads"))
-        };
-        let (was, is) =
-            (text(&then.instruction_set, then.threads), text(&setup.instruction_set, setup.threads));
-        if was == is {
-            return Ok(());
-        }
-        Err(Failure::input(format!("--against is of {was}, this is {is}"))
-            .hint("give the same --threads and --isa, or a run of these"))
     }
 
     /// What to measure: a decode step of one sequence, of the run's model where there is a run. Budget and time spent are

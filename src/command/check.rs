@@ -51,13 +51,8 @@ pub fn run(args: &CheckArgs, machine: &Arc<dyn Machine>) -> Result<()> {
     let output = args.output.unwrap_or(Format::Table);
     let destination = Destination::of(&OutputArgs { output, export: args.export.clone() })?;
     let signals = Signals::catch()?;
-    let device = DeviceArgs {
-        name: against.device(&args.device.name).to_owned(),
-        gemm: args.device.gemm,
-        timeout: args.device.timeout.min(args.budget.mul_f64(ONE_PIECE)),
-        threads: args.device.threads,
-        isa: args.device.isa.clone(),
-    };
+    let timeout = args.device.timeout.min(args.budget.mul_f64(ONE_PIECE));
+    let device = against.device(DeviceArgs { timeout, ..args.device.clone() })?;
     let order = Arc::new(Order { catalog, against, options, device, began, machine: Arc::clone(machine) });
 
     let (news, heard) = mpsc::channel();
@@ -245,8 +240,10 @@ impl Order {
             let doubt = format!("{} on it: not measured, to disturb neither", processes(others));
             return Ok(Judgement::none(floors, doubt));
         }
-        let mut session = chosen.open(self.machine.as_ref())?;
-        self.against.same_setup(session.device(), &session.setup())?;
+        let mut session = chosen.open(self.machine.as_ref()).map_err(|failure| match self.against {
+            Against::Run(..) if failure.code == Code::BadInput => failure.at("to run as --against did"),
+            _ => failure,
+        })?;
         let options = Options { spent: self.began.elapsed(), ..self.options.clone() };
         let weights = RandomWeights::new(options.seed, &options.model);
         let origin = Origin { argv: host::argv(), created: host::now(), host: host::describe() };

@@ -174,10 +174,15 @@ fn auto_takes_the_gpu_and_otherwise_the_cpu_with_one_line_why() {
 
 #[test]
 fn a_chunk_of_a_prompt_rides_along_with_decode() {
-    let cases = vec![("mig", "bf16"), ("h100", "int8")];
-    each(cases, |(gpu, weights)| {
+    let cases = vec![
+        ("mig", "bf16", "bf16", "gemv_qkv"),
+        ("h100", "int8", "bf16", "gemv_int8_qkv"),
+        ("a100", "int8", "int8", "gemm_w8a8_qkv"),
+    ];
+    each(cases, |(gpu, weights, activations, product)| {
         let folder = tempfile::tempdir().unwrap();
-        let options = ["--mix", "16", "--phase", "decode", "--weights", weights, "--budget", "60s"];
+        let types = ["--weights", weights, "--activations", activations];
+        let options = [&types[..], &["--mix", "16", "--phase", "decode", "--budget", "60s"]].concat();
         measure(&quick(gpu), folder.path(), &options).well();
         let run = run(folder.path());
         assert_eq!(run.status, RunStatus::Complete, "{:?}", run.notes);
@@ -193,7 +198,7 @@ fn a_chunk_of_a_prompt_rides_along_with_decode() {
             assert!(stages.into_iter().all(|of| of.status == Status::Ok && of.seconds.median > 0.0));
         }
         let kernels = &run.conditions.as_ref().unwrap().gpu.as_ref().unwrap().kernels;
-        for kernel in ["attention_decode_64", "attention_prefill_64"] {
+        for kernel in ["attention_decode_64", "attention_prefill_64", product] {
             assert!(kernels.iter().any(|of| of.name.starts_with(kernel)), "{kernel} of {kernels:?}");
         }
     });

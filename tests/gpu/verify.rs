@@ -25,11 +25,16 @@ fn both_golden_checkpoints_pass_on_both_generations() {
 
 #[test]
 fn golden_checkpoints_pass_with_quantised_weights() {
-    let cases = vec![("a100", GOLDEN[0], "int8"), ("h100", GOLDEN[1], "int4"), ("h100", GOLDEN[0], "fp8")];
-    each(cases, |(gpu, folder, weights)| {
+    let cases = vec![
+        ("a100", GOLDEN[0], "int8", "bf16"),
+        ("h100", GOLDEN[1], "int4", "bf16"),
+        ("h100", GOLDEN[0], "fp8", "bf16"),
+        ("h100", GOLDEN[1], "int8", "int8"),
+    ];
+    each(cases, |(gpu, folder, weights, activations)| {
         let fake = FakeDriver::new().gpus(gpu).with("cublaslt");
-        let ended =
-            llmroof(&fake, &["verify", "--checkpoint", folder, "--weights", weights, "-o", "json"]).well();
+        let options = ["--weights", weights, "--activations", activations, "-o", "json"];
+        let ended = llmroof(&fake, &[&["verify", "--checkpoint", folder][..], &options].concat()).well();
         let report: Value = serde_json::from_str(&ended.out).unwrap();
         assert_eq!(report["passed"], true, "{}", ended.out);
         let rows: Vec<&Value> =

@@ -3,7 +3,7 @@
 use llmroof::backend::cuda::driver::Driver;
 use llmroof::backend::cuda::launch::args::LinearArgs;
 use llmroof::backend::cuda::launch::format::Format;
-use llmroof::backend::cuda::launch::gemm::{self, Plan, Tile};
+use llmroof::backend::cuda::launch::gemm::{self, Operands, Plan, Tile};
 use llmroof::backend::cuda::launch::gemv::LinearStage;
 use ptx_interpreter::{MatrixWork, Profile};
 
@@ -12,10 +12,9 @@ use super::held::{Held, QUANTISED, code_bytes, spread};
 use super::numbers::{normals, relative_error, wide};
 
 /// `[rows][n]` products of `x[rows][k]` and `w[n][k]`.
-fn products(x: &[u16], w: &Held, k: usize) -> Vec<f64> {
-    let (x, w) = (wide(x), &w.values);
+fn products(x: &Held, w: &Held, k: usize) -> Vec<f64> {
     let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
-    x.chunks_exact(k).flat_map(|x| w.chunks_exact(k).map(move |w| dot(x, w))).collect()
+    x.values.chunks_exact(k).flat_map(|x| w.values.chunks_exact(k).map(move |w| dot(x, w))).collect()
 }
 
 /// A random matrix of `k` columns in a format.
@@ -28,9 +27,17 @@ fn matrix(format: Format, seed: u64, rows: usize, k: usize) -> Held {
     Held::new(format, &values, k)
 }
 
-/// A width that a format has: int4 is in groups.
-fn fitting(format: Format, k: usize) -> usize {
-    if format == Format::Int4 { k.next_multiple_of(128) } else { k }
+/// Random activations of `k` columns, as a product of these takes them.
+fn activations(operands: Operands, seed: u64, rows: usize, k: usize) -> Held {
+    match operands {
+        Operands::Weights(_) => Held::new(Format::Bf16, &normals(seed, rows * k, 1.0), k),
+        Operands::Codes => Held::new(Format::Int8, &spread(seed, k, rows * k, 1.0), k),
+    }
+}
+
+/// A width that operands have: int4 is in groups.
+fn fitting(operands: Operands, k: usize) -> usize {
+    if operands.format() == Format::Int4 { k.next_multiple_of(128) } else { k }
 }
 
 fn assert_rows_close(out: &[u16], expected: &[f64], width: usize) {
@@ -70,15 +77,17 @@ fn run(
     assert!(profile.shared_passes > 0);
     assert_eq!(profile.shared_passes, profile.shared_passes_least, "bank conflicts");
     assert_eq!(profile.local_bytes, 0);
-    let format = plan.tile.format;
-    for (name, bytes, times) in
-        [("x", rows * k * 2, tiles / token_tiles), ("w", code_bytes(format, weights, k), token_tiles)]
+    let (operands, format) = (plan.tile.operands, plan.tile.operands.format());
+    let of_x = if operands == Operands::Codes { Format::Int8 } else { Format::Bf16 };
+    for (name, format, count, times) in
+        [("x", of_x, rows, tiles / token_tiles), ("w", format, weights, token_tiles)]
     {
+        let bytes = code_bytes(format, count, k);
         let read: Vec<_> = profile.traffic.iter().filter(|traffic| traffic.name == name).collect();
         assert_eq!(read.iter().map(|traffic| traffic.unique_read).sum::<u64>(), bytes, "{name}");
         assert_eq!(read.iter().map(|traffic| traffic.read_by_warps).sum::<u64>(), bytes * times, "{name}");
         // A row may end in half a piece.
-        let half = |width: &u32| format.is_quantised() && name == "w" && *width == 8;
+        let half = |width: &u32| format.is_quantised() && *width == 8;
         let width = |width: &u32| *width == 16 || half(width);
         assert!(read.iter().all(|t| t.widths.keys().all(width) && t.written == 0), "{name}");
     }
@@ -88,6 +97,7 @@ fn run(
         _ => 4 * weights,
     };
     assert_eq!(unique(&profile, "scales"), (scales, 0));
+    assert_eq!(unique(&profile, "x scales"), (if operands == Operands::Codes { 4 * rows } else { 0 }, 0));
     profile
 }
 
@@ -99,15 +109,25 @@ fn unique(profile: &Profile, name: &str) -> (u64, u64) {
 
 /// Every tile with k in one piece and in three.
 fn plans() -> impl Iterator<Item = Plan> {
-    plans_of(Format::Bf16)
+    plans_of(Format::Bf16.into())
 }
 
-fn plans_of(format: Format) -> impl Iterator<Item = Plan> {
-    Tile::all(format).into_iter().flat_map(|tile| [1, 3].map(|splits| Plan { tile, splits }))
+fn plans_of(operands: Operands) -> impl Iterator<Item = Plan> {
+    Tile::all(operands).into_iter().flat_map(|tile| [1, 3].map(|splits| Plan { tile, splits }))
+}
+
+/// Everything that is multiplied with weights of codes.
+fn quantised() -> impl Iterator<Item = Operands> {
+    QUANTISED.map(Operands::from).into_iter().chain([Operands::Codes])
 }
 
 fn quantised_plans() -> impl Iterator<Item = Plan> {
-    QUANTISED.into_iter().flat_map(plans_of)
+    quantised().flat_map(plans_of)
+}
+
+/// Everything that is multiplied.
+fn all_operands() -> impl Iterator<Item = Operands> {
+    [Format::Bf16.into()].into_iter().chain(quantised())
 }
 
 fn check_residual(
@@ -118,13 +138,23 @@ fn check_residual(
     k: usize,
     x_stride: usize,
 ) {
-    let x = normals(1, rows * x_stride, 1.0);
-    let w = matrix(plan.tile.format, 2, n, k);
+    let x = activations(plan.tile.operands, 1, rows, k);
+    let w = matrix(plan.tile.operands.format(), 2, n, k);
     let residual = normals(3, rows * n, 1.0);
     let mut gpu = InterpretedGpu::new(gpu);
     let (w0, s0) = w.upload(&mut gpu, "w", "scales");
+    let (at, x_scales) = match plan.tile.operands {
+        Operands::Codes => x.upload(&mut gpu, "x", "x scales"),
+        // Beyond `k` a row has what no product may take.
+        Operands::Weights(_) => {
+            let row = |row: &[u8]| [row, &vec![0x7f; 2 * (x_stride - k)]].concat();
+            let padded: Vec<u8> = x.codes.chunks_exact(2 * k).flat_map(row).collect();
+            (gpu.upload(&padded, "x"), 0)
+        }
+    };
     let args = LinearArgs {
-        x: gpu.upload(&x, "x"),
+        x: at,
+        x_scales,
         w0,
         s0,
         y: gpu.upload(&residual, "y"),
@@ -138,7 +168,6 @@ fn check_residual(
         gpu.write(args.y, bytemuck::cast_slice(&residual)).unwrap()
     });
 
-    let x: Vec<u16> = x.chunks_exact(x_stride).flat_map(|row| &row[..k]).copied().collect();
     let expected: Vec<f64> =
         products(&x, &w, k).iter().zip(wide(&residual)).map(|(product, old)| product + old).collect();
     assert_rows_close(&gpu.download(args.y, rows * n), &expected, n);
@@ -157,7 +186,7 @@ fn residual_adds_the_product() {
 #[test]
 fn residual_adds_the_product_of_quantised_weights() {
     for plan in quantised_plans() {
-        let k = fitting(plan.tile.format, 328);
+        let k = fitting(plan.tile.operands, 328);
         check_residual(a100(), plan, 129, 264, k, k);
         check_residual(h100(), plan, 65, 328, k + 128, k + 136);
     }
@@ -165,30 +194,32 @@ fn residual_adds_the_product_of_quantised_weights() {
 
 #[test]
 fn a_product_shorter_than_a_step() {
-    for tile in Tile::all(Format::Bf16) {
+    for tile in [Tile::all(Format::Bf16), Tile::all(Operands::Codes)].concat() {
         check_residual(a100(), Plan { tile, splits: 1 }, 65, 72, 8, 8);
     }
 }
 
 #[test]
 fn more_token_tiles_than_a_group_has() {
-    for tile in Tile::all(Format::Bf16) {
+    for tile in [Tile::all(Format::Bf16), Tile::all(Operands::Codes)].concat() {
         check_residual(a100(), Plan { tile, splits: 1 }, 16 * 128 + 2, 2 * tile.weights as usize + 8, 24, 24);
     }
 }
 
 #[test]
 fn gate_up_is_silu_of_gate_times_up() {
-    let on_h100 = Format::ALL.map(|format| (h100(), Plan { tile: Tile::all(format)[0], splits: 1 }));
+    let on_h100 = all_operands().map(|operands| (h100(), Plan { tile: Tile::all(operands)[0], splits: 1 }));
     for (gpu, plan) in plans().chain(quantised_plans()).map(|plan| (a100(), plan)).chain(on_h100) {
-        let format = plan.tile.format;
-        let (rows, n, k) = (200, 152, fitting(format, 264));
-        let x = normals(4, rows * k, 1.0);
-        let [gate, up] = [5, 6].map(|seed| matrix(format, seed, n, k));
+        let operands = plan.tile.operands;
+        let (rows, n, k) = (200, 152, fitting(operands, 264));
+        let x = activations(operands, 4, rows, k);
+        let [gate, up] = [5, 6].map(|seed| matrix(operands.format(), seed, n, k));
         let mut gpu = InterpretedGpu::new(gpu);
+        let (at, x_scales) = x.upload(&mut gpu, "x", "x scales");
         let [(w0, s0), (w1, s1)] = [&gate, &up].map(|w| w.upload(&mut gpu, "w", "scales"));
         let args = LinearArgs {
-            x: gpu.upload(&x, "x"),
+            x: at,
+            x_scales,
             w0,
             w1,
             s0,
@@ -244,14 +275,14 @@ impl Qkv {
     }
 
     fn check(&self, gpu: llmroof::backend::cuda::driver::Gpu, plan: Plan) {
-        let format = plan.tile.format;
-        let (k, sequences, capacity) = (fitting(format, 136), self.start.len(), 300);
+        let (operands, format) = (plan.tile.operands, plan.tile.operands.format());
+        let (k, sequences, capacity) = (fitting(operands, 136), self.start.len(), 300);
         let (rows, q_width, kv_width) = (
             sequences * self.tokens + self.further,
             self.heads * self.head_dim,
             self.kv_heads * self.head_dim,
         );
-        let x = normals(7, rows * k, 1.0);
+        let x = activations(operands, 7, rows, k);
         let [wq, wk, wv] =
             [(8, q_width), (9, kv_width), (10, kv_width)].map(|(seed, width)| matrix(format, seed, width, k));
         let cache = normals(11, sequences * kv_width * capacity, 1.0);
@@ -261,8 +292,10 @@ impl Qkv {
 
         let mut gpu = InterpretedGpu::new(gpu);
         let [(w0, s0), (w1, s1), (w2, s2)] = [&wq, &wk, &wv].map(|w| w.upload(&mut gpu, "w", "scales"));
+        let (at, x_scales) = x.upload(&mut gpu, "x", "x scales");
         let args = LinearArgs {
-            x: gpu.upload(&x, "x"),
+            x: at,
+            x_scales,
             w0,
             w1,
             w2,
@@ -349,19 +382,21 @@ fn qkv_of_heads_that_tiles_cut() {
 
 #[test]
 fn lm_head_chooses_the_first_of_the_greatest() {
-    let tiles = Format::ALL.into_iter().flat_map(Tile::all);
+    let tiles = all_operands().flat_map(Tile::all);
     for (gpu, tile) in tiles.flat_map(|tile| [(a100(), tile), (h100(), tile)]) {
-        let (rows, n, k) = (130, 301, fitting(tile.format, 72));
-        let x = normals(12, rows * k, 1.0);
-        let mut w =
-            if tile.format.is_quantised() { spread(13, k, n * k, 1.0) } else { normals(13, n * k, 1.0) };
+        let format = tile.operands.format();
+        let (rows, n, k) = (130, 301, fitting(tile.operands, 72));
+        let x = activations(tile.operands, 12, rows, k);
+        let mut w = if format.is_quantised() { spread(13, k, n * k, 1.0) } else { normals(13, n * k, 1.0) };
         // Every row of the second half but the last is one of the first again.
         w.copy_within(0..n / 2 * k, n / 2 * k);
-        let w = Held::new(tile.format, &w, k);
+        let w = Held::new(format, &w, k);
         let mut gpu = InterpretedGpu::new(gpu);
         let (w0, s0) = w.upload(&mut gpu, "w", "scales");
+        let (at, x_scales) = x.upload(&mut gpu, "x", "x scales");
         let args = LinearArgs {
-            x: gpu.upload(&x, "x"),
+            x: at,
+            x_scales,
             w0,
             s0,
             logits: gpu.allocate((rows * n * 4) as u64, "logits").unwrap(),

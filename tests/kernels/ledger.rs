@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use llmroof::backend::Residency;
 use llmroof::backend::cuda::driver::{Driver, Gpu};
 use llmroof::backend::cuda::launch::Launch;
-use llmroof::backend::cuda::launch::args::AttentionArgs;
+use llmroof::backend::cuda::launch::args::{AttentionArgs, LinearArgs};
+use llmroof::backend::cuda::launch::format::Format;
 use llmroof::backend::cuda::pass::Pass;
 use llmroof::backend::cuda::suite::Suite;
 use llmroof::backend::weights::{RandomWeights, WeightSource};
@@ -111,8 +112,13 @@ pub fn count(
             suite.driver_mut().write(buffer, bytemuck::cast_slice(&values)).unwrap();
         }
         for launch in &stage.launches {
-            if stage.stage == Stage::Attention && precision.kv.is_quantised() {
-                without_zeros(suite.driver_mut(), launch, pass, model);
+            // Codes are often zero, and so are sums of products of codes.
+            let integers = precision.kv.is_quantised() || precision.activations.is_quantised();
+            if stage.stage == Stage::Attention && integers {
+                without_zeros(suite.driver_mut(), launch, pass, model, precision.kv);
+            }
+            if launch.source == "gemm_w8a8" {
+                without_zero_codes(suite.driver_mut(), launch);
             }
             suite.driver_mut().profiles.clear();
             suite.driver_mut().launch(launch).unwrap();
@@ -122,10 +128,23 @@ pub fn count(
     counted
 }
 
-/// Codes of keys and values that are zero would count as padding as well.
-fn without_zeros(gpu: &mut InterpretedGpu, launch: &Launch, pass: Pass, model: &ModelSpec) {
+/// Codes of activations that are zero would count as padding as well.
+fn without_zero_codes(gpu: &mut InterpretedGpu, launch: &Launch) {
+    let args: LinearArgs = bytemuck::pod_read_unaligned(&launch.parameter);
+    let row_bytes = Format::Int8.row_bytes(args.k);
+    for row in 0..u64::from(args.rows) {
+        let mut codes = vec![0u8; args.k as usize];
+        gpu.read(args.x + row * row_bytes, &mut codes).unwrap();
+        codes.iter_mut().filter(|code| **code == 0).for_each(|code| *code = 1);
+        gpu.write(args.x + row * row_bytes, &codes).unwrap();
+    }
+}
+
+/// Keys and values that are zero would count as padding as well.
+fn without_zeros(gpu: &mut InterpretedGpu, launch: &Launch, pass: Pass, model: &ModelSpec, kv: DType) {
     let args: AttentionArgs = bytemuck::pod_read_unaligned(&launch.parameter);
-    let width = model.head_dim as usize;
+    let of_one = kv.bytes() as usize;
+    let width = of_one * model.head_dim as usize;
     // A chunk's launch begins at its own sequence, but for a pool of pages.
     let sequences = if args.pages == 0 { args.sequences } else { pass.sequences() };
     let rows = u64::from(sequences * model.kv_heads * args.capacity);
@@ -135,7 +154,10 @@ fn without_zeros(gpu: &mut InterpretedGpu, launch: &Launch, pass: Pass, model: &
         let mut codes = vec![0u8; width];
         // The last page of a sequence may not be full.
         if gpu.machine.read(row, &mut codes).is_ok() {
-            codes.iter_mut().filter(|code| **code & 0x7f == 0).for_each(|code| *code = 1);
+            // The sign is in the last byte, and the rest of a tiny bf16 is all it takes.
+            let is_zero =
+                |code: &[u8]| code.iter().rev().enumerate().all(|(i, byte)| byte << u8::from(i == 0) == 0);
+            codes.chunks_exact_mut(of_one).filter(|code| is_zero(code)).for_each(|code| code[0] = 1);
             gpu.write(row, &codes).unwrap();
         }
     }

@@ -47,6 +47,40 @@ fn golden_checkpoints() {
     }
 }
 
+/// Weights and head of these types, with activations in int8.
+fn w8a8(weights: DType, head: DType) -> Precision {
+    Precision { activations: DType::Int8, ..precision(weights, head) }
+}
+
+#[test]
+fn golden_checkpoints_with_activations_of_codes() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
+    for (name, gpu, types) in [
+        ("tiny-gqa-hd128", a100(), w8a8(DType::Int8, DType::Int8)),
+        ("tiny-tied-hd64", h100(), w8a8(DType::Int8, DType::Bf16)),
+    ] {
+        let checkpoint = Checkpoint::open(&folder.join(name)).unwrap();
+        let mut session = SuiteSession::open(InterpretedGpu::new(gpu));
+        let rows = check_checkpoint(&mut session, &checkpoint, 1, types, &[]).unwrap();
+        assert_eq!(rows.len(), 13);
+        println!("{name}, {}: {:?}", types.name(), rows.iter().map(|row| row.error).collect::<Vec<_>>());
+        assert!(rows.iter().all(Row::passed), "{name}: {:?}", worst(&rows));
+    }
+}
+
+#[test]
+fn every_stage_of_odd_models_with_activations_of_codes() {
+    for (gpu, types, extent) in [
+        (a100(), w8a8(DType::Int8, DType::Int8), Extent::Full),
+        (h100(), Precision { kv: DType::Int8, ..w8a8(DType::Int8, DType::Bf16) }, Extent::Short),
+    ] {
+        let mut session = SuiteSession::open(InterpretedGpu::new(gpu));
+        let rows = check_kernels(&mut session, 7, types, None, extent).unwrap();
+        println!("{}: {:?}", types.name(), worst(&rows));
+        assert!(rows.iter().all(Row::passed), "{:?}", worst(&rows));
+    }
+}
+
 /// Weights of this type and a cache of that.
 fn with_cache(weights: DType, kv: DType) -> Precision {
     Precision { weights, head: weights, kv, ..Precision::BF16 }
@@ -192,6 +226,12 @@ fn kernels_move_and_compute_what_the_ledger_says() {
         on(gpu.clone(), model, dtype, 33, 1, 2);
         on(gpu, model, dtype, 2, 70, 70);
     }
+    // Products of codes of a token, of a decode step and of prompts.
+    for (gpu, head, batch, tokens) in
+        [(a100(), DType::Int8, 1, 1), (h100(), DType::Bf16, 33, 1), (a100(), DType::Int8, 2, 70)]
+    {
+        check(gpu, &odd, Pass::new(batch, tokens, tokens), w8a8(DType::Int8, head), &Spread);
+    }
     // The layers as they are, the head narrower.
     let head_alone = precision(DType::Bf16, DType::Int4);
     check(a100(), &grouped, Pass::new(2, 1, 3), head_alone, &Spread);
@@ -203,9 +243,8 @@ fn what_there_are_no_kernels_for_is_refused() {
         Suite::<InterpretedGpu>::supports(model, types).unwrap_err().to_string()
     };
     let model = grouped_model(256, 384, 4, 64);
-    let int8 = precision(DType::Int8, DType::Int8);
-    let text = refused(&model, Precision { activations: DType::Int8, ..int8 });
-    assert!(text.contains("no int8 activations"), "{text}");
+    let text = refused(&model, w8a8(DType::Int4, DType::Int4));
+    assert!(text.contains("no int8 activations beside int4 weights"), "{text}");
     let text = refused(&odd_model(64, 4, 2), precision(DType::Int4, DType::Bf16));
     assert!(text.contains("groups of 128 columns"), "{text}");
     assert!(refused(&model, DType::F32.into()).contains("no f32 activations"));

@@ -76,6 +76,11 @@ fn run_all(gpu: fn() -> Gpu) -> BTreeMap<Kernel, Row> {
             let k = if family < 2 { K } else { K_OF_TILES };
             let args = linear(&mut machine, stage, format, count, k, normed);
             let on = machine.gpu().clone();
+            // Products of codes are those of weights in int8 with x in int8 as well.
+            let codes = (format == Format::Int8).then(|| {
+                let x = Matrix::new(format, &normals(7, (count * k) as usize, 1.0), k as usize);
+                x.upload(&mut machine, "x", "scales")
+            });
             match family {
                 0 => with_workspace(&mut machine, args, gemv::workspace(&on, stage, format, &args), |args| {
                     vec![gemv::launch(&on, stage, format, args)]
@@ -90,9 +95,14 @@ fn run_all(gpu: fn() -> Gpu) -> BTreeMap<Kernel, Row> {
                     args,
                     Workspace { arrivals: 4096, partial_bytes: 0 },
                     |args| {
-                        let plans =
-                            gemm::Tile::all(format).into_iter().map(|tile| gemm::Plan { tile, splits: 1 });
-                        plans.map(|plan| plan.launch(stage, args)).collect()
+                        let of = |operands: gemm::Operands, args| {
+                            let plans = gemm::Tile::all(operands).into_iter();
+                            plans.map(move |tile| gemm::Plan { tile, splits: 1 }.launch(stage, args))
+                        };
+                        let of_codes = codes.into_iter().flat_map(|(x, x_scales)| {
+                            of(gemm::Operands::Codes, LinearArgs { x, x_scales, ..args })
+                        });
+                        of(format.into(), args).chain(of_codes).collect()
                     },
                 ),
             }

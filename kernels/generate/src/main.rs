@@ -34,6 +34,9 @@ fn main() -> Result<()> {
     let table = resources::table(&tools, &sources, &folder)?;
     let path = kernels.join("resources.csv");
     fs::write(&path, &table).with_context(|| path.display().to_string())?;
+    if let Some(row) = resources::spilling(&table).next() {
+        bail!("registers spill to memory: {row}");
+    }
     eprintln!("{} PTX files, {} lines of resources.csv", written.len(), table.lines().count());
     Ok(())
 }

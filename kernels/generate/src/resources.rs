@@ -34,6 +34,11 @@ pub fn table(tools: &Tools, sources: &[Source], ptx: &Path) -> Result<String> {
     Ok(rows.iter().fold(format!("{HEADER}\n"), |table, row| table + &row.text + "\n"))
 }
 
+/// The lines of a table whose kernels keep registers, or anything else, in local memory.
+pub fn spilling(table: &str) -> impl Iterator<Item = &str> {
+    table.lines().skip(1).filter(|row| row.split(',').skip(7).take(2).any(|bytes| bytes != "0"))
+}
+
 /// One line of the table.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 struct Row {

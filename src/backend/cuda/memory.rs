@@ -1,4 +1,4 @@
-//! What the suite keeps on the device besides caches: weights, and the buffers of a pass.
+//! Weights on the device, and what is allocated there.
 
 use std::collections::HashMap;
 
@@ -312,39 +312,4 @@ impl Rows<'_> {
         }
         Ok(())
     }
-}
-
-/// The buffers of one pass. Activations are bf16.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Buffers {
-    /// `[batch x tokens]` u32: what is fed.
-    pub tokens: Address,
-    /// `[batch]` u32: position of each sequence's first new token.
-    pub start: Address,
-    /// `[head_dim / 2]` u64: turns per position, in 2^-64 of a turn.
-    pub turns: Address,
-    /// `[batch x tokens][hidden]`: the residual stream.
-    pub residual: Address,
-    /// `[batch x tokens][hidden]`: normed, for products of many rows.
-    pub normed: Address,
-    /// `[batch x tokens][heads x head_dim]`
-    pub q: Address,
-    /// `[batch x tokens][heads x head_dim]`
-    pub attended: Address,
-    /// `[batch x tokens][ffn]`
-    pub gated: Address,
-    /// `[batch][vocab]` f32; 0: logits are not stored.
-    pub logits: Address,
-    /// `[batch]` u64, zero between passes.
-    pub best: Address,
-    /// `[batch]` u32: the token with the highest logit.
-    pub chosen: Address,
-    /// `[batch x tokens][q + k + v, or gate + up]`: products of cuBLASLt on their way to the next kernel; 0 without it.
-    pub products: Address,
-    /// `[batch x tokens][k + v]` f32: new keys and values on their way to codes; 0 where the cache is bf16.
-    pub fresh: Address,
-    /// f32 sums of split products and split attention.
-    pub partial: Address,
-    /// u32 counters, zero between launches.
-    pub arrivals: Address,
 }

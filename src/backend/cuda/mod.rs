@@ -9,6 +9,7 @@
 //!   loaded model.
 //! - `prepared`: a pass as graphs, and its times; `probes`: the ceilings; `session`: all of it for the measurement.
 
+pub mod buffers;
 pub mod cache;
 pub mod cublaslt;
 pub mod driver;

@@ -1,5 +1,6 @@
 //! An opened GPU: loads, probes, prepares and runs.
 
+use super::buffers::pass_bytes;
 use super::cache::Layout;
 use super::driver::gpu::CudaGpu;
 use super::driver::{Driver, Gpu};
@@ -11,7 +12,7 @@ use super::pass::Pass;
 use super::prepared::{Prepared, StartCosts, label, median};
 use super::probes::{self, Probes};
 use super::step::Products;
-use super::suite::{Suite, pass_bytes};
+use super::suite::Suite;
 use crate::backend::weights::WeightSource;
 use crate::backend::{
     AllReduced, DeviceInfo, Execution, Gemm, GpuSoftware, Multiplier, Probe, Probed, Reduce, Repeated,

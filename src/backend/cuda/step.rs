@@ -2,19 +2,21 @@
 
 use std::f64::consts::LOG2_E;
 
+use super::buffers::Buffers;
 use super::cache::Cache;
 use super::cublaslt;
 use super::driver::{Address, Gpu};
 use super::launch::Launch;
 use super::launch::args::{AttentionArgs, LinearArgs};
 use super::launch::format::Format;
+use super::launch::gemm::Operands;
 use super::launch::gemv::LinearStage;
 use super::launch::workspace::Workspace;
-use super::launch::{attention, elementwise, gemm, gemv, skinny};
-use super::memory::{Buffers, LayerWeights, Matrix, Weights};
+use super::launch::{attention, elementwise, gemm, gemv, quantise, skinny};
+use super::memory::{LayerWeights, Matrix, Weights};
 use super::pass::Pass;
 use crate::backend::Residency;
-use crate::model::ModelSpec;
+use crate::model::{DType, ModelSpec};
 use crate::workload::{Chunk, Stage};
 
 /// Which kernels run a linear stage.
@@ -25,9 +27,11 @@ enum Family {
 }
 
 impl Family {
-    /// By the number of token rows.
-    fn of(rows: u32) -> Family {
-        if rows <= gemv::MOST_ROWS {
+    /// By the number of token rows. Products of codes have one family.
+    fn of(rows: u32, operands: Operands) -> Family {
+        if operands == Operands::Codes {
+            Family::Gemm
+        } else if rows <= gemv::MOST_ROWS {
             Family::Gemv
         } else if rows <= skinny::MOST_ROWS {
             Family::Skinny
@@ -72,6 +76,8 @@ pub struct Step<'a> {
     pub buffers: &'a Buffers,
     /// What runs the products of many rows.
     pub products: Products,
+    /// What goes into products with weights in int8: bf16, or int8 as well.
+    pub activations: DType,
 }
 
 impl Step<'_> {
@@ -118,6 +124,7 @@ impl Step<'_> {
             cache: &cache,
             buffers: &Buffers::default(),
             products: Products::Own,
+            activations: precision.activations,
         };
         let args = step.attention_args(pass, 0);
         let attended = attention::workspace(gpu, &args, model.head_dim, step.cache.format, pass.context);
@@ -125,11 +132,12 @@ impl Step<'_> {
             .into_iter()
             .filter_map(|stage| {
                 let (kind, args) = step.linear_args(pass, stage, 0)?;
-                let format = step.format(kind);
-                Some(match Family::of(args.rows) {
+                let operands = step.operands(kind);
+                let format = operands.format();
+                Some(match Family::of(args.rows, operands) {
                     Family::Gemv => gemv::workspace(gpu, kind, format, &args),
                     Family::Skinny => skinny::workspace(gpu, kind, format, &args),
-                    Family::Gemm => gemm::workspace(gpu, kind, format, &args),
+                    Family::Gemm => gemm::workspace(gpu, kind, operands, &args),
                 })
             })
             .fold(attended, Workspace::larger)
@@ -225,15 +233,18 @@ impl Step<'_> {
     }
 
     /// A linear stage by the kernel for this many rows. Products of many rows get their input normed by a launch
-    /// of its own: recomputing the norm in every tile would cost more than it saves.
+    /// of its own: recomputing the norm in every tile would cost more than it saves. So do those of codes, whose scale is
+    /// the whole row's.
     fn linear(&self, pass: Pass, stage: Stage, layer: usize) -> Vec<Launch> {
         let Some((kind, mut args)) = self.linear_args(pass, stage, layer) else { return Vec::new() };
         let append = (kind == LinearStage::Qkv && self.cache.format.is_quantised())
             .then(|| elementwise::append(self.cache.format, args));
-        let mut launches = match Family::of(args.rows) {
-            Family::Gemv => vec![gemv::launch(self.gpu, kind, self.format(kind), args)],
-            Family::Skinny => vec![skinny::launch(self.gpu, kind, self.format(kind), args)],
-            Family::Gemm if args.norm == 0 => self.product(kind, args),
+        let operands = self.operands(kind);
+        let format = operands.format();
+        let mut launches = match Family::of(args.rows, operands) {
+            Family::Gemv => vec![gemv::launch(self.gpu, kind, format, args)],
+            Family::Skinny => vec![skinny::launch(self.gpu, kind, format, args)],
+            Family::Gemm if args.norm == 0 => self.product(kind, operands, args),
             Family::Gemm => {
                 let norm = elementwise::rms_norm(
                     args.rows,
@@ -248,28 +259,41 @@ impl Step<'_> {
                     },
                 );
                 (args.x, args.x_stride, args.norm) = (self.buffers.normed, args.k, 0);
-                [vec![norm], self.product(kind, args)].concat()
+                [vec![norm], self.product(kind, operands, args)].concat()
             }
         };
         launches.extend(append);
         launches
     }
 
-    /// A product of many rows whose `x` is normed. cuBLASLt multiplies bf16 alone.
-    fn product(&self, kind: LinearStage, args: LinearArgs) -> Vec<Launch> {
-        let format = self.format(kind);
+    /// A product of many rows whose `x` is normed, or of codes, which are made of it here. cuBLASLt multiplies bf16 alone.
+    fn product(&self, kind: LinearStage, operands: Operands, args: LinearArgs) -> Vec<Launch> {
+        if operands == Operands::Codes {
+            let codes = quantise::Target {
+                format: Format::Int8,
+                codes: self.buffers.codes,
+                scales: self.buffers.code_scales,
+            };
+            let quantised = quantise::rows(args.x, codes, 0, args.rows, args.k);
+            let args = LinearArgs { x: codes.codes, x_scales: codes.scales, ..args };
+            return vec![quantised, gemm::launch(self.gpu, kind, operands, args)];
+        }
         let elsewhere = match self.products {
-            Products::CublasLt if !format.is_quantised() => {
+            Products::CublasLt if operands == Format::Bf16.into() => {
                 cublaslt::launches(kind, args, self.buffers.products)
             }
             _ => None,
         };
-        elsewhere.unwrap_or_else(|| vec![gemm::launch(self.gpu, kind, format, args)])
+        elsewhere.unwrap_or_else(|| vec![gemm::launch(self.gpu, kind, operands, args)])
     }
 
-    /// What a stage's matrices are held in.
-    fn format(&self, kind: LinearStage) -> Format {
-        if kind == LinearStage::LmHead { self.weights.head_format } else { self.weights.format }
+    /// What a stage multiplies.
+    fn operands(&self, kind: LinearStage) -> Operands {
+        let held = if kind == LinearStage::LmHead { self.weights.head_format } else { self.weights.format };
+        match (held, self.activations) {
+            (Format::Int8, DType::Int8) => Operands::Codes,
+            _ => Operands::Weights(held),
+        }
     }
 
     /// Which product a stage is; `None` for embed and attention.

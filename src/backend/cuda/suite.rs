@@ -1,11 +1,10 @@
 //! The suite on a GPU: a loaded model whose passes run through the kernels.
 
+use super::buffers::{self, Buffer, Buffers, MOST_HEADED};
 use super::cache::{Cache, Layout, Pages};
-use super::cublaslt;
 use super::driver::{Driver, Gpu};
 use super::launch::attention;
-use super::launch::workspace::Workspace;
-use super::memory::{self, Allocations, Buffers, Weights};
+use super::memory::{self, Allocations, Weights};
 use super::pass::Pass;
 use super::step::{Products, StageLaunches, Step};
 use crate::backend::rope;
@@ -72,14 +71,22 @@ impl<D: Driver> Suite<D> {
     /// Whether the kernels can run this model.
     ///
     /// # Errors
-    /// A head dimension that attention was not written for, activations that are not bf16, or weights of a width that int4
-    /// does not fit.
+    /// A head dimension that attention was not written for, activations that are f32 or go with other weights than int8, or
+    /// weights of a width that int4 does not fit.
     pub fn supports(model: &ModelSpec, precision: Precision) -> Result<()> {
         precision.check(model)?;
-        let activations = precision.activations;
-        if activations != DType::Bf16 {
-            return Err(Failure::input(format!("the GPU kernels have no {activations} activations"))
-                .hint("use bf16 activations"));
+        match (precision.activations, precision.weights) {
+            (DType::Bf16, _) | (DType::Int8, DType::Int8) => {}
+            (DType::Int8, weights) => {
+                return Err(Failure::input(format!(
+                    "the GPU kernels have no int8 activations beside {weights} weights"
+                ))
+                .hint("give --activations int8 with --weights int8, or bf16 activations"));
+            }
+            (activations, _) => {
+                return Err(Failure::input(format!("the GPU kernels have no {activations} activations"))
+                    .hint("use bf16 activations, or int8 with int8 weights"));
+            }
         }
         if !attention::supports(model.head_dim) {
             return Err(Failure::input(format!(
@@ -244,30 +251,15 @@ impl<D: Driver> Suite<D> {
         let driver = &mut self.driver;
         sequences.of_pass.free(driver)?;
         let workspace = Step::<'_>::workspace(driver.gpu(), &loaded.residency, pass);
-        let mut addresses = [0; BUFFERS];
-        for (address, (what, bytes)) in
-            addresses.iter_mut().zip(sizes(&loaded.residency, pass, self.products, workspace, logits))
+        for Buffer { what, bytes, place } in
+            buffers::of_pass(&loaded.residency, pass, self.products, workspace, logits)
         {
-            if bytes > 0 {
-                *address = sequences.of_pass.allocate(driver, bytes, what)?;
-            }
+            *place(&mut sequences.buffers) = match bytes {
+                0 => 0,
+                _ => sequences.of_pass.allocate(driver, bytes, what)?,
+            };
         }
-        let [residual, normed, q, attended, gated, products, fresh, tokens_at, logits, partial, arrivals] =
-            addresses;
-        sequences.buffers = Buffers {
-            residual,
-            normed,
-            q,
-            attended,
-            gated,
-            products,
-            fresh,
-            tokens: tokens_at,
-            logits,
-            partial,
-            arrivals,
-            ..sequences.buffers
-        };
+        let arrivals = sequences.buffers.arrivals;
         if arrivals != 0 {
             driver.zero(arrivals, 4 * workspace.arrivals)?;
         }
@@ -298,6 +290,7 @@ impl<D: Driver> Suite<D> {
             cache,
             buffers: &sequences.buffers,
             products: self.products,
+            activations: loaded.residency.precision.activations,
         };
         Ok(step.launches(pass))
     }
@@ -422,64 +415,6 @@ fn allocate_sequences(
     };
     driver.write(buffers.turns, bytemuck::cast_slice(&turns))?;
     Ok((caches, buffers))
-}
-
-/// Most tokens of a sequence that get logits in one pass.
-pub const MOST_HEADED: u32 = 32;
-
-/// Buffers that a pass has of its own.
-const BUFFERS: usize = 11;
-
-/// Their names and bytes, in the order of [`Buffers`]; without bytes there is none.
-fn sizes(
-    residency: &Residency,
-    pass: Pass,
-    products: Products,
-    workspace: Workspace,
-    logits: bool,
-) -> [(&'static str, u64); BUFFERS] {
-    let Residency { model, precision, .. } = residency;
-    let rows = u64::from(pass.rows());
-    let activations = |width: u32| 2 * rows * u64::from(width);
-    let elsewhere = products == Products::CublasLt && pass.has_choice();
-    [
-        ("residual", activations(model.hidden)),
-        ("normed", activations(model.hidden)),
-        ("q", activations(model.q_width())),
-        ("attended", activations(model.q_width())),
-        ("gated", activations(model.ffn)),
-        ("products", if elsewhere { activations(cublaslt::width(model)) } else { 0 }),
-        ("fresh", if precision.kv.is_quantised() { 8 * rows * u64::from(model.kv_width()) } else { 0 }),
-        ("tokens", 4 * rows),
-        ("logits", if logits { 4 * u64::from(pass.batch * pass.headed) * u64::from(model.vocab) } else { 0 }),
-        ("partial sums", workspace.partial_bytes),
-        ("arrivals", 4 * workspace.arrivals),
-    ]
-}
-
-/// Memory that the caches and buffers of a timed pass take.
-pub fn pass_bytes(
-    gpu: &Gpu,
-    residency: &Residency,
-    pass: Pass,
-    layout: &Layout,
-    products: Products,
-    caches: u32,
-) -> u64 {
-    let model = &residency.model;
-    let cache = Allocations::taken(layout.bytes(model));
-    let workspace = Step::<'_>::workspace(gpu, residency, pass);
-    let buffers = sizes(residency, pass, products, workspace, false);
-    // What filling the caches takes is given back before the pass has its buffers.
-    let buffers = buffers.iter().map(|&(_, bytes)| Allocations::taken(bytes)).sum::<u64>();
-    let buffers = buffers.max(Allocations::taken(layout.filling_bytes(model)));
-    let headed = u64::from(pass.sequences() * MOST_HEADED);
-    2 * u64::from(caches.max(1)) * u64::from(residency.layers) * cache
-        + buffers
-        + Allocations::taken(layout.table_bytes())
-        + Allocations::taken(4 * u64::from(model.head_dim))
-        + Allocations::taken(4 * u64::from(pass.sequences()))
-        + [8, 4].map(|bytes| Allocations::taken(bytes * headed)).iter().sum::<u64>()
 }
 
 fn too_many_positions(positions: u32, capacity: u32) -> Failure {

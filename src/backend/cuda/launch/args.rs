@@ -46,6 +46,7 @@ pub struct LinearArgs {
     pub fresh: Address,
     pub key_scales: Address,
     pub value_scales: Address,
+    pub x_scales: Address,
 }
 
 /// `struct Attention` of `kernels/attention.cuh`, which says what each field is.

@@ -120,6 +120,17 @@ pub(super) fn skinny(stage: LinearStage, format: Format, tokens: u32) -> (&'stat
     (source!("skinny", format), kernel)
 }
 
+/// Source and kernel for any number of token rows in int8, as the weights are, in tiles of this many weight rows.
+pub(super) fn gemm_of_codes(stage: LinearStage, weights: u32) -> (&'static str, &'static str) {
+    // Of codes there is one format, which the family's name says.
+    let kernel = match weights {
+        256 => kernel!("gemm_w8a8", stage, Format::Bf16, "256"),
+        128 => kernel!("gemm_w8a8", stage, Format::Bf16, "128"),
+        _ => kernel!("gemm_w8a8", stage, Format::Bf16, "64"),
+    };
+    ("gemm_w8a8", kernel)
+}
+
 /// Source and kernel for more token rows, in tiles of this many weight rows.
 pub(super) fn gemm(stage: LinearStage, format: Format, weights: u32) -> (&'static str, &'static str) {
     let kernel = match weights {
@@ -160,5 +171,6 @@ mod tests {
             }
         }
         assert_eq!(gemv(LinearStage::GateUp, Format::Int4, false), ("gemv_int4", "gemv_int4_gate_up_8"));
+        assert_eq!(gemm_of_codes(LinearStage::Qkv, 64), ("gemm_w8a8", "gemm_w8a8_qkv_64"));
     }
 }
