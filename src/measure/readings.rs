@@ -34,17 +34,11 @@ impl Readings {
         if !inside.is_empty() {
             return Some(distinct(inside.into_iter().flatten().copied()));
         }
-        let before = first.checked_sub(1).and_then(|at| self.0.get(at));
-        let nearest = before
-            .into_iter()
-            .chain(self.0.get(end))
-            .map(|reading| (distance(reading.at, round), reading))
-            .filter(|(far, reading)| *far <= NEAR && reading.throttle_reasons.is_some())
-            .min_by_key(|(far, _)| *far)?;
-        nearest.1.throttle_reasons.clone()
+        self.nearest(round, |reading| reading.throttle_reasons.clone())
     }
 
-    /// Median clock of the multiprocessors during these rounds; between them where no reading fell into one.
+    /// Median clock of the multiprocessors during these rounds; where no reading fell into one, between them; where they
+    /// were over before the next reading, by the nearest.
     pub fn clock(&self, rounds: &[Round]) -> Option<f64> {
         let clocks = |round: Round| {
             let (first, end) = self.range(round);
@@ -56,7 +50,9 @@ impl Readings {
         let inside: Vec<f64> = rounds.iter().flat_map(|&round| clocks(round)).collect();
         let (first, last) = (rounds.first()?, rounds.last()?);
         let between = Round { from: first.from, to: last.to };
-        stats::median(&inside).or_else(|| stats::median(&clocks(between).collect::<Vec<_>>()))
+        stats::median(&inside)
+            .or_else(|| stats::median(&clocks(between).collect::<Vec<_>>()))
+            .or_else(|| self.nearest(between, |reading| reading.sm_clock_hz))
     }
 
     /// Median clocks of the multiprocessors in the first and in the last third of these rounds, one for each sample, where
@@ -73,6 +69,19 @@ impl Readings {
         let end = self.0.partition_point(|reading| reading.at <= end);
         let begun = first_sample.map_or(0, |began| self.0.partition_point(|reading| reading.at < began));
         &self.0[begun.saturating_sub(1).min(end)..end]
+    }
+
+    /// What the nearest reading before or after a round says, if either is near and says anything.
+    fn nearest<T>(&self, round: Round, says: impl Fn(&Reading) -> Option<T>) -> Option<T> {
+        let (first, end) = self.range(round);
+        let before = first.checked_sub(1).and_then(|at| self.0.get(at));
+        before
+            .into_iter()
+            .chain(self.0.get(end))
+            .filter_map(|reading| Some((distance(reading.at, round), says(reading)?)))
+            .filter(|(far, _)| *far <= NEAR)
+            .min_by_key(|(far, _)| *far)
+            .map(|(_, said)| said)
     }
 
     /// The readings inside a round, from the first to before the second number.
@@ -165,7 +174,12 @@ mod tests {
         let round = |from, to| Round { from: at(start, from), to: at(start, to) };
         assert_eq!(readings.clock(&[round(150, 450), round(450, 850)]), Some(2e9));
         assert_eq!(readings.clock(&[round(1110, 1120), round(1310, 1320)]), Some(1e9), "between the rounds");
-        assert_eq!(readings.clock(&[round(1110, 1120)]), None);
+        assert_eq!(
+            readings.clock(&[round(910, 920)]),
+            Some(2e9),
+            "over before the next reading: the nearest"
+        );
+        assert_eq!(readings.clock(&[round(2500, 2510)]), None, "none is near");
         assert_eq!(readings.clock(&[]), None);
     }
 }

@@ -1,6 +1,6 @@
 //! The stages of a model among the kernels: products and attention.
 
-use crate::costs::{Cost, Launched, Parameters, Span, Understood, Way};
+use crate::costs::{Cost, Launched, Parameters, Span, Understood, Unit, Way};
 
 /// Collects spans; parameters that may be null are left out where they are.
 struct Spans(Vec<Span>);
@@ -25,7 +25,7 @@ fn cached(rows: u64, head_dim: u64, codes: bool) -> (u64, u64) {
 /// Bytes of a row of weights, and of all scales of `rows` rows, in the format that a kernel is named after.
 fn held(kernel: &str, k: u64) -> (u64, impl Fn(u64) -> u64) {
     let named = |format: &str| kernel.contains(format);
-    let (int4, narrow) = (named("_int4"), named("_int8") || named("_fp8"));
+    let (int4, narrow) = (named("_int4"), named("_int8") || named("_fp8") || named("_w8a8"));
     let row = if int4 {
         k / 2
     } else if narrow {
@@ -87,8 +87,13 @@ pub fn linear(kernel: &str, p: &Parameters) -> Option<Understood> {
         let cost = Cost::memory((4 * rows * n) as f64, 0.5);
         return Some(Understood { cost, spans: spans.0, way: Way::Interpret });
     }
-    let row = 2 * k;
-    spans.must(p.wide(0), 2 * rows.saturating_sub(1) * stride + row, "x");
+    // Activations in int8 are held as weights in int8 are, in whole pieces and with a scale for each row.
+    let codes = kernel.contains("_w8a8");
+    let (row, x_stride) = if codes { (k, k.next_multiple_of(16)) } else { (2 * k, 2 * stride) };
+    spans.must(p.wide(0), rows.saturating_sub(1) * x_stride + row, "x");
+    if codes {
+        spans.must(p.wide(232), 4 * rows, "x scales");
+    }
     spans.may(p.wide(8), row, "norm");
     let (w0, w1, w2, y) = (p.wide(16), p.wide(24), p.wide(32), p.wide(40));
     let [s0, s1, s2] = [176, 184, 192].map(|offset| p.wide(offset));
@@ -133,7 +138,9 @@ pub fn linear(kernel: &str, p: &Parameters) -> Option<Understood> {
     spans.may(p.wide(112), 4, "arrivals");
     let bytes = (weights * weight_row + scales(weights) + rows * row + out) as f64;
     let flops = 2.0 * (rows * weights) as f64 * k as f64;
-    Some(Understood { cost: Cost::product(bytes, flops), spans: spans.0, way: Way::Interpret })
+    let unit = if codes { Unit::Int8 } else { Unit::Bf16 };
+    let cost = Cost { unit, ..Cost::product(bytes, flops) };
+    Some(Understood { cost, spans: spans.0, way: Way::Interpret })
 }
 
 /// What follows a product of cuBLASLt, whose x are the products, or any product before a cache of codes: `struct Linear` as

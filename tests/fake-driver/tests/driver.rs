@@ -209,7 +209,7 @@ fn dynamic_shared_memory_has_to_be_asked_for() {
     let program = Program::new();
     let function = program.function("gemv.sm_80.ptx", "gemv_qkv_1");
     // The size of its `struct Linear`. What it holds is of no account: all that is looked at here comes before.
-    let parameter = [0u8; 232];
+    let parameter = [0u8; 240];
     let attribute = CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
     let mut value = 0;
     // SAFETY: the fake looks handles up; pointers are to locals.
