@@ -3,13 +3,13 @@
 use std::ops::Range;
 
 use super::activation::{Activation, Full};
-use super::dot::{MAX_TOKENS, PANEL, STEP_BYTES};
+use super::dot::{CODES_STEP_BYTES, MAX_TOKENS, PANEL, STEP_BYTES};
 use super::elementwise as el;
 use super::feed::Feed;
 use super::isa::InstructionSet;
 use super::kv::BLOCK;
 use super::kv_quantised::{self as codes, Scratch};
-use super::prefetch::{self, streams_through_l2};
+use super::prefetch;
 use super::shape::{Groups, split};
 #[cfg(target_arch = "x86_64")]
 use super::softmax_avx512::softmax;
@@ -22,6 +22,9 @@ pub const MOST_TOGETHER: usize = 8;
 /// Bytes of what is read next, somewhere else, that are asked for: by itself the CPU fetches ahead only once it has seen some
 /// lines in turn.
 const FETCHED: usize = 512;
+/// How far ahead a contiguous cache in bf16 is fetched into L1, and one of codes, of which a byte takes twice the arithmetic.
+const AHEAD: usize = 8 << 10;
+const CODES_AHEAD: usize = 16 << 10;
 
 /// f32 values of scratch per thread: the scores and exponentials of a tile and the state of `columns` columns.
 pub fn scratch_len(columns: usize, width: usize) -> usize {
@@ -274,10 +277,18 @@ impl Step<'_> {
         let seen = limits.iter().fold(0, |most, &limit| most.max(limit)).div_ceil(kv.piece());
         let pieces = kv.block(self.kv_copy, layer, unit, block);
         let next = kv.block(self.kv_copy, layer, unit, block + 1);
-        // Few tokens stream the cache: while this block is attended, the next one comes.
-        let streams = tile == 0 && feed.tokens <= MOST_TOGETHER && streams_through_l2();
-        let coming = next.iter().take_while(|piece| streams && !piece.is_null()).count();
-        let coming = &next[..coming];
+        // Few tokens stream the cache.
+        let level = prefetch::level_of_cache();
+        let streams = tile == 0 && feed.tokens <= MOST_TOGETHER && level > 0;
+        // What comes while a piece is attended: what lies somewhat further on, or, on pages or into L2, which has the room, the
+        // next block.
+        let coming = match (level, kv.is_paged()) {
+            (1, false) => {
+                let ahead = if kv.is_quantised() { CODES_AHEAD } else { AHEAD };
+                pieces.map(|piece| piece.wrapping_add(ahead))
+            }
+            _ => std::array::from_fn(|i| if next[i].is_null() { pieces[i] } else { next[i] }),
+        };
         let ((key_bytes, value_bytes), rows) = (kv.panel_bytes(), kv.rows());
         let scratch = self.codes_scratch(thread, feed);
         // SAFETY: the offsets stay in the pieces, the queries of the unit, the scratch and the state.
@@ -286,28 +297,20 @@ impl Step<'_> {
             let p = scores.add(2 * MAX_TOKENS * PANEL);
             let shrink = p.add(2 * MAX_TOKENS * PANEL);
             let table = if kv.is_quantised() { &self.dots.codes } else { &self.dots.kv };
-            // Kernels of bf16 fetch as they go; in one go a panel of theirs is more lines than can be under way.
-            let goes_along = rows == PANEL && !kv.is_quantised();
-            let dot = match rows < PANEL {
-                true => table.keys.halves(columns),
-                false if goes_along && !coming.is_empty() => table.keys.ahead(columns),
-                false => table.keys.plain(columns),
-            };
+            let dots = if streams { &table.stream } else { &table.near };
+            let step = if kv.is_quantised() { CODES_STEP_BYTES } else { STEP_BYTES } * rows / PANEL;
+            let dot = dots.keys(columns, rows);
             let q = queries.values.add(first * width * queries.element);
-            // Where L1 streams, fetching a contiguous cache ahead gained nothing at any distance and lost up to half at some.
             for (i, &piece) in pieces[..seen].iter().enumerate() {
-                if i + 1 < seen {
-                    prefetch::into::<1>(pieces[i + 1], FETCHED);
+                if i + 1 < seen && !streams {
+                    prefetch::near(pieces[i + 1], FETCHED);
                 }
                 for panel in 0..kv.piece() / rows {
                     let row = i * kv.piece() + panel * rows;
                     let out = scores.add(row / PANEL * columns * PANEL + row % PANEL);
                     let keys = piece.add(panel * key_bytes);
-                    let ahead = coming.get(i).map_or(keys, |next| next.wrapping_add(panel * key_bytes));
-                    if i < coming.len() && !goes_along {
-                        prefetch::into::<2>(ahead, key_bytes);
-                    }
-                    dot(keys, width / 2, q, out, false, ahead, STEP_BYTES);
+                    let ahead = coming[i].wrapping_add(panel * key_bytes);
+                    dot(keys, width / 2, q, out, false, ahead, step);
                     if kv.is_quantised() {
                         let scales = kv.scale(piece.cast_mut(), row, 0);
                         codes::scores(isa, out, columns, rows, queries.scales.add(first), scales);
@@ -315,8 +318,8 @@ impl Step<'_> {
                 }
             }
             // The softmax is time for the values to come, the values for the next block's keys.
-            if kv.piece() < BLOCK {
-                pieces[..seen].iter().for_each(|piece| prefetch::into::<1>(piece.add(kv.values()), FETCHED));
+            if kv.piece() < BLOCK && !streams {
+                pieces[..seen].iter().for_each(|piece| prefetch::near(piece.add(kv.values()), FETCHED));
             }
             let (largest, weights) = (state.largest.add(first), state.weights.add(first));
             let scale = self.score_scale;
@@ -340,21 +343,19 @@ impl Step<'_> {
                     }
                 }
             }
-            if kv.is_paged() {
-                prefetch::into::<1>(next[0], FETCHED);
+            if kv.is_paged() && !streams {
+                prefetch::near(next[0], FETCHED);
             }
-            let dot = table.values(columns);
+            let dot = dots.values(columns);
             for panel in 0..self.shape.head_panels {
-                let values = pieces.map(|piece| piece.wrapping_add(kv.values() + panel * value_bytes));
+                let of = |piece: *const u8| piece.wrapping_add(kv.values() + panel * value_bytes);
+                let (values, coming) = (pieces.map(of), coming.map(of));
                 let at = panel * columns * PANEL;
                 let (p, sums) = match kv.is_quantised() {
                     true => (scratch.weights.cast(), scratch.sums.add(at).cast()),
                     false => (p.cast(), sums.add(at)),
                 };
-                for next in coming {
-                    prefetch::into::<2>(next.wrapping_add(kv.values() + panel * value_bytes), value_bytes);
-                }
-                dot(&values[..seen], kv.piece() / 2, p, sums, !kv.is_quantised());
+                dot(&values[..seen], kv.piece() / 2, p, sums, !kv.is_quantised(), &coming[..seen]);
             }
             if kv.is_quantised() && seen > 0 {
                 codes::add(

@@ -1,39 +1,113 @@
-//! What is fetched by hand before it is read.
+//! What is fetched by hand before it is read, and into which cache: that differs by core.
+//!
+//! A level is 1 or 2 for the caches of these names, or 0 where the CPU does better by itself.
 
-/// Whether a stream from memory is best fetched into L2 by hand: on Intel's server cores L1 alone has 16 lines under way, L2
-/// has 48, and what passes L2 by reaches less than half of the memory's rate. On AMD's, what is read once is best fetched past
-/// L2, and bf16 not by hand at all.
-pub fn streams_through_l2() -> bool {
-    static ANSWER: std::sync::OnceLock<bool> = std::sync::OnceLock::new();
-    *ANSWER.get_or_init(is_intel)
+use std::sync::OnceLock;
+
+/// Cores that are known to want different things.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Core {
+    /// Intel's server cores: L1 alone has 16 lines under way, L2 has 48, and what passes L2 by reaches less than half of the
+    /// memory's rate.
+    Intel,
+    /// AMD's from Zen 5 on: by itself it does not look far enough ahead once there is more arithmetic than a token's.
+    Zen5,
+    /// AMD's before, and all others: by itself it does well up to five tokens of bf16, and fetching for them only costs.
+    Other,
+}
+
+fn core() -> Core {
+    static CORE: OnceLock<Core> = OnceLock::new();
+    *CORE.get_or_init(identify)
 }
 
 #[cfg(target_arch = "x86_64")]
-fn is_intel() -> bool {
-    let vendor = std::arch::x86_64::__cpuid(0);
-    [vendor.ebx, vendor.edx, vendor.ecx].map(u32::to_le_bytes).concat() == b"GenuineIntel"
+fn identify() -> Core {
+    use std::arch::x86_64::__cpuid;
+    let vendor = __cpuid(0);
+    match [vendor.ebx, vendor.edx, vendor.ecx].map(u32::to_le_bytes).as_flattened() {
+        b"GenuineIntel" => Core::Intel,
+        b"AuthenticAMD" if family(__cpuid(1).eax) >= 0x1a => Core::Zen5,
+        _ => Core::Other,
+    }
 }
 
 #[cfg(not(target_arch = "x86_64"))]
-fn is_intel() -> bool {
-    false
+fn identify() -> Core {
+    Core::Other
 }
 
-/// Asks for the lines of what is read next (into the cache of `LEVEL` 1) or somewhat later (2).
+/// Family of an x86-64, from leaf 1 of CPUID: the base family, and from 15 on the extended one added.
+#[cfg(any(target_arch = "x86_64", test))]
+fn family(signature: u32) -> u32 {
+    match signature >> 8 & 0xf {
+        0xf => 0xf + (signature >> 20 & 0xff),
+        base => base,
+    }
+}
+
+/// Whether weights in integers are best fetched into L2, not past it into L1.
+pub fn streams_through_l2() -> bool {
+    core() == Core::Intel
+}
+
+/// Level that weights in bf16 are fetched into when they are multiplied with so many tokens.
+pub fn level_of_weights(tokens: usize) -> usize {
+    match core() {
+        Core::Intel => 2,
+        Core::Zen5 => usize::from(tokens > 1),
+        Core::Other if tokens > 5 => 2,
+        Core::Other => 0,
+    }
+}
+
+/// Level that the KV cache is fetched into where it is read once.
+pub fn level_of_cache() -> usize {
+    match core() {
+        Core::Intel => 2,
+        Core::Zen5 => 1,
+        Core::Other => 0,
+    }
+}
+
+/// Asks for the line of what is read next (level 1) or somewhat later (2); at level 0 for nothing.
 #[inline(always)]
-pub fn into<const LEVEL: usize>(start: *const u8, bytes: usize) {
+pub fn line<const LEVEL: usize>(at: *const u8) {
     #[cfg(target_arch = "x86_64")]
-    for at in (0..bytes).step_by(64) {
+    {
         use std::arch::x86_64::{_MM_HINT_T0, _MM_HINT_T1, _mm_prefetch};
-        let line = start.wrapping_add(at).cast();
         // SAFETY: a prefetch may go anywhere, and every x86-64 has it.
         unsafe {
             match LEVEL {
-                1 => _mm_prefetch::<_MM_HINT_T0>(line),
-                _ => _mm_prefetch::<_MM_HINT_T1>(line),
+                0 => {}
+                1 => _mm_prefetch::<_MM_HINT_T0>(at.cast()),
+                _ => _mm_prefetch::<_MM_HINT_T1>(at.cast()),
             }
         }
     }
     #[cfg(not(target_arch = "x86_64"))]
-    let _ = (start, bytes);
+    let _ = at;
+}
+
+/// Asks for the lines of so many bytes, into L1.
+pub fn near(start: *const u8, bytes: usize) {
+    (0..bytes).step_by(64).for_each(|at| line::<1>(start.wrapping_add(at)));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_family_is_read_as_its_maker_says() {
+        assert_eq!(family(0x00b0_0f21), 0x1a, "Turin, Zen 5");
+        assert_eq!(family(0x00a1_0f11), 0x19, "Genoa, Zen 4");
+        assert_eq!(family(0x0080_0f12), 0x17, "Naples, Zen");
+        assert_eq!(family(0x000c_06f2), 6, "Emerald Rapids");
+    }
+
+    #[test]
+    fn every_level_is_one_that_there_is() {
+        assert!((1..=12).map(level_of_weights).chain([level_of_cache()]).all(|level| level <= 2));
+    }
 }

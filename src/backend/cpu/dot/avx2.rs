@@ -57,6 +57,7 @@ pub unsafe fn rows<const C: usize>(
     x: *const u8,
     out: *mut f32,
     accumulate: bool,
+    _ahead: &[*const u8],
 ) {
     let x = x.cast::<f32>();
     // SAFETY: the tiles lie within the pieces, the rows and the output that the caller vouches for.

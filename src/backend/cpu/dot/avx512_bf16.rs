@@ -4,7 +4,9 @@
 
 use std::arch::x86_64::*;
 
+use super::STEP_BYTES;
 use super::avx512::put;
+use crate::backend::cpu::prefetch;
 
 /// See [`super::Dot`]. `U` pairs are in flight at once, so that few tokens still hide the latency of six cycles; half a panel
 /// is one of a single line.
@@ -12,7 +14,7 @@ use super::avx512::put;
 /// # Safety
 /// The contract of [`super::Dot`]; the group is bf16.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
-pub unsafe fn dot<const C: usize, const U: usize, const LINES: usize, const AHEAD: bool>(
+pub unsafe fn dot<const C: usize, const U: usize, const LINES: usize, const LEVEL: usize>(
     panel: *const u8,
     pairs: usize,
     x: *const u8,
@@ -27,10 +29,9 @@ pub unsafe fn dot<const C: usize, const U: usize, const LINES: usize, const AHEA
         let mut i = 0;
         while i + U <= pairs {
             for u in 0..U {
-                if AHEAD {
-                    let next = ahead.wrapping_add((i + u) * step);
-                    _mm_prefetch::<_MM_HINT_T1>(next.cast());
-                    _mm_prefetch::<_MM_HINT_T1>(next.wrapping_add(step / 2).cast());
+                let next = ahead.wrapping_add((i + u) * step);
+                for line in 0..LINES {
+                    prefetch::line::<LEVEL>(next.wrapping_add(line * step / LINES));
                 }
                 pair::<C, LINES, false>(panel, x, i + u, i + u, &mut sums[u]);
             }
@@ -49,20 +50,24 @@ pub unsafe fn dot<const C: usize, const U: usize, const LINES: usize, const AHEA
 /// # Safety
 /// The contract of [`super::Rows`]; the rows are bf16.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
-pub unsafe fn rows<const C: usize, const U: usize>(
+pub unsafe fn rows<const C: usize, const U: usize, const LEVEL: usize>(
     pieces: &[*const u8],
     pairs: usize,
     x: *const u8,
     out: *mut f32,
     accumulate: bool,
+    ahead: &[*const u8],
 ) {
     let mut sums = [[[_mm512_setzero_ps(); C]; 2]; U];
     // SAFETY: the caller vouches for the extents of the pieces, x and out.
     unsafe {
-        for (n, &piece) in pieces.iter().enumerate() {
+        for (n, (&piece, ahead)) in pieces.iter().zip(ahead).enumerate() {
             let mut i = 0;
             while i < pairs {
                 for u in 0..U {
+                    let next = ahead.wrapping_add((i + u) * STEP_BYTES);
+                    prefetch::line::<LEVEL>(next);
+                    prefetch::line::<LEVEL>(next.wrapping_add(STEP_BYTES / 2));
                     pair::<C, 2, true>(piece, x, i + u, n * pairs + i + u, &mut sums[u]);
                 }
                 i += U;

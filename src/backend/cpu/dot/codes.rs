@@ -32,6 +32,7 @@ pub unsafe fn rows<const C: usize>(
     x: *const u8,
     out: *mut f32,
     accumulate: bool,
+    _ahead: &[*const u8],
 ) {
     // SAFETY: the caller keeps the same contract.
     unsafe { product::<C, 2, true>(pieces, pairs, x.cast(), out.cast(), accumulate) }

@@ -4,6 +4,9 @@
 
 use std::arch::x86_64::*;
 
+use super::CODES_STEP_BYTES;
+use crate::backend::cpu::prefetch;
+
 macro_rules! kernels {
     ($dot:ident, $rows:ident, $pair:ident, $features:literal, |$sum:ident, $codes:ident, $token:ident| $add:expr) => {
         /// See [`super::codes::dot`]. `U` pairs are in flight at once, so that few tokens still hide the latency.
@@ -11,14 +14,14 @@ macro_rules! kernels {
         /// # Safety
         /// As there.
         #[target_feature(enable = $features)]
-        pub unsafe fn $dot<const C: usize, const U: usize, const LINES: usize>(
+        pub unsafe fn $dot<const C: usize, const U: usize, const LINES: usize, const LEVEL: usize>(
             panel: *const u8,
             pairs: usize,
             x: *const u8,
             out: *mut f32,
             accumulate: bool,
-            _ahead: *const u8,
-            _step: usize,
+            ahead: *const u8,
+            step: usize,
         ) {
             let mut sums = [[[_mm512_setzero_si512(); C]; LINES]; U];
             // SAFETY: the caller vouches for the extents of panel, x and out.
@@ -29,6 +32,7 @@ macro_rules! kernels {
                         if U > 1 && i + u >= pairs {
                             break;
                         }
+                        prefetch::line::<LEVEL>(ahead.wrapping_add((i + u) * step));
                         $pair::<C, LINES, false>(panel, x, i + u, i + u, &mut sums[u]);
                     }
                     i += U;
@@ -42,20 +46,22 @@ macro_rules! kernels {
         /// # Safety
         /// As there.
         #[target_feature(enable = $features)]
-        pub unsafe fn $rows<const C: usize, const U: usize>(
+        pub unsafe fn $rows<const C: usize, const U: usize, const LEVEL: usize>(
             pieces: &[*const u8],
             pairs: usize,
             x: *const u8,
             out: *mut f32,
             accumulate: bool,
+            ahead: &[*const u8],
         ) {
             let mut sums = [[[_mm512_setzero_si512(); C]; 2]; U];
             // SAFETY: the caller vouches for the extents of the pieces, x and out.
             unsafe {
-                for (n, &piece) in pieces.iter().enumerate() {
+                for (n, (&piece, ahead)) in pieces.iter().zip(ahead).enumerate() {
                     let mut i = 0;
                     while i < pairs {
                         for u in 0..U {
+                            prefetch::line::<LEVEL>(ahead.wrapping_add((i + u) * CODES_STEP_BYTES));
                             $pair::<C, 2, true>(piece, x, i + u, n * pairs + i + u, &mut sums[u]);
                         }
                         i += U;

@@ -24,12 +24,14 @@ mod portable;
 mod vnni;
 
 use super::isa::InstructionSet;
-use super::prefetch::streams_through_l2;
+use super::prefetch;
 
 /// Rows of a panel.
 pub const PANEL: usize = 32;
 /// Bytes of a panel per step: 2 columns of bf16, 4 of int8, 8 of int4.
 pub const STEP_BYTES: usize = 128;
+/// The same of a panel of the 8-bit cache: 2 columns.
+pub const CODES_STEP_BYTES: usize = 64;
 /// Steps of a group of int4 that shares its scales.
 pub const GROUP_STEPS: usize = 16;
 /// Most tokens in a group: 24 accumulators of 16 rows.
@@ -39,8 +41,8 @@ pub const ROW: usize = 64;
 
 /// `out[token][32] (+)= panel x group`, over so many steps (pairs of columns of bf16).
 ///
-/// While pair `i` is multiplied, `ahead + i * step` and half a step further are prefetched into L2, in the
-/// variants made for it; the others ignore both. A group of int4 takes half a step more, for its scales.
+/// While pair `i` is multiplied, the line at `ahead + i * step`, and of a whole panel of bf16 the one half a step further, is
+/// prefetched in the variants made for it; the others ignore both. A group of int4 takes half a step more, for its scales.
 ///
 /// # Safety
 /// `panel` holds `pairs` pairs, `x` as many of its C tokens, `out` `C x 32` values; the CPU has the
@@ -58,50 +60,28 @@ pub type Dot = unsafe fn(
 /// `out[token][32] (+)= panel x tokens` of a panel whose columns lie in pieces of so many pairs, a multiple of 4; tokens lie as
 /// rows of [`ROW`] elements. The values of a block are such panels: one piece, or a few on pages of their own.
 ///
+/// While a piece is multiplied, as much is prefetched from what `ahead` has in its place, in the variants made for it.
+///
 /// # Safety
-/// Each of `pieces` holds `pairs` pairs, `x` all of C tokens, `out` `C x 32` values; the CPU has the instruction set the
+/// `ahead` has as many as `pieces`, and they may point anywhere. Each of `pieces` holds `pairs` pairs, `x` all of C tokens, `out` `C x 32` values; the CPU has the instruction set the
 /// function was made for.
-pub type Rows = unsafe fn(pieces: &[*const u8], pairs: usize, x: *const u8, out: *mut f32, accumulate: bool);
+pub type Rows = unsafe fn(
+    pieces: &[*const u8],
+    pairs: usize,
+    x: *const u8,
+    out: *mut f32,
+    accumulate: bool,
+    ahead: &[*const u8],
+);
 
-/// From this many tokens of bf16 on, arithmetic keeps a CPU that is not Intel's from looking far enough ahead by itself, and
-/// the stream is fetched by hand. Below, doing so only costs there.
-const AHEAD_TOKENS: usize = 6;
-
-/// The kernels of one panel format for groups of 1 to 12 tokens.
+/// The kernels of one format of weights for groups of 1 to 12 tokens.
 #[derive(Clone, Copy)]
 pub struct DotTable {
-    plain: [Dot; MAX_TOKENS],
     ahead: [Dot; MAX_TOKENS],
-    halves: [Dot; MAX_TOKENS],
     stream: [Dot; MAX_TOKENS],
 }
 
-/// The kernels of one format of the cache: of its keys, and of its values.
-#[derive(Clone, Copy)]
-pub struct CacheDots {
-    /// Of the keys.
-    pub keys: DotTable,
-    values: [Rows; MAX_TOKENS],
-}
-
-impl CacheDots {
-    /// Kernel for `tokens` (1 to 12) tokens and values.
-    pub fn values(&self, tokens: usize) -> Rows {
-        self.values[tokens - 1]
-    }
-}
-
 impl DotTable {
-    /// Kernel for `tokens` (1 to 12) tokens that leaves fetching to the CPU, where there is one.
-    pub fn plain(&self, tokens: usize) -> Dot {
-        self.plain[tokens - 1]
-    }
-
-    /// Kernel for `tokens` (1 to 12) tokens and half a panel: 16 rows, the first 16 of each 32 values put out.
-    pub fn halves(&self, tokens: usize) -> Dot {
-        self.halves[tokens - 1]
-    }
-
     /// Kernel for `tokens` (1 to 12) tokens and a panel that is read once, from memory.
     pub fn stream(&self, tokens: usize) -> Dot {
         self.stream[tokens - 1]
@@ -111,6 +91,36 @@ impl DotTable {
     pub fn ahead(&self, tokens: usize) -> Dot {
         self.ahead[tokens - 1]
     }
+}
+
+/// The kernels of one format of the cache for groups of 1 to 12 tokens: keys, half panels of keys, values.
+#[derive(Clone, Copy)]
+pub struct CacheDots {
+    keys: [Dot; MAX_TOKENS],
+    halves: [Dot; MAX_TOKENS],
+    values: [Rows; MAX_TOKENS],
+}
+
+impl CacheDots {
+    /// Kernel for `tokens` (1 to 12) tokens and a panel of keys, or half a panel: 16 rows, the first 16 of each 32 values put
+    /// out.
+    pub fn keys(&self, tokens: usize, rows: usize) -> Dot {
+        if rows < PANEL { self.halves[tokens - 1] } else { self.keys[tokens - 1] }
+    }
+
+    /// Kernel for `tokens` (1 to 12) tokens and values.
+    pub fn values(&self, tokens: usize) -> Rows {
+        self.values[tokens - 1]
+    }
+}
+
+/// The kernels of a cache that is in a near cache already, and those that fetch it from memory as they go.
+#[derive(Clone, Copy)]
+pub struct Cached {
+    /// Leaves fetching to the CPU.
+    pub near: CacheDots,
+    /// Fetches by hand where that is better.
+    pub stream: CacheDots,
 }
 
 /// How activations are held, by name.
@@ -130,9 +140,9 @@ pub struct Dots {
     /// bf16 weights times activations.
     pub weights: DotTable,
     /// KV cache times activations.
-    pub kv: CacheDots,
+    pub kv: Cached,
     /// KV cache of codes times integers of 16 bits.
-    pub codes: CacheDots,
+    pub codes: Cached,
     /// int8 weights times integers.
     pub int8: DotTable,
     /// int4 weights times integers.
@@ -157,34 +167,53 @@ macro_rules! kernels {
     };
 }
 
+/// A table of kernels that can fetch into either cache.
 macro_rules! table {
     ($file:ident::$dot:ident) => {{
-        let plain = kernels!($file::$dot as Dot, in flight, 2, false);
-        let ahead = kernels!($file::$dot as Dot, in flight, 2, true);
-        let mut stream = ahead;
-        if !streams_through_l2() {
-            stream[..AHEAD_TOKENS - 1].copy_from_slice(&plain[..AHEAD_TOKENS - 1]);
-        }
-        DotTable { plain, ahead, halves: kernels!($file::$dot as Dot, in flight, 1, false), stream }
+        let [alone, l1, l2] = [
+            kernels!($file::$dot as Dot, in flight, 2, 0),
+            kernels!($file::$dot as Dot, in flight, 2, 1),
+            kernels!($file::$dot as Dot, in flight, 2, 2),
+        ];
+        let stream = std::array::from_fn(|i| [alone, l1, l2][prefetch::level_of_weights(i + 1)][i]);
+        DotTable { ahead: l2, stream }
     }};
 }
 
 /// A table of kernels that do not prefetch.
 macro_rules! plain_table {
-    ($file:ident::$dot:ident $(, in $flight:ident)?) => {{
-        let plain = kernels!($file::$dot as Dot, $(in $flight,)? 2);
-        DotTable { plain, ahead: plain, halves: kernels!($file::$dot as Dot, $(in $flight,)? 1), stream: plain }
+    ($file:ident::$dot:ident) => {{
+        let plain = kernels!($file::$dot as Dot, 2);
+        DotTable { ahead: plain, stream: plain }
     }};
 }
 
-/// Those of a cache of codes.
-macro_rules! codes {
-    ($file:ident::$dot:ident, $rows:ident $(, in $flight:ident)?) => {
+/// The kernels of a cache that can fetch into either cache.
+macro_rules! cached {
+    ($file:ident::$dot:ident, $rows:ident) => {{
+        let [alone, l1, l2] =
+            [cached!(@level $file::$dot, $rows, 0), cached!(@level $file::$dot, $rows, 1), cached!(@level $file::$dot, $rows, 2)];
+        Cached { near: alone, stream: [alone, l1, l2][prefetch::level_of_cache()] }
+    }};
+    (@level $file:ident::$dot:ident, $rows:ident, $level:literal) => {
         CacheDots {
-            keys: plain_table!($file::$dot $(, in $flight)?),
-            values: kernels!($file::$rows as Rows $(, in $flight)?),
+            keys: kernels!($file::$dot as Dot, in flight, 2, $level),
+            halves: kernels!($file::$dot as Dot, in flight, 1, $level),
+            values: kernels!($file::$rows as Rows, in flight, $level),
         }
     };
+}
+
+/// Those that do not prefetch.
+macro_rules! plain_cached {
+    ($file:ident::$dot:ident, $rows:ident) => {{
+        let plain = CacheDots {
+            keys: kernels!($file::$dot as Dot, 2),
+            halves: kernels!($file::$dot as Dot, 1),
+            values: kernels!($file::$rows as Rows),
+        };
+        Cached { near: plain, stream: plain }
+    }};
 }
 
 /// Kernels of 1 to 12 tokens of one column each, or of 1 to 6 of two; of more the last stands in and is never called.
@@ -240,18 +269,16 @@ const fn in_flight(columns: usize) -> (usize, usize) {
 /// The kernels for int8 and int4 weights.
 fn integer_tables(isa: InstructionSet, limbs: usize) -> (DotTable, DotTable) {
     let plain = |(int8, int4): ([Dot; MAX_TOKENS], [Dot; MAX_TOKENS])| {
-        [int8, int4].map(|plain| DotTable { plain, ahead: plain, halves: plain, stream: plain })
+        [int8, int4].map(|plain| DotTable { ahead: plain, stream: plain })
     };
     let [int8, int4] = match isa {
         #[cfg(target_arch = "x86_64")]
         InstructionSet::Avx512Bf16 | InstructionSet::Avx512 if is_x86_feature_detected!("avx512vnni") => {
             let once = integer_kernels!(vnni::int8, int4, limbs, true);
             let again = integer_kernels!(vnni::int8, int4, limbs, false);
-            let table = |(once, ahead)| {
-                let stream = if streams_through_l2() { ahead } else { once };
-                DotTable { plain: ahead, ahead, halves: ahead, stream }
-            };
-            [(once.0, again.0), (once.1, again.1)].map(table)
+            let stream = |once, again| if prefetch::streams_through_l2() { again } else { once };
+            [(once.0, again.0), (once.1, again.1)]
+                .map(|(once, ahead)| DotTable { ahead, stream: stream(once, ahead) })
         }
         #[cfg(target_arch = "x86_64")]
         InstructionSet::Avx512Bf16 | InstructionSet::Avx512 | InstructionSet::Avx2 => {
@@ -275,39 +302,32 @@ impl Dots {
             (InstructionSet::Avx2, _) => plain_table!(avx2::dot),
             _ => plain_table!(portable::dot),
         };
-        let (keys, values) = match (isa, format) {
+        let kv = match (isa, format) {
             #[cfg(target_arch = "x86_64")]
-            (InstructionSet::Avx512Bf16, Format::Bf16) => {
-                (weights, kernels!(avx512_bf16::rows as Rows, in flight))
-            }
+            (InstructionSet::Avx512Bf16, Format::Bf16) => cached!(avx512_bf16::dot, rows),
             #[cfg(target_arch = "x86_64")]
             (InstructionSet::Avx512Bf16 | InstructionSet::Avx512, Format::Full) => {
-                (plain_table!(portable::dot_f32_avx512), kernels!(portable::rows_f32_avx512 as Rows))
+                plain_cached!(portable::dot_f32_avx512, rows_f32_avx512)
             }
             #[cfg(target_arch = "x86_64")]
-            (InstructionSet::Avx512Bf16 | InstructionSet::Avx512, _) => {
-                (weights, kernels!(avx512::rows as Rows, in flight))
-            }
+            (InstructionSet::Avx512Bf16 | InstructionSet::Avx512, _) => cached!(avx512::dot, rows),
             #[cfg(target_arch = "x86_64")]
-            (InstructionSet::Avx2, Format::Full) => {
-                (plain_table!(portable::dot_f32_avx2), kernels!(portable::rows_f32_avx2 as Rows))
-            }
+            (InstructionSet::Avx2, Format::Full) => plain_cached!(portable::dot_f32_avx2, rows_f32_avx2),
             #[cfg(target_arch = "x86_64")]
-            (InstructionSet::Avx2, _) => (weights, kernels!(avx2::rows as Rows)),
-            (_, Format::Full) => (plain_table!(portable::dot_f32), kernels!(portable::rows_f32 as Rows)),
-            _ => (weights, kernels!(portable::rows as Rows)),
+            (InstructionSet::Avx2, _) => plain_cached!(avx2::dot, rows),
+            (_, Format::Full) => plain_cached!(portable::dot_f32, rows_f32),
+            _ => plain_cached!(portable::dot, rows),
         };
-        let kv = CacheDots { keys, values };
         let codes = match isa {
             #[cfg(target_arch = "x86_64")]
             InstructionSet::Avx512Bf16 | InstructionSet::Avx512 if is_x86_feature_detected!("avx512vnni") => {
-                codes!(codes_avx512::dot_vnni, rows_vnni, in flight)
+                cached!(codes_avx512::dot_vnni, rows_vnni)
             }
             #[cfg(target_arch = "x86_64")]
-            InstructionSet::Avx512Bf16 | InstructionSet::Avx512 => codes!(codes_avx512::dot, rows, in flight),
+            InstructionSet::Avx512Bf16 | InstructionSet::Avx512 => cached!(codes_avx512::dot, rows),
             #[cfg(target_arch = "x86_64")]
-            InstructionSet::Avx2 => codes!(codes_avx2::dot, rows),
-            _ => codes!(codes::dot, rows),
+            InstructionSet::Avx2 => plain_cached!(codes_avx2::dot, rows),
+            _ => plain_cached!(codes::dot, rows),
         };
         let (int8, int4) = integer_tables(isa, limbs);
         Dots { weights, kv, codes, int8, int4 }

@@ -52,6 +52,7 @@ pub unsafe fn rows<const C: usize>(
     x: *const u8,
     out: *mut f32,
     accumulate: bool,
+    _ahead: &[*const u8],
 ) {
     // SAFETY: the caller vouches for the extents of the pieces, x and out.
     unsafe {
@@ -160,6 +161,7 @@ pub unsafe fn rows_f32<const C: usize>(
     x: *const u8,
     out: *mut f32,
     accumulate: bool,
+    _ahead: &[*const u8],
 ) {
     // SAFETY: the caller keeps the same contract.
     unsafe { product_f32::<C, 2, true>(pieces, pairs, x.cast(), out, accumulate) }
@@ -232,9 +234,10 @@ macro_rules! f32_for {
             x: *const u8,
             out: *mut f32,
             accumulate: bool,
+            _ahead: &[*const u8],
         ) {
             // SAFETY: the caller keeps the same contract.
-            unsafe { rows_f32::<C>(pieces, pairs, x, out, accumulate) }
+            unsafe { rows_f32::<C>(pieces, pairs, x, out, accumulate, &[]) }
         }
     };
 }

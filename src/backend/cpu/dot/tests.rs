@@ -53,7 +53,7 @@ impl Kernel {
                         panel.chunks(panel.len() / count).rev().map(<[W]>::to_vec).collect();
                     let pieces: Vec<*const u8> =
                         pieces.iter().rev().map(|piece| piece.as_ptr().cast()).collect();
-                    dot(&pieces, pairs / count, x, out, accumulate);
+                    dot(&pieces, pairs / count, x, out, accumulate, &pieces);
                 }
             }
         }
@@ -61,12 +61,19 @@ impl Kernel {
 }
 
 /// All kernels of keys and values for so many tokens.
-fn kernels(dots: CacheDots, tokens: usize, pairs: usize) -> Vec<(Kernel, usize)> {
-    let keys = [dots.keys.plain(tokens), dots.keys.ahead(tokens), dots.keys.stream(tokens)]
-        .map(|dot| (Kernel::Plain(dot), pairs));
-    let values = [(1, 32), (1, 8), (2, 32), (4, 32), (3, 24), (2, 8)];
-    let values = values.map(|(count, pairs)| (Kernel::Values(dots.values(tokens), count), pairs));
-    [&keys[..], &[(Kernel::Half(dots.keys.halves(tokens)), pairs)], &values].concat()
+fn kernels(cached: Cached, tokens: usize, pairs: usize) -> Vec<(Kernel, usize)> {
+    let of = |dots: CacheDots| {
+        let (keys, halves) = (dots.keys(tokens, PANEL), dots.keys(tokens, PANEL / 2));
+        let values = [(1, 32), (1, 8), (2, 32), (4, 32), (3, 24), (2, 8)];
+        let values = values.map(|(count, pairs)| (Kernel::Values(dots.values(tokens), count), pairs));
+        [&[(Kernel::Plain(keys), pairs), (Kernel::Half(halves), pairs)][..], &values].concat()
+    };
+    [of(cached.near), of(cached.stream)].concat()
+}
+
+/// All kernels of weights for so many tokens.
+fn of_weights(table: DotTable, tokens: usize) -> [Dot; 2] {
+    [table.ahead(tokens), table.stream(tokens)]
 }
 
 /// Runs a kernel on `k x 32` weights given by `put`, `k x 16` of half a panel, and compares with float64.
@@ -278,11 +285,15 @@ proptest! {
     fn every_kernel_agrees_with_float64(pairs in 1usize..300, accumulate: bool) {
         for (isa, tokens) in InstructionSet::available().into_iter().flat_map(|isa| (1..=MAX_TOKENS).map(move |t| (isa, t))) {
             if isa == InstructionSet::Avx512Bf16 {
-                for (kernel, pairs) in kernels(Dots::new(isa, Format::Bf16, 2).kv, tokens, pairs) {
+                let dots = Dots::new(isa, Format::Bf16, 2);
+                let weights = of_weights(dots.weights, tokens).map(|dot| (Kernel::Plain(dot), pairs));
+                for (kernel, pairs) in [kernels(dots.kv, tokens, pairs), weights.to_vec()].concat() {
                     check::<Bf16, u16>(kernel, tokens, pairs, accumulate, bf16)?;
                 }
             }
-            for (kernel, pairs) in kernels(Dots::new(isa, Format::Rounded, 2).kv, tokens, pairs) {
+            let dots = Dots::new(isa, Format::Rounded, 2);
+            let weights = of_weights(dots.weights, tokens).map(|dot| (Kernel::Plain(dot), pairs));
+            for (kernel, pairs) in [kernels(dots.kv, tokens, pairs), weights.to_vec()].concat() {
                 check::<Rounded, u16>(kernel, tokens, pairs, accumulate, bf16)?;
             }
             for (kernel, pairs) in kernels(Dots::new(isa, Format::Full, 2).kv, tokens, pairs) {
@@ -298,11 +309,11 @@ proptest! {
                 let dots = Dots::new(isa, Format::Rounded, limbs);
                 for tokens in 1..=MAX_TOKENS / limbs {
                     let int8 = Integers::new(DType::Int8, fours * 4, tokens, limbs);
-                    for dot in [dots.int8.plain(tokens), dots.int8.ahead(tokens), dots.int8.stream(tokens)] {
+                    for dot in of_weights(dots.int8, tokens) {
                         int8.check(dot, accumulate)?;
                     }
                     let int4 = Integers::new(DType::Int4, groups * GROUP as usize, tokens, limbs);
-                    for dot in [dots.int4.plain(tokens), dots.int4.ahead(tokens), dots.int4.stream(tokens)] {
+                    for dot in of_weights(dots.int4, tokens) {
                         int4.check(dot, accumulate)?;
                     }
                 }
