@@ -303,7 +303,7 @@ impl Step<'_> {
             let q = queries.values.add(first * width * queries.element);
             for (i, &piece) in pieces[..seen].iter().enumerate() {
                 if i + 1 < seen && !streams {
-                    prefetch::near(pieces[i + 1], FETCHED);
+                    prefetch::lines::<1>(pieces[i + 1], FETCHED);
                 }
                 for panel in 0..kv.piece() / rows {
                     let row = i * kv.piece() + panel * rows;
@@ -319,7 +319,7 @@ impl Step<'_> {
             }
             // The softmax is time for the values to come, the values for the next block's keys.
             if kv.piece() < BLOCK && !streams {
-                pieces[..seen].iter().for_each(|piece| prefetch::near(piece.add(kv.values()), FETCHED));
+                pieces[..seen].iter().for_each(|piece| prefetch::lines::<1>(piece.add(kv.values()), FETCHED));
             }
             let (largest, weights) = (state.largest.add(first), state.weights.add(first));
             let scale = self.score_scale;
@@ -344,7 +344,7 @@ impl Step<'_> {
                 }
             }
             if kv.is_paged() && !streams {
-                prefetch::near(next[0], FETCHED);
+                prefetch::lines::<1>(next[0], FETCHED);
             }
             let dot = dots.values(columns);
             for panel in 0..self.shape.head_panels {

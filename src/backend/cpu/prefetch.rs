@@ -89,9 +89,10 @@ pub fn line<const LEVEL: usize>(at: *const u8) {
     let _ = at;
 }
 
-/// Asks for the lines of so many bytes, into L1.
-pub fn near(start: *const u8, bytes: usize) {
-    (0..bytes).step_by(64).for_each(|at| line::<1>(start.wrapping_add(at)));
+/// Asks for the lines of so many bytes.
+#[inline(always)]
+pub fn lines<const LEVEL: usize>(start: *const u8, bytes: usize) {
+    (0..bytes).step_by(64).for_each(|at| line::<LEVEL>(start.wrapping_add(at)));
 }
 
 #[cfg(test)]

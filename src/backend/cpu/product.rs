@@ -6,6 +6,7 @@ use std::ops::Range;
 use super::dot::{DotTable, PANEL, STEP_BYTES};
 use super::isa::InstructionSet;
 use super::panels::Panels;
+use super::prefetch;
 use super::quantised::{Inputs, settle};
 use super::shape::Groups;
 
@@ -167,8 +168,8 @@ impl Product<'_> {
         unsafe { settle(self.isa, self.panels, panel, inputs, first, tokens, out) };
     }
 
-    /// A block of columns (from step `k`) of panel `p` of a block of panels, times a chunk of tokens. Meanwhile the block
-    /// `next` (panel, step) comes into L2.
+    /// A block of columns (from step `k`) of panel `p` of a block of panels, times a chunk of tokens. Meanwhile the next
+    /// group's activations and, a share with every group, the block `next` (panel, step) come into L2.
     ///
     /// # Safety
     /// As for [`Product::run`].
@@ -185,20 +186,25 @@ impl Product<'_> {
         let count = BLOCK_STEPS.min(steps - k);
         let groups = self.groups;
         let panel_bytes = self.panels.bytes();
-        let step = STEP_BYTES / (last_group - first_group);
-        // SAFETY: the caller vouches for the extents; `ahead` is only prefetched and may lie beyond the end.
+        let share = (count * STEP_BYTES).div_ceil(last_group - first_group);
+        // SAFETY: the caller vouches for the extents; what is only prefetched may lie beyond the end.
         unsafe {
             let panel = self.weights.add((first_panel + p) * panel_bytes + self.panels.offset(k));
-            let ahead =
+            let next =
                 self.weights.wrapping_add((first_panel + next.0) * panel_bytes + self.panels.offset(next.1));
+            let input = |group: usize| {
+                let (start, size) = (groups.start(group), groups.size(group));
+                self.x
+                    .wrapping_add(self.panels.input_offset(steps, start) + self.panels.input_offset(k, size))
+            };
             for group in first_group..last_group {
                 let (start, size) = (groups.start(group), groups.size(group));
-                let x = self.panels.input_offset(steps, start) + self.panels.input_offset(k, size);
-                let x = self.x.add(x);
                 let at = p * tokens + start - groups.start(first_group);
                 let out = self.tile.add(at * self.panels.outputs() * PANEL);
-                let ahead = ahead.wrapping_add((group - first_group) * step * count);
-                self.dots.ahead(size)(panel, count, x, out, k > 0, ahead, step);
+                prefetch::lines::<2>(next.wrapping_add((group - first_group) * share), share);
+                let following = if group + 1 < last_group { group + 1 } else { first_group };
+                let (ahead, step) = (input(following), self.panels.input_offset(count, size).div_ceil(count));
+                self.dots.ahead(size)(panel, count, input(group), out, k > 0, ahead, step);
             }
         }
     }
