@@ -63,8 +63,8 @@ pub type Dot = unsafe fn(
 /// While a piece is multiplied, as much is prefetched from what `ahead` has in its place, in the variants made for it.
 ///
 /// # Safety
-/// `ahead` has as many as `pieces`, and they may point anywhere. Each of `pieces` holds `pairs` pairs, `x` all of C tokens, `out` `C x 32` values; the CPU has the instruction set the
-/// function was made for.
+/// Each of `pieces` holds `pairs` pairs, `x` all of C tokens, `out` `C x 32` values; the CPU has the instruction set the
+/// function was made for. `ahead` has as many pointers, which may point anywhere.
 pub type Rows = unsafe fn(
     pieces: &[*const u8],
     pairs: usize,
