@@ -127,7 +127,7 @@ impl Waiting {
             None if self.is_gpu => Err(late_device(late())),
             None => Ok(Judgement::none(&self.floors, late())),
         };
-        Checked { device: self.device, result }
+        Checked { device: self.device, is_gpu: self.is_gpu, result }
     }
 }
 

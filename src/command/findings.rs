@@ -12,6 +12,8 @@ use crate::units::percent;
 pub struct Checked {
     /// `NVIDIA H100 80GB HBM3 (GPU-1b2c...)`.
     pub device: String,
+    /// Whether NVIDIA's tools know more of it.
+    pub is_gpu: bool,
     /// What was found, or what kept it from being found.
     pub result: Result<Judgement>,
 }
@@ -33,9 +35,13 @@ impl Checked {
         };
         let (code, hint) = match judgement.verdict {
             Verdict::Ok => return None,
-            Verdict::Failed => (
+            Verdict::Failed if self.is_gpu => (
                 Code::CheckFailed,
                 "look at `nvidia-smi -q -d PERFORMANCE,CLOCK,POWER,TEMPERATURE,ECC`; `llmroof measure` shows more",
+            ),
+            Verdict::Failed => (
+                Code::CheckFailed,
+                "look at what else runs on it, and its clocks; `llmroof measure` shows more",
             ),
             Verdict::Inconclusive => {
                 (Code::Inconclusive, "check again when nothing else uses it, or with a longer --budget")
