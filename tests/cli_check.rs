@@ -140,7 +140,9 @@ fn it_fails_against_itself_at_a_hundred_times_its_speed_with_one_line_that_says_
         believed(&check(&path, &["--tolerance", "10%", "--export", csv.to_str().unwrap()]));
     assert_eq!((code, out.lines().count(), err.lines().count()), (Some(1), 1, 1), "{out}{err}");
     assert!(
-        out.starts_with("failed: ") && err.starts_with("error: ") && err.contains(". hint: look at what else"),
+        out.starts_with("failed: ")
+            && err.starts_with("error: ")
+            && err.contains(". hint: look at what else"),
         "{out}{err}"
     );
     for word in [": read ", "B/s is ", "% of the run, floor 90.0%; ", "; decode "] {

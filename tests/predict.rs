@@ -4,7 +4,7 @@
 
 use llmroof::device::DeviceProfile;
 use llmroof::error::Code;
-use llmroof::model::ModelSpec;
+use llmroof::model::{DType, ModelSpec, Precision};
 use llmroof::predict::predict;
 use llmroof::profiles::Catalog;
 use llmroof::request::Sweeps;
@@ -23,7 +23,7 @@ fn sweeps() -> Sweeps {
         mix: Vec::new(),
         kv_pages: Vec::new(),
         generate: 100,
-        precisions: vec![llmroof::model::Precision::BF16],
+        precisions: vec![Precision::BF16],
         ranks: vec![1],
     }
 }
@@ -58,6 +58,25 @@ fn a_prediction_says_so_everywhere() {
     assert!(run.points.iter().all(|p| p.status == Status::Predicted && p.seconds.count == 0));
     assert!(run.ceilings.iter().all(|c| c.source == CeilingSource::Datasheet && !c.citation.is_empty()));
     assert!(run.conditions.is_none() && run.verification.is_none());
+}
+
+#[test]
+fn activations_in_int8_are_multiplied_under_the_peak_of_int8() {
+    let of = |activations| {
+        let int8 = Precision { weights: DType::Int8, head: DType::Int8, activations, ..Precision::BF16 };
+        let sweeps = Sweeps { precisions: vec![int8], prompts: vec![2000], ..sweeps() };
+        let run = predicted("llama-8b", "a100-sxm4-80gb", &sweeps);
+        let prefill = run.points.iter().find(|point| point.phase == Phase::Prefill).unwrap().clone();
+        (prefill.flops_per_second, run.roofline().unwrap().peak.0)
+    };
+    let ((bf16, bf16_peak), (int8, int8_peak)) = (of(DType::Bf16), of(DType::Int8));
+    assert_eq!((bf16_peak, int8_peak), (312e12, 624e12));
+    assert!(bf16 > 0.95 * bf16_peak && int8 > 0.95 * int8_peak, "{bf16:e} {int8:e}");
+    let (model, device) = known("llama-8b", "rtx-4090");
+    let int8 = Precision { weights: DType::Int8, activations: DType::Int8, ..Precision::BF16 };
+    let sweeps = Sweeps { precisions: vec![int8], ..sweeps() };
+    let failure = predict(&model, &device, &sweeps, origin()).unwrap_err().to_string();
+    assert!(failure.contains("rtx-4090 has no int8 peak") && failure.contains("peak.int8"), "{failure}");
 }
 
 #[test]

@@ -56,6 +56,11 @@ impl Precision {
         if self.activations.is_quantised() { DType::Bf16 } else { self.activations }
     }
 
+    /// Type of the numbers that a GPU multiplies in products with the layers' weights, whose peak is the roof.
+    pub fn multiplied(self) -> DType {
+        if self.activations.is_quantised() { self.activations } else { DType::Bf16 }
+    }
+
     /// `int4`, `int8 weights, bf16 head, int8 cache`: what differs from bf16.
     pub fn name(self) -> String {
         let mut parts = vec![format!("{} weights", self.weights)];

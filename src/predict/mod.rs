@@ -8,7 +8,7 @@ pub use explain::explain;
 
 use crate::device::{DeviceProfile, Link};
 use crate::error::{Failure, Result};
-use crate::model::{DType, ModelSpec, Precision};
+use crate::model::{ModelSpec, Precision};
 use crate::request::Sweeps;
 use crate::roofline::Roofline;
 use crate::run::{
@@ -22,7 +22,7 @@ use crate::workload::{Phase, Stage, Workload};
 /// several ranks the all-reduces at the time that the device's own link allows.
 ///
 /// # Errors
-/// More positions than the model was made for, ranks that do not divide it, or a profile without a bf16 peak.
+/// More positions than the model was made for, ranks that do not divide it, or a profile without the peak that it takes.
 pub fn predict(model: &ModelSpec, device: &DeviceProfile, sweeps: &Sweeps, origin: Origin) -> Result<Run> {
     predict_over(model, device, device.link().as_ref(), sweeps, origin)
 }
@@ -38,9 +38,10 @@ pub fn predict_over(
     sweeps: &Sweeps,
     origin: Origin,
 ) -> Result<Run> {
-    let roof = roofline(device)?;
-    let works = sweeps.workloads(model)?;
-    let points: Vec<Point> = works.iter().flat_map(|work| pass(work, roof, device, link)).collect();
+    let mut points = Vec::new();
+    for work in sweeps.workloads(model)? {
+        points.extend(pass(&work, roofline(device, work.precision)?, device, link));
+    }
     let mut notes = vec![format!(
         "every time is the shortest that the datasheet's roofs of {} allow; no kernel reaches all of them",
         device.title
@@ -89,19 +90,20 @@ pub fn predict_over(
     })
 }
 
-/// The bf16 roofline of a datasheet.
-fn roofline(device: &DeviceProfile) -> Result<Roofline> {
-    device.roofline(DType::Bf16).ok_or_else(|| {
-        Failure::input(format!("{} has no bf16 peak", device.name)).hint("add peak.bf16 to the profile")
+/// The roofline of a datasheet, under the peak of what products of these types are made of.
+fn roofline(device: &DeviceProfile, precision: Precision) -> Result<Roofline> {
+    let dtype = precision.multiplied();
+    device.roofline(dtype).ok_or_else(|| {
+        Failure::input(format!("{} has no {dtype} peak", device.name))
+            .hint(format!("add peak.{dtype} to the profile"))
     })
 }
 
 /// The draft's decode steps at each batch and context of the sweeps, at the times its roofs allow.
 ///
 /// # Errors
-/// More positions than the draft was made for, or a profile without a bf16 peak.
+/// More positions than the draft was made for, or a profile without the peak that it takes.
 pub fn predict_draft(model: &ModelSpec, device: &DeviceProfile, sweeps: &Sweeps) -> Result<Draft> {
-    let roof = roofline(device)?;
     let own = Sweeps {
         speculate: Vec::new(),
         mix: Vec::new(),
@@ -111,6 +113,7 @@ pub fn predict_draft(model: &ModelSpec, device: &DeviceProfile, sweeps: &Sweeps)
         ..sweeps.clone()
     };
     let first = own.precisions.first().copied();
+    let roof = roofline(device, first.unwrap_or(Precision::BF16))?;
     let works = own.workloads(model)?;
     let steps = works.iter().filter(|work| Some(work.precision) == first).map(|work| DraftStep {
         batch: work.batch,

@@ -3,6 +3,7 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
+use llmroof::model::DType;
 use llmroof::roofline::{CeilingKind, CeilingSource};
 use llmroof::run::{Run, RunStatus, Status};
 use llmroof::workload::{Chunk, Phase, Stage};
@@ -197,6 +198,14 @@ fn a_chunk_of_a_prompt_rides_along_with_decode() {
             assert_eq!(stages.clone().count(), 8, "the step and its stages");
             assert!(stages.into_iter().all(|of| of.status == Status::Ok && of.seconds.median > 0.0));
         }
+        let peak = |dtype| {
+            let measured = run.ceilings.iter().filter(|of| of.source == CeilingSource::Measured);
+            measured.into_iter().find(|of| of.dtype == Some(dtype)).map(|of| of.rate).unwrap()
+        };
+        // Products of codes are held against the peak of integers.
+        let multiplied = if activations == "int8" { DType::Int8 } else { DType::Bf16 };
+        let roof = step(&run, Phase::Mixed, 1).roof_flops_per_second;
+        assert!((roof / peak(multiplied) - 1.0).abs() < 0.1, "{roof:e}");
         let kernels = &run.conditions.as_ref().unwrap().gpu.as_ref().unwrap().kernels;
         for kernel in ["attention_decode_64", "attention_prefill_64", product] {
             assert!(kernels.iter().any(|of| of.name.starts_with(kernel)), "{kernel} of {kernels:?}");

@@ -206,7 +206,10 @@ impl Session for CudaSession {
             threads: None,
             pinned_cpus: Vec::new(),
             huge_page_share: None,
-            product: Multiplier::of(DType::Bf16),
+            product: Multiplier::of(match self.suite.residency() {
+                Some(loaded) => loaded.precision.multiplied(),
+                None => DType::Bf16,
+            }),
             fill_rate: FILL_RATE,
             memory_share: MEMORY_SHARE,
         }

@@ -10,7 +10,7 @@ mod quantised;
 use super::roofline;
 use crate::device::DeviceProfile;
 use crate::error::Result;
-use crate::model::ModelSpec;
+use crate::model::{ModelSpec, Precision};
 use crate::request::Sweeps;
 use crate::roofline::Roofline;
 use crate::run::Run;
@@ -41,7 +41,8 @@ pub fn explain(
     sweeps: &Sweeps,
     cards: &[&DeviceProfile],
 ) -> Result<String> {
-    let case = Case { run, model: &run.model, device, sweeps, roof: roofline(device)? };
+    let precision = sweeps.precisions.first().copied().unwrap_or(Precision::BF16);
+    let case = Case { run, model: &run.model, device, sweeps, roof: roofline(device, precision)? };
     let sections = [
         decode::bytes(&case),
         decode::operations(&case),
