@@ -25,9 +25,20 @@ pub fn precision(weights: DType, head: DType) -> Precision {
     Precision { weights, head, ..Precision::BF16 }
 }
 
+/// Checks the logits of a golden checkpoint with these types, and with its cache in pages of these sizes as well.
+fn check_golden(name: &str, gpu: Gpu, types: Precision, pages: &[u32]) -> Vec<Row> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
+    let checkpoint = Checkpoint::open(&folder.join(name)).unwrap();
+    let mut session = SuiteSession::open(InterpretedGpu::new(gpu));
+    let rows = check_checkpoint(&mut session, &checkpoint, 1, types, pages).unwrap();
+    println!("{name}, {}: {:?}", types.name(), worst(&rows));
+    assert_eq!(rows.len(), (1 + pages.len()) * 13);
+    assert!(rows.iter().all(Row::passed), "{name}: {:?}", worst(&rows));
+    rows
+}
+
 #[test]
 fn golden_checkpoints() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
     for (name, gpu, weights, head) in [
         ("tiny-gqa-hd128", a100(), DType::Int8, DType::Int8),
         ("tiny-gqa-hd128", h100(), DType::Int4, DType::Int4),
@@ -37,12 +48,7 @@ fn golden_checkpoints() {
         ("tiny-tied-hd64", a100(), DType::Bf16, DType::Int8),
         ("tiny-tied-hd64", a100(), DType::Fp8, DType::Fp8),
     ] {
-        let checkpoint = Checkpoint::open(&folder.join(name)).unwrap();
-        let mut session = SuiteSession::open(InterpretedGpu::new(gpu));
-        let rows = check_checkpoint(&mut session, &checkpoint, 1, precision(weights, head), &[]).unwrap();
-        assert_eq!(rows.len(), 13);
-        println!("{name}, {weights} weights, {head} head: {:?}", worst(&rows));
-        assert!(rows.iter().all(Row::passed), "{name}: {:?}", worst(&rows));
+        let rows = check_golden(name, gpu, precision(weights, head), &[]);
         assert!(rows.iter().all(|row| row.unquantised_error.is_some()));
     }
 }
@@ -54,18 +60,8 @@ fn w8a8(weights: DType, head: DType) -> Precision {
 
 #[test]
 fn golden_checkpoints_with_activations_of_codes() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
-    for (name, gpu, types) in [
-        ("tiny-gqa-hd128", a100(), w8a8(DType::Int8, DType::Int8)),
-        ("tiny-tied-hd64", h100(), w8a8(DType::Int8, DType::Bf16)),
-    ] {
-        let checkpoint = Checkpoint::open(&folder.join(name)).unwrap();
-        let mut session = SuiteSession::open(InterpretedGpu::new(gpu));
-        let rows = check_checkpoint(&mut session, &checkpoint, 1, types, &[]).unwrap();
-        assert_eq!(rows.len(), 13);
-        println!("{name}, {}: {:?}", types.name(), rows.iter().map(|row| row.error).collect::<Vec<_>>());
-        assert!(rows.iter().all(Row::passed), "{name}: {:?}", worst(&rows));
-    }
+    check_golden("tiny-gqa-hd128", a100(), w8a8(DType::Int8, DType::Int8), &[]);
+    check_golden("tiny-tied-hd64", h100(), w8a8(DType::Int8, DType::Bf16), &[]);
 }
 
 #[test]
@@ -88,18 +84,8 @@ fn with_cache(weights: DType, kv: DType) -> Precision {
 
 #[test]
 fn golden_checkpoints_with_caches_of_codes() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
-    for (name, gpu, types) in [
-        ("tiny-gqa-hd128", a100(), with_cache(DType::Bf16, DType::Int8)),
-        ("tiny-tied-hd64", h100(), with_cache(DType::Int8, DType::Fp8)),
-    ] {
-        let checkpoint = Checkpoint::open(&folder.join(name)).unwrap();
-        let mut session = SuiteSession::open(InterpretedGpu::new(gpu));
-        let rows = check_checkpoint(&mut session, &checkpoint, 1, types, &[16]).unwrap();
-        assert_eq!(rows.len(), 2 * 13);
-        println!("{name}, {}: {:?}", types.name(), worst(&rows));
-        assert!(rows.iter().all(Row::passed), "{name}: {:?}", worst(&rows));
-    }
+    check_golden("tiny-gqa-hd128", a100(), with_cache(DType::Bf16, DType::Int8), &[16]);
+    check_golden("tiny-tied-hd64", h100(), with_cache(DType::Int8, DType::Fp8), &[16]);
 }
 
 #[test]
