@@ -22,9 +22,6 @@ pub const MOST_TOGETHER: usize = 8;
 /// Bytes of what is read next, somewhere else, that are asked for: by itself the CPU fetches ahead only once it has seen some
 /// lines in turn.
 const FETCHED: usize = 512;
-/// How far ahead a contiguous cache in bf16 is fetched into L1, and one of codes, of which a byte takes twice the arithmetic.
-const AHEAD: usize = 8 << 10;
-const CODES_AHEAD: usize = 16 << 10;
 
 /// f32 values of scratch per thread: the scores and exponentials of a tile and the state of `columns` columns.
 pub fn scratch_len(columns: usize, width: usize) -> usize {
@@ -278,13 +275,13 @@ impl Step<'_> {
         let pieces = kv.block(self.kv_copy, layer, unit, block);
         let next = kv.block(self.kv_copy, layer, unit, block + 1);
         // Few tokens stream the cache.
-        let level = prefetch::level_of_cache();
+        let level = prefetch::level_of_cache(self.isa);
         let streams = tile == 0 && feed.tokens <= MOST_TOGETHER && level > 0;
         // What comes while a piece is attended: what lies somewhat further on, or, on pages or into L2, which has the room, the
         // next block.
         let coming = match (level, kv.is_paged()) {
             (1, false) => {
-                let ahead = if kv.is_quantised() { CODES_AHEAD } else { AHEAD };
+                let ahead = prefetch::distance_of_cache(if kv.is_quantised() { 8 } else { 16 });
                 pieces.map(|piece| piece.wrapping_add(ahead))
             }
             _ => std::array::from_fn(|i| if next[i].is_null() { pieces[i] } else { next[i] }),

@@ -53,6 +53,15 @@ impl InstructionSet {
         self == InstructionSet::Portable
     }
 
+    /// Whether its kernels for quantised weights multiply 8 bits with 8: those of VNNI do, and those in plain Rust.
+    pub fn multiplies_bytes(self) -> bool {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            InstructionSet::Avx512Bf16 | InstructionSet::Avx512 => is_x86_feature_detected!("avx512vnni"),
+            _ => self == InstructionSet::Portable,
+        }
+    }
+
     /// The sets this CPU has, the richest first.
     pub fn available() -> Vec<InstructionSet> {
         Self::ALL.into_iter().filter(|set| set.is_available()).collect()

@@ -3,6 +3,7 @@
 use super::activation::panel_index;
 use super::buffer::Buffer;
 use super::dot::{GROUP_STEPS, PANEL, STEP_BYTES};
+use super::isa::InstructionSet;
 use super::panels::Panels;
 use super::pool::{Pool, Worker};
 use super::shape::{Matrix, Shape, split};
@@ -42,8 +43,13 @@ impl Loaded {
     ///
     /// # Errors
     /// Out of memory.
-    pub fn new(pool: &mut Pool, residency: &Residency, source: &dyn WeightSource) -> Result<Loaded> {
-        let shape = Shape::new(&residency.model, residency.precision, pool.threads());
+    pub fn new(
+        pool: &mut Pool,
+        isa: InstructionSet,
+        residency: &Residency,
+        source: &dyn WeightSource,
+    ) -> Result<Loaded> {
+        let shape = Shape::new(&residency.model, residency.precision, isa, pool.threads());
         let layers = residency.layers as usize;
         let copies = residency.copies.max(1) as usize;
         let arenas = (0..shape.threads)

@@ -7,6 +7,7 @@ use super::buffer::Buffer;
 use super::claims::Claims;
 use super::feed::{Feed, Place};
 use super::kv_quantised;
+use super::panels::Integers;
 use super::product;
 use super::quantised::Inputs;
 use super::shape::{Groups, Matrix, Shape};
@@ -102,7 +103,7 @@ fn sizes(shape: &Shape, extent: Extent) -> ([f64; 8], [usize; 5]) {
     let together = few.max().unwrap_or(0) * shape.group;
     let columns = together.max(super::dot::MAX_TOKENS);
     let total = Groups::new(count.max(1));
-    let outputs = if shape.is_quantised() { shape.limbs() } else { 1 };
+    let outputs = if shape.is_quantised() { shape.integers.columns() } else { 1 };
     let parts = [
         shape.hidden.next_multiple_of(16)
             + product::tile_len(total, outputs).max(product::tile_len(Groups::new(batch * headed), outputs)),
@@ -122,7 +123,7 @@ fn quantised_bytes(shape: &Shape, tokens: usize) -> usize {
     if !shape.is_quantised() {
         return 0;
     }
-    Inputs::bytes(widest(shape), tokens, shape.limbs())
+    Inputs::bytes(widest(shape), tokens, shape.integers)
 }
 
 /// Columns of the widest matrix; none where no weights are quantised.
@@ -229,9 +230,9 @@ impl Pass {
     }
 
     /// Where a product's input goes as integers: of one token into memory of the thread's own.
-    pub fn integers(&self, thread: usize, tokens: usize, limbs: usize) -> Inputs {
+    pub fn integers(&self, thread: usize, tokens: usize, integers: Integers) -> Inputs {
         let start = if tokens == 1 { self.private(thread, 3).cast() } else { self.integers.ptr::<u8>() };
-        Inputs::at(start, tokens, limbs)
+        Inputs::at(start, tokens, integers)
     }
 
     /// A thread's best logit of a token and its row.

@@ -20,8 +20,6 @@ const BLOCK_PANELS: usize = 4;
 const STREAMED_GROUPS: usize = 6;
 /// Beyond so many groups the activations of a chunk are fetched as well. With a quarter as many, that loses up to 3%.
 const FETCHED_GROUPS: usize = 20;
-/// How far ahead a stream is fetched: two pages. Half as far gains nothing, a quarter loses a third.
-const AHEAD: usize = 8 << 10;
 
 /// f32 values of scratch that [`Product::run`] needs for `groups` of so many outputs a token.
 pub fn tile_len(groups: Groups, outputs: usize) -> usize {
@@ -92,7 +90,7 @@ impl Product<'_> {
     /// As for [`Product::run`].
     unsafe fn stream(&self, units: Range<usize>, finish: &mut impl FnMut(usize, usize, *mut f32, usize)) {
         let (steps, bytes, tokens) = (self.panels.steps(), self.panels.bytes(), self.groups.count);
-        let dot = self.dots.stream(tokens);
+        let (dot, distance) = (self.dots.stream(tokens), self.dots.distance(tokens));
         let apart = tokens * self.panels.outputs() * PANEL;
         // SAFETY: each panel lies in the share, the outputs in the tile.
         unsafe {
@@ -100,7 +98,7 @@ impl Product<'_> {
             for unit in units {
                 for p in 0..self.unit {
                     let out = self.tile.add(p * apart);
-                    dot(panel, steps, self.x, out, false, panel.wrapping_add(AHEAD), STEP_BYTES);
+                    dot(panel, steps, self.x, out, false, panel.wrapping_add(distance), STEP_BYTES);
                     self.settle(panel, 0, out);
                     panel = panel.add(bytes);
                 }

@@ -3,12 +3,10 @@
 use super::activation::Activation;
 use super::dot::{GROUP_STEPS, PANEL};
 use super::isa::{InstructionSet, per_isa};
-use super::panels::{GROUP_COLUMN_BYTES, Panels};
+use super::panels::{GROUP_COLUMN_BYTES, Integers, Panels};
 use super::shape::Groups;
 use crate::model::DType;
-
-/// Largest magnitude of 16 bits whose two halves, each signed, are 8 bits.
-const MOST: f32 = (127 * 256 + 127) as f32;
+use crate::model::precision::GROUP;
 
 /// Tokens as integers: `codes x scale` is the activation. All pointers count from the first token of all.
 #[derive(Debug, Clone, Copy)]
@@ -17,27 +15,27 @@ pub struct Inputs {
     pub codes: *mut u8,
     /// `[token]`
     pub scales: *mut f32,
-    /// `[token][limb]`, over all columns.
+    /// `[token][column of 8 bits]`, over all columns of the matrix.
     pub sums: *mut i32,
 }
 
 impl Inputs {
     /// Lays them over memory of [`Inputs::bytes`] bytes.
-    pub fn at(start: *mut u8, tokens: usize, limbs: usize) -> Inputs {
+    pub fn at(start: *mut u8, tokens: usize, integers: Integers) -> Inputs {
         let sums = start.wrapping_add(tokens * 4);
-        let codes = start.wrapping_add(Self::before(tokens, limbs));
+        let codes = start.wrapping_add(Self::before(tokens, integers));
         Inputs { codes, scales: start.cast(), sums: sums.cast() }
     }
 
     /// Bytes before the codes.
-    fn before(tokens: usize, limbs: usize) -> usize {
-        (tokens * 4 * (1 + limbs)).next_multiple_of(64)
+    fn before(tokens: usize, integers: Integers) -> usize {
+        (tokens * 4 * (1 + integers.columns())).next_multiple_of(64)
     }
 
     /// Bytes for so many tokens of so many columns, whatever the weights' type.
-    pub fn bytes(columns: usize, tokens: usize, limbs: usize) -> usize {
-        let each = columns + columns.div_ceil(GROUP_COLUMN_BYTES - 4) * 4;
-        Self::before(tokens, limbs) + tokens * limbs * each
+    pub fn bytes(columns: usize, tokens: usize, integers: Integers) -> usize {
+        let sums = columns.div_ceil(GROUP_COLUMN_BYTES - 4) * integers.columns() * 4;
+        Self::before(tokens, integers) + tokens * (columns * integers.bytes() + sums)
     }
 }
 
@@ -81,7 +79,8 @@ per_isa! {
     unsafe fn quantise(
         panels: Panels, row: *const f32, inverse: f32, codes: *mut u8, place: usize, places: usize,
     ) -> [i32; 2] {
-        let limbs = panels.limbs;
+        let limbs = panels.integers.columns();
+        let most = i32::from(panels.integers.most());
         // Columns of a step; int4 sums up each group and puts the sums behind it.
         let (width, group) = match panels.dtype {
             DType::Int4 => (8, GROUP_STEPS * 8),
@@ -99,10 +98,10 @@ per_isa! {
                     for (i, value) in chunk.iter().enumerate() {
                         // In range: nothing is larger than the largest, but for the inverse's rounding.
                         let q: i32 = (value * inverse).round_ties_even().to_int_unchecked();
+                        let q = q.clamp(-most, most);
                         if limbs == 1 {
-                            both[0][i] = q.clamp(-127, 127) as i8;
+                            both[0][i] = q as i8;
                         } else {
-                            let q = q.clamp(-(MOST as i32), MOST as i32);
                             let upper = (q + 128) >> 8;
                             both[0][i] = upper as i8;
                             both[1][i] = (q - upper * 256) as i8;
@@ -139,6 +138,47 @@ per_isa! {
     }
 }
 
+per_isa! {
+    /// As [`quantise`], in a column of 16 bits.
+    ///
+    /// # Safety
+    /// As there.
+    unsafe fn quantise_words(
+        panels: Panels, row: *const f32, inverse: f32, codes: *mut u8, place: usize, places: usize,
+    ) {
+        let most = i32::from(panels.integers.most());
+        let mut to = codes.cast::<i16>();
+        // SAFETY: the caller vouches for the extents.
+        unsafe {
+            let row = std::slice::from_raw_parts(row, panels.columns);
+            for group in row.chunks(GROUP as usize) {
+                let mut sum = 0i32;
+                for chunk in group.chunks(8) {
+                    let mut words = [0i16; 8];
+                    for (i, value) in chunk.iter().enumerate() {
+                        // In range: nothing is larger than the largest, but for the inverse's rounding.
+                        let q: i32 = (value * inverse).round_ties_even().to_int_unchecked();
+                        words[i] = q.clamp(-most, most) as i16;
+                    }
+                    sum += words.iter().map(|&q| i32::from(q)).sum::<i32>();
+                    let [a, b, c, d, e, f, g, h] = words;
+                    let (first, second) = ([a, c, b, d], [e, g, f, h]);
+                    let at = to.add(place * panels.step_columns());
+                    at.cast::<[i16; 4]>().write_unaligned(first);
+                    if panels.dtype == DType::Int4 {
+                        at.add(4).cast::<[i16; 4]>().write_unaligned(second);
+                    } else if chunk.len() == 8 {
+                        at.add(places * 4).cast::<[i16; 4]>().write_unaligned(second);
+                    }
+                    to = to.add(places * chunk.len());
+                }
+                to.cast::<i32>().add(place).write_unaligned(sum);
+                to = to.add(places * 2);
+            }
+        }
+    }
+}
+
 /// Makes integers of tokens `range` of all, packed at `x`.
 ///
 /// # Safety
@@ -160,13 +200,18 @@ pub unsafe fn inputs<A: Activation>(
         unsafe {
             let codes = inputs.codes.add(panels.input_offset(panels.steps(), start));
             let most = unpack::<A>(isa, x.add(start * panels.columns), panels.columns, size, c, row);
-            let scale = most / if panels.limbs == 1 { 127.0 } else { MOST };
+            let scale = most / f32::from(panels.integers.most());
             let inverse = if scale > 0.0 { 1.0 / scale } else { 0.0 };
-            let (place, places) = (c * panels.limbs, size * panels.limbs);
-            let sums = quantise(isa, panels, row, inverse, codes, place, places);
             *inputs.scales.add(token) = scale;
-            for (limb, sum) in sums[..panels.limbs].iter().enumerate() {
-                *inputs.sums.add(token * panels.limbs + limb) = *sum;
+            let columns = panels.integers.columns();
+            let (place, places) = (c * columns, size * columns);
+            if matches!(panels.integers, Integers::Words { .. }) {
+                quantise_words(isa, panels, row, inverse, codes, place, places);
+                continue;
+            }
+            let sums = quantise(isa, panels, row, inverse, codes, place, places);
+            for (limb, sum) in sums[..columns].iter().enumerate() {
+                *inputs.sums.add(token * columns + limb) = *sum;
             }
         }
     }
@@ -180,7 +225,7 @@ per_isa! {
     pub unsafe fn settle(
         panels: Panels, panel: *const u8, inputs: Inputs, first: usize, tokens: usize, out: *mut f32,
     ) {
-        let limbs = panels.limbs;
+        let limbs = panels.integers.columns();
         // SAFETY: the caller vouches for the extents.
         unsafe {
             for t in 0..tokens {
@@ -191,6 +236,10 @@ per_isa! {
                     continue;
                 }
                 let rows = &*panel.add(panels.offset(panels.steps())).cast::<[f32; PANEL]>();
+                if matches!(panels.integers, Integers::Words { .. }) {
+                    (&mut *to).iter_mut().zip(rows).for_each(|(value, row)| *value *= scale * row);
+                    continue;
+                }
                 // What the codes' offset of 128 added, taken off before anything is rounded.
                 let mut total = [0f32; PANEL];
                 for limb in 0..limbs {

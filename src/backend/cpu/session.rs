@@ -88,7 +88,7 @@ impl CpuSession {
     fn product(&self) -> Multiplier {
         match (&self.loaded, self.format_loaded()) {
             (Some(loaded), _) if loaded.shape.precision.weights.is_quantised() => {
-                Multiplier { dtype: DType::Int8, operations: loaded.shape.limbs() as f64 }
+                Multiplier { dtype: DType::Int8, operations: loaded.shape.integers.columns() as f64 }
             }
             (_, Format::Bf16) => Multiplier::of(DType::Bf16),
             _ => Multiplier::of(DType::F32),
@@ -209,7 +209,7 @@ impl CpuSession {
     ) -> Result<Execution> {
         let format = self.format_loaded();
         let Some(loaded) = &self.loaded else { return Err(nothing_loaded()) };
-        let dots = Dots::new(self.isa, format, loaded.shape.limbs());
+        let dots = Dots::new(self.isa, format, loaded.shape.integers);
         ready.pass.reset(&loaded.shape);
         let origin = Instant::now();
         let step = Step {
@@ -304,7 +304,7 @@ impl Session for CpuSession {
     }
 
     fn needed_memory(&self, residency: &Residency, works: &[Work]) -> Bytes {
-        let shape = Shape::new(&residency.model, residency.precision, self.pool.threads());
+        let shape = Shape::new(&residency.model, residency.precision, self.isa, self.pool.threads());
         let (element, _) = elements(self.format(residency.precision.activations));
         let largest = works
             .iter()
@@ -321,9 +321,9 @@ impl Session for CpuSession {
         self.ready = None;
         self.loaded = None;
         self.probes.drop_memory();
-        let shape = Shape::new(&residency.model, residency.precision, self.pool.threads());
+        let shape = Shape::new(&residency.model, residency.precision, self.isa, self.pool.threads());
         self.check_memory(loaded::needed(residency, &shape), "these weights")?;
-        self.loaded = Some(Loaded::new(&mut self.pool, residency, weights)?);
+        self.loaded = Some(Loaded::new(&mut self.pool, self.isa, residency, weights)?);
         Ok(())
     }
 

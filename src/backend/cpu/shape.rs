@@ -3,9 +3,10 @@
 use std::ops::Range;
 
 use super::dot::{MAX_TOKENS, PANEL};
-use super::panels::Panels;
+use super::isa::InstructionSet;
+use super::panels::{Integers, Panels};
 use crate::backend::weights::Tensor;
-use crate::model::{DType, ModelSpec, Precision};
+use crate::model::{ModelSpec, Precision};
 
 /// A product of a layer, or the head.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,11 +65,13 @@ pub struct Shape {
     pub threads: usize,
     /// Types of the weights and of what they are multiplied with.
     pub precision: Precision,
+    /// What a token becomes where it meets quantised weights.
+    pub integers: Integers,
 }
 
 impl Shape {
-    /// The shape of `model` in these types on this many threads.
-    pub fn new(model: &ModelSpec, precision: Precision, threads: usize) -> Shape {
+    /// The shape of `model` in these types, for the kernels of this set on this many threads.
+    pub fn new(model: &ModelSpec, precision: Precision, isa: InstructionSet, threads: usize) -> Shape {
         let head_dim = model.head_dim as usize;
         Shape {
             hidden: model.hidden as usize,
@@ -81,6 +84,7 @@ impl Shape {
             vocab: model.vocab as usize,
             threads,
             precision,
+            integers: Integers::of(isa, precision.activations),
         }
     }
 
@@ -122,13 +126,7 @@ impl Shape {
     pub fn panels(&self, matrix: Matrix, element: usize) -> Panels {
         let Precision { weights, head, .. } = self.precision;
         let dtype = if matrix == Matrix::Head { head } else { weights };
-        let limbs = if dtype.is_quantised() { self.limbs() } else { 1 };
-        Panels { dtype, columns: self.columns(matrix), limbs, element }
-    }
-
-    /// Columns of integers that a token becomes where it meets quantised weights.
-    pub fn limbs(&self) -> usize {
-        if self.precision.activations == DType::Int8 { 1 } else { 2 }
+        Panels { dtype, columns: self.columns(matrix), integers: self.integers, element }
     }
 
     /// Whether any matrix is quantised.
@@ -138,7 +136,7 @@ impl Shape {
 
     /// Most tokens that go together: as many as the kernels take columns.
     pub fn most_tokens(&self) -> usize {
-        if self.is_quantised() { MAX_TOKENS / self.limbs() } else { MAX_TOKENS }
+        if self.is_quantised() { MAX_TOKENS / self.integers.columns() } else { MAX_TOKENS }
     }
 
     /// Bytes of one panel.
@@ -289,7 +287,7 @@ mod tests {
             max_position: 64,
             source: String::new(),
         };
-        let shape = Shape::new(&model, Precision::BF16, 1);
+        let shape = Shape::new(&model, Precision::BF16, InstructionSet::Portable, 1);
         let mut seen = std::collections::HashSet::new();
         for matrix in [Matrix::Qkv, Matrix::O, Matrix::GateUp, Matrix::Down, Matrix::Head] {
             let (unit, units) = shape.units(matrix);

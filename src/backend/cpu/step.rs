@@ -229,7 +229,7 @@ impl Step<'_> {
         if !panels.is_quantised() {
             return None;
         }
-        let inputs = self.pass.integers(worker.index, groups.count, panels.limbs);
+        let inputs = self.pass.integers(worker.index, groups.count, panels.integers);
         let row = self.pass.row(worker.index, self.shape);
         let alone = groups.count == 1;
         let share = if alone { 0..1 } else { split(groups.count, worker.threads, worker.index) };

@@ -2,6 +2,8 @@
 
 use std::arch::x86_64::*;
 
+use crate::backend::cpu::prefetch;
+
 /// Pairs of columns that stay in L1 while a panel is gone over in several register tiles: 16 KiB.
 const BLOCK: usize = 128;
 
@@ -11,32 +13,34 @@ const BLOCK: usize = 128;
 /// # Safety
 /// The contract of [`super::Dot`]; the group is f32.
 #[target_feature(enable = "avx2,fma")]
-pub unsafe fn dot<const C: usize, const LINES: usize>(
+pub unsafe fn dot<const C: usize, const LINES: usize, const LEVEL: usize>(
     panel: *const u8,
     pairs: usize,
     x: *const u8,
     out: *mut f32,
     accumulate: bool,
-    _ahead: *const u8,
-    _step: usize,
+    ahead: *const u8,
+    step: usize,
 ) {
     let x = x.cast::<f32>();
     // SAFETY: the tiles lie within the panel, the group and the output that the caller vouches for.
     unsafe {
         if C <= 3 {
+            let next = (&[ahead][..], step);
             return match C {
-                1 => tile::<LINES, LINES, 1, C, false>(&[panel], 0, pairs, x, out, accumulate),
-                2 => tile::<LINES, LINES, 2, C, false>(&[panel], 0, pairs, x, out, accumulate),
-                _ => tile::<LINES, LINES, 3, C, false>(&[panel], 0, pairs, x, out, accumulate),
+                1 => tile::<LINES, LINES, 1, C, false, LEVEL>(&[panel], 0, pairs, x, next, out, accumulate),
+                2 => tile::<LINES, LINES, 2, C, false, LEVEL>(&[panel], 0, pairs, x, next, out, accumulate),
+                _ => tile::<LINES, LINES, 3, C, false, LEVEL>(&[panel], 0, pairs, x, next, out, accumulate),
             };
         }
         let mut first = 0;
         loop {
             let count = BLOCK.min(pairs - first);
             let add = accumulate || first > 0;
+            let next = (&[ahead.wrapping_add(first * step)][..], step);
             for line in 0..LINES {
                 let w = [panel.add(first * LINES * 64)];
-                tiles::<LINES, C, false>(&w, line, count, x.add(first * 2 * C), out, add);
+                tiles::<LINES, C, false, LEVEL>(&w, line, count, x.add(first * 2 * C), next, out, add);
             }
             first += count;
             if first >= pairs {
@@ -51,24 +55,24 @@ pub unsafe fn dot<const C: usize, const LINES: usize>(
 /// # Safety
 /// The contract of [`super::Rows`]; the rows are f32.
 #[target_feature(enable = "avx2,fma")]
-pub unsafe fn rows<const C: usize>(
+pub unsafe fn rows<const C: usize, const LEVEL: usize>(
     pieces: &[*const u8],
     pairs: usize,
     x: *const u8,
     out: *mut f32,
     accumulate: bool,
-    _ahead: &[*const u8],
+    ahead: &[*const u8],
 ) {
-    let x = x.cast::<f32>();
+    let (x, next) = (x.cast::<f32>(), (ahead, super::STEP_BYTES));
     // SAFETY: the tiles lie within the pieces, the rows and the output that the caller vouches for.
     unsafe {
         match C {
-            1 => tile::<2, 2, 1, C, true>(pieces, 0, pairs, x, out, accumulate),
-            2 => tile::<2, 2, 2, C, true>(pieces, 0, pairs, x, out, accumulate),
-            3 => tile::<2, 2, 3, C, true>(pieces, 0, pairs, x, out, accumulate),
+            1 => tile::<2, 2, 1, C, true, LEVEL>(pieces, 0, pairs, x, next, out, accumulate),
+            2 => tile::<2, 2, 2, C, true, LEVEL>(pieces, 0, pairs, x, next, out, accumulate),
+            3 => tile::<2, 2, 3, C, true, LEVEL>(pieces, 0, pairs, x, next, out, accumulate),
             _ => {
                 for line in 0..2 {
-                    tiles::<2, C, true>(pieces, line, pairs, x, out, accumulate);
+                    tiles::<2, C, true, LEVEL>(pieces, line, pairs, x, next, out, accumulate);
                 }
             }
         }
@@ -81,30 +85,44 @@ pub unsafe fn rows<const C: usize>(
 /// As for [`tile`].
 #[target_feature(enable = "avx2,fma")]
 #[inline]
-unsafe fn tiles<const LINES: usize, const C: usize, const ROWS: bool>(
+unsafe fn tiles<const LINES: usize, const C: usize, const ROWS: bool, const LEVEL: usize>(
     pieces: &[*const u8],
     line: usize,
     pairs: usize,
     x: *const f32,
+    next: (&[*const u8], usize),
     out: *mut f32,
     accumulate: bool,
 ) {
-    let next = const { distances::<C, ROWS>() }.1;
+    let apart = const { distances::<C, ROWS>() }.1;
     // SAFETY: the caller vouches for the extents.
     unsafe {
         let mut token = 0;
         let tiles = C.div_ceil(6);
         for t in 0..tiles {
             let width = (C - token).div_ceil(tiles - t);
-            let xs = x.add(token * next);
+            let xs = x.add(token * apart);
             let to = out.add(token * super::PANEL + line * 16);
+            // Fetched once, with the first tile.
+            macro_rules! tile {
+                ($width:literal) => {
+                    match t {
+                        0 => tile::<1, LINES, $width, C, ROWS, LEVEL>(
+                            pieces, line, pairs, xs, next, to, accumulate,
+                        ),
+                        _ => tile::<1, LINES, $width, C, ROWS, 0>(
+                            pieces, line, pairs, xs, next, to, accumulate,
+                        ),
+                    }
+                };
+            }
             match width {
-                1 => tile::<1, LINES, 1, C, ROWS>(pieces, line, pairs, xs, to, accumulate),
-                2 => tile::<1, LINES, 2, C, ROWS>(pieces, line, pairs, xs, to, accumulate),
-                3 => tile::<1, LINES, 3, C, ROWS>(pieces, line, pairs, xs, to, accumulate),
-                4 => tile::<1, LINES, 4, C, ROWS>(pieces, line, pairs, xs, to, accumulate),
-                5 => tile::<1, LINES, 5, C, ROWS>(pieces, line, pairs, xs, to, accumulate),
-                _ => tile::<1, LINES, 6, C, ROWS>(pieces, line, pairs, xs, to, accumulate),
+                1 => tile!(1),
+                2 => tile!(2),
+                3 => tile!(3),
+                4 => tile!(4),
+                5 => tile!(5),
+                _ => tile!(6),
             }
             token += width;
         }
@@ -124,11 +142,19 @@ const fn distances<const C: usize, const ROWS: bool>() -> (usize, usize) {
 #[target_feature(enable = "avx2,fma")]
 #[inline]
 #[allow(clippy::needless_range_loop, reason = "indices are what unrolls into registers")]
-unsafe fn tile<const L: usize, const LINES: usize, const N: usize, const C: usize, const ROWS: bool>(
+unsafe fn tile<
+    const L: usize,
+    const LINES: usize,
+    const N: usize,
+    const C: usize,
+    const ROWS: bool,
+    const LEVEL: usize,
+>(
     pieces: &[*const u8],
     first: usize,
     pairs: usize,
     x: *const f32,
+    (ahead, step): (&[*const u8], usize),
     out: *mut f32,
     accumulate: bool,
 ) {
@@ -140,10 +166,13 @@ unsafe fn tile<const L: usize, const LINES: usize, const N: usize, const C: usiz
     let mut x = x;
     // SAFETY: the caller vouches for the extents.
     unsafe {
-        for piece in pieces {
+        for (p, piece) in pieces.iter().enumerate() {
+            let ahead = if LEVEL > 0 { ahead[p] } else { *piece };
             for i in 0..pairs {
                 for line in 0..L {
                     let at = piece.add((i * LINES + first + line) * 64);
+                    let coming = i * step + (first + line) * (step / LINES);
+                    prefetch::line::<LEVEL>(ahead.wrapping_add(coming));
                     let halves: [__m256i; 2] =
                         std::array::from_fn(|half| _mm256_loadu_si256(at.add(half * 32).cast()));
                     for parity in 0..2 {

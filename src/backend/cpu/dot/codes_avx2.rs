@@ -2,22 +2,26 @@
 
 use std::arch::x86_64::*;
 
+use crate::backend::cpu::prefetch;
+
 /// See [`super::codes::dot`]. A line of 16 rows by up to 6 tokens fits 16 registers.
 ///
 /// # Safety
 /// As there.
 #[target_feature(enable = "avx2")]
-pub unsafe fn dot<const C: usize, const LINES: usize>(
+pub unsafe fn dot<const C: usize, const LINES: usize, const LEVEL: usize>(
     panel: *const u8,
     pairs: usize,
     x: *const u8,
     out: *mut f32,
     accumulate: bool,
-    _ahead: *const u8,
-    _step: usize,
+    ahead: *const u8,
+    step: usize,
 ) {
     // SAFETY: the caller keeps the same contract.
-    unsafe { product::<C, LINES, false>(&[panel], pairs, x.cast(), out.cast(), accumulate) }
+    unsafe {
+        product::<C, LINES, false, LEVEL>(&[panel], pairs, x.cast(), (&[ahead], step), out.cast(), accumulate)
+    }
 }
 
 /// See [`super::codes::rows`].
@@ -25,16 +29,17 @@ pub unsafe fn dot<const C: usize, const LINES: usize>(
 /// # Safety
 /// As there.
 #[target_feature(enable = "avx2")]
-pub unsafe fn rows<const C: usize>(
+pub unsafe fn rows<const C: usize, const LEVEL: usize>(
     pieces: &[*const u8],
     pairs: usize,
     x: *const u8,
     out: *mut f32,
     accumulate: bool,
-    _ahead: &[*const u8],
+    ahead: &[*const u8],
 ) {
+    let next = (ahead, super::CODES_STEP_BYTES);
     // SAFETY: the caller keeps the same contract.
-    unsafe { product::<C, 2, true>(pieces, pairs, x.cast(), out.cast(), accumulate) }
+    unsafe { product::<C, 2, true, LEVEL>(pieces, pairs, x.cast(), next, out.cast(), accumulate) }
 }
 
 /// The panel in pieces, times tokens as pairs or as rows.
@@ -43,10 +48,11 @@ pub unsafe fn rows<const C: usize>(
 /// That of [`dot`] or [`rows`].
 #[target_feature(enable = "avx2")]
 #[inline]
-unsafe fn product<const C: usize, const LINES: usize, const ROWS: bool>(
+unsafe fn product<const C: usize, const LINES: usize, const ROWS: bool, const LEVEL: usize>(
     pieces: &[*const u8],
     pairs: usize,
     x: *const i16,
+    coming: (&[*const u8], usize),
     out: *mut i32,
     accumulate: bool,
 ) {
@@ -60,13 +66,26 @@ unsafe fn product<const C: usize, const LINES: usize, const ROWS: bool>(
                 let width = (C - token).div_ceil(tiles - t);
                 let xs = x.add(token * next);
                 let to = out.add(token * super::PANEL + line * 16);
+                // Fetched once, with the first tile of the first line: a line of cache has both lines of rows.
+                macro_rules! tile {
+                    ($width:literal) => {
+                        match line + t {
+                            0 => tile::<LINES, $width, C, ROWS, LEVEL>(
+                                pieces, line, pairs, xs, coming, to, accumulate,
+                            ),
+                            _ => tile::<LINES, $width, C, ROWS, 0>(
+                                pieces, line, pairs, xs, coming, to, accumulate,
+                            ),
+                        }
+                    };
+                }
                 match width {
-                    1 => tile::<LINES, 1, C, ROWS>(pieces, line, pairs, xs, to, accumulate),
-                    2 => tile::<LINES, 2, C, ROWS>(pieces, line, pairs, xs, to, accumulate),
-                    3 => tile::<LINES, 3, C, ROWS>(pieces, line, pairs, xs, to, accumulate),
-                    4 => tile::<LINES, 4, C, ROWS>(pieces, line, pairs, xs, to, accumulate),
-                    5 => tile::<LINES, 5, C, ROWS>(pieces, line, pairs, xs, to, accumulate),
-                    _ => tile::<LINES, 6, C, ROWS>(pieces, line, pairs, xs, to, accumulate),
+                    1 => tile!(1),
+                    2 => tile!(2),
+                    3 => tile!(3),
+                    4 => tile!(4),
+                    5 => tile!(5),
+                    _ => tile!(6),
                 }
                 token += width;
             }
@@ -86,11 +105,12 @@ const fn distances<const C: usize, const ROWS: bool>() -> (usize, usize) {
 #[target_feature(enable = "avx2")]
 #[inline]
 #[allow(clippy::needless_range_loop, reason = "indices are what unrolls into registers")]
-unsafe fn tile<const LINES: usize, const N: usize, const C: usize, const ROWS: bool>(
+unsafe fn tile<const LINES: usize, const N: usize, const C: usize, const ROWS: bool, const LEVEL: usize>(
     pieces: &[*const u8],
     line: usize,
     pairs: usize,
     x: *const i16,
+    (ahead, step): (&[*const u8], usize),
     out: *mut i32,
     accumulate: bool,
 ) {
@@ -99,8 +119,10 @@ unsafe fn tile<const LINES: usize, const N: usize, const C: usize, const ROWS: b
     let mut x = x;
     // SAFETY: the caller vouches for the extents.
     unsafe {
-        for piece in pieces {
+        for (p, piece) in pieces.iter().enumerate() {
+            let ahead = if LEVEL > 0 { ahead[p] } else { *piece };
             for i in 0..pairs {
+                prefetch::line::<LEVEL>(ahead.wrapping_add(i * step));
                 let at = piece.add((i * LINES + line) * 32);
                 let upper = _mm256_cvtepi8_epi16(_mm_loadu_si128(at.cast()));
                 let lower = _mm256_cvtepi8_epi16(_mm_loadu_si128(at.add(16).cast()));

@@ -17,14 +17,16 @@ mod codes_avx2;
 #[cfg(target_arch = "x86_64")]
 mod codes_avx512;
 mod integer;
-#[cfg(target_arch = "x86_64")]
-mod integer_avx2;
 mod portable;
 #[cfg(target_arch = "x86_64")]
 mod vnni;
+#[cfg(target_arch = "x86_64")]
+mod words_avx2;
 
 use super::isa::InstructionSet;
+use super::panels::Integers;
 use super::prefetch;
+use crate::model::DType;
 
 /// Rows of a panel.
 pub const PANEL: usize = 32;
@@ -79,9 +81,15 @@ pub type Rows = unsafe fn(
 pub struct DotTable {
     ahead: [Dot; MAX_TOKENS],
     stream: [Dot; MAX_TOKENS],
+    distance: [usize; MAX_TOKENS],
 }
 
 impl DotTable {
+    /// Bytes from what the kernel of [`DotTable::stream`] multiplies to what it should fetch meanwhile.
+    pub fn distance(&self, tokens: usize) -> usize {
+        self.distance[tokens - 1]
+    }
+
     /// Kernel for `tokens` (1 to 12) tokens and a panel that is read once, from memory.
     pub fn stream(&self, tokens: usize) -> Dot {
         self.stream[tokens - 1]
@@ -176,7 +184,25 @@ macro_rules! table {
             kernels!($file::$dot as Dot, in flight, 2, 2),
         ];
         let stream = std::array::from_fn(|i| [alone, l1, l2][prefetch::level_of_weights(i + 1)][i]);
-        DotTable { ahead: l2, stream }
+        DotTable { ahead: l2, stream, distance: [prefetch::FAR; MAX_TOKENS] }
+    }};
+}
+
+/// The same of a file for AVX2.
+macro_rules! table_avx2 {
+    ($file:ident::$dot:ident, $dtype:ident $(, $what:literal)?) => {{
+        let [alone, l1, l2] = [
+            kernels!($file::$dot as Dot $(, $what)?, 0),
+            kernels!($file::$dot as Dot $(, $what)?, 1),
+            kernels!($file::$dot as Dot $(, $what)?, 2),
+        ];
+        let kernels = [alone, l1, l2];
+        let distance = std::array::from_fn(|i| prefetch::distance_avx2(DType::$dtype, i + 1));
+        DotTable {
+            ahead: l2,
+            stream: kernels[prefetch::level_avx2()],
+            distance,
+        }
     }};
 }
 
@@ -184,22 +210,41 @@ macro_rules! table {
 macro_rules! plain_table {
     ($file:ident::$dot:ident) => {{
         let plain = kernels!($file::$dot as Dot, 2);
-        DotTable { ahead: plain, stream: plain }
+        DotTable { ahead: plain, stream: plain, distance: [0; MAX_TOKENS] }
     }};
 }
 
 /// The kernels of a cache that can fetch into either cache.
 macro_rules! cached {
-    ($file:ident::$dot:ident, $rows:ident) => {{
+    ($isa:ident: $file:ident::$dot:ident, $rows:ident) => {{
         let [alone, l1, l2] =
             [cached!(@level $file::$dot, $rows, 0), cached!(@level $file::$dot, $rows, 1), cached!(@level $file::$dot, $rows, 2)];
-        Cached { near: alone, stream: [alone, l1, l2][prefetch::level_of_cache()] }
+        Cached { near: alone, stream: [alone, l1, l2][prefetch::level_of_cache($isa)] }
     }};
     (@level $file:ident::$dot:ident, $rows:ident, $level:literal) => {
         CacheDots {
             keys: kernels!($file::$dot as Dot, in flight, 2, $level),
             halves: kernels!($file::$dot as Dot, in flight, 1, $level),
             values: kernels!($file::$rows as Rows, in flight, $level),
+        }
+    };
+}
+
+/// The same of a file for AVX2.
+macro_rules! cached_avx2 {
+    ($isa:ident: $file:ident::$dot:ident, $rows:ident) => {{
+        let [alone, l1, l2] = [
+            cached_avx2!(@level $file::$dot, $rows, 0),
+            cached_avx2!(@level $file::$dot, $rows, 1),
+            cached_avx2!(@level $file::$dot, $rows, 2),
+        ];
+        Cached { near: alone, stream: [alone, l1, l2][prefetch::level_of_cache($isa)] }
+    }};
+    (@level $file:ident::$dot:ident, $rows:ident, $level:literal) => {
+        CacheDots {
+            keys: kernels!($file::$dot as Dot, 2, $level),
+            halves: kernels!($file::$dot as Dot, 1, $level),
+            values: kernels!($file::$rows as Rows, $level),
         }
     };
 }
@@ -267,69 +312,73 @@ const fn in_flight(columns: usize) -> (usize, usize) {
 }
 
 /// The kernels for int8 and int4 weights.
-fn integer_tables(isa: InstructionSet, limbs: usize) -> (DotTable, DotTable) {
-    let plain = |(int8, int4): ([Dot; MAX_TOKENS], [Dot; MAX_TOKENS])| {
-        [int8, int4].map(|plain| DotTable { ahead: plain, stream: plain })
-    };
-    let [int8, int4] = match isa {
+fn integer_tables(isa: InstructionSet, integers: Integers) -> (DotTable, DotTable) {
+    match (isa, integers) {
         #[cfg(target_arch = "x86_64")]
-        InstructionSet::Avx512Bf16 | InstructionSet::Avx512 if is_x86_feature_detected!("avx512vnni") => {
-            let once = integer_kernels!(vnni::int8, int4, limbs, true);
-            let again = integer_kernels!(vnni::int8, int4, limbs, false);
+        (InstructionSet::Avx512Bf16 | InstructionSet::Avx512, Integers::Bytes { columns }) => {
+            let once = integer_kernels!(vnni::int8, int4, columns, true);
+            let again = integer_kernels!(vnni::int8, int4, columns, false);
             let stream = |once, again| if prefetch::streams_through_l2() { again } else { once };
-            [(once.0, again.0), (once.1, again.1)]
-                .map(|(once, ahead)| DotTable { ahead, stream: stream(once, ahead) })
+            let table = |once, ahead| DotTable {
+                ahead,
+                stream: stream(once, ahead),
+                distance: [prefetch::FAR; MAX_TOKENS],
+            };
+            (table(once.0, again.0), table(once.1, again.1))
         }
         #[cfg(target_arch = "x86_64")]
-        InstructionSet::Avx512Bf16 | InstructionSet::Avx512 | InstructionSet::Avx2 => {
-            plain(integer_kernels!(integer_avx2::int8, int4, limbs))
+        (InstructionSet::Avx512Bf16 | InstructionSet::Avx512 | InstructionSet::Avx2, _) => {
+            (table_avx2!(words_avx2::int8, Int8), table_avx2!(words_avx2::int4, Int4))
         }
-        _ => plain(integer_kernels!(integer::int8, int4, limbs)),
-    };
-    (int8, int4)
+        _ => {
+            let (int8, int4) = integer_kernels!(integer::int8, int4, integers.columns());
+            let plain = |plain| DotTable { ahead: plain, stream: plain, distance: [0; MAX_TOKENS] };
+            (plain(int8), plain(int4))
+        }
+    }
 }
 
 impl Dots {
-    /// The kernels for this set and format, with integers of so many columns a token (1 or 2). `Format::Bf16` needs
+    /// The kernels for this set and format, with integers as the set takes them ([`Integers::of`]). `Format::Bf16` needs
     /// [`InstructionSet::Avx512Bf16`].
-    pub fn new(isa: InstructionSet, format: Format, limbs: usize) -> Dots {
+    pub fn new(isa: InstructionSet, format: Format, integers: Integers) -> Dots {
         let weights = match (isa, format) {
             #[cfg(target_arch = "x86_64")]
             (InstructionSet::Avx512Bf16, Format::Bf16) => table!(avx512_bf16::dot),
             #[cfg(target_arch = "x86_64")]
             (InstructionSet::Avx512Bf16 | InstructionSet::Avx512, _) => table!(avx512::dot),
             #[cfg(target_arch = "x86_64")]
-            (InstructionSet::Avx2, _) => plain_table!(avx2::dot),
+            (InstructionSet::Avx2, _) => table_avx2!(avx2::dot, Bf16, 2),
             _ => plain_table!(portable::dot),
         };
         let kv = match (isa, format) {
             #[cfg(target_arch = "x86_64")]
-            (InstructionSet::Avx512Bf16, Format::Bf16) => cached!(avx512_bf16::dot, rows),
+            (InstructionSet::Avx512Bf16, Format::Bf16) => cached!(isa: avx512_bf16::dot, rows),
             #[cfg(target_arch = "x86_64")]
             (InstructionSet::Avx512Bf16 | InstructionSet::Avx512, Format::Full) => {
                 plain_cached!(portable::dot_f32_avx512, rows_f32_avx512)
             }
             #[cfg(target_arch = "x86_64")]
-            (InstructionSet::Avx512Bf16 | InstructionSet::Avx512, _) => cached!(avx512::dot, rows),
+            (InstructionSet::Avx512Bf16 | InstructionSet::Avx512, _) => cached!(isa: avx512::dot, rows),
             #[cfg(target_arch = "x86_64")]
             (InstructionSet::Avx2, Format::Full) => plain_cached!(portable::dot_f32_avx2, rows_f32_avx2),
             #[cfg(target_arch = "x86_64")]
-            (InstructionSet::Avx2, _) => plain_cached!(avx2::dot, rows),
+            (InstructionSet::Avx2, _) => cached_avx2!(isa: avx2::dot, rows),
             (_, Format::Full) => plain_cached!(portable::dot_f32, rows_f32),
             _ => plain_cached!(portable::dot, rows),
         };
         let codes = match isa {
             #[cfg(target_arch = "x86_64")]
             InstructionSet::Avx512Bf16 | InstructionSet::Avx512 if is_x86_feature_detected!("avx512vnni") => {
-                cached!(codes_avx512::dot_vnni, rows_vnni)
+                cached!(isa: codes_avx512::dot_vnni, rows_vnni)
             }
             #[cfg(target_arch = "x86_64")]
-            InstructionSet::Avx512Bf16 | InstructionSet::Avx512 => cached!(codes_avx512::dot, rows),
+            InstructionSet::Avx512Bf16 | InstructionSet::Avx512 => cached!(isa: codes_avx512::dot, rows),
             #[cfg(target_arch = "x86_64")]
-            InstructionSet::Avx2 => plain_cached!(codes_avx2::dot, rows),
+            InstructionSet::Avx2 => cached_avx2!(isa: codes_avx2::dot, rows),
             _ => plain_cached!(codes::dot, rows),
         };
-        let (int8, int4) = integer_tables(isa, limbs);
+        let (int8, int4) = integer_tables(isa, integers);
         Dots { weights, kv, codes, int8, int4 }
     }
 }

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::backend::cpu::activation::{Activation, Bf16, Full, Rounded, panel_index};
-use crate::backend::cpu::panels::{GROUP_BYTES, GROUP_COLUMN_BYTES, Panels};
+use crate::backend::cpu::panels::{GROUP_BYTES, GROUP_COLUMN_BYTES, Integers, Panels};
 use crate::backend::weights::{from_bf16, to_bf16};
 use crate::model::DType;
 use crate::model::precision::GROUP;
@@ -125,25 +125,26 @@ fn full(panel: &mut [f32], rows: usize, row: usize, k: usize, value: f32) {
 }
 
 /// A panel of a quantised type and columns of integers, all from a counter.
-struct Integers {
+struct Quantised {
     panels: Panels,
-    /// `[row][column]` without the offset, and `[limb column][column]`.
+    /// `[row][column]` without the offset, and `[column of integers][column]`.
     codes: Vec<Vec<i32>>,
     columns: Vec<Vec<i32>>,
     /// `[row][group]`
     scales: Vec<Vec<f32>>,
 }
 
-impl Integers {
-    fn new(dtype: DType, columns: usize, tokens: usize, limbs: usize) -> Integers {
+impl Quantised {
+    fn new(dtype: DType, columns: usize, tokens: usize, integers: Integers) -> Quantised {
         let most = if dtype == DType::Int4 { 7 } else { 127 };
+        let most_of_input = if let Integers::Words { most } = integers { i32::from(most) } else { 127 };
         let code = |i: usize, most: i32| (value(i) * (most as f32 + 0.99)) as i32;
         let groups = columns.div_ceil(GROUP as usize);
-        Integers {
-            panels: Panels { dtype, columns, limbs, element: 2 },
+        Quantised {
+            panels: Panels { dtype, columns, integers, element: 2 },
             codes: (0..PANEL).map(|r| (0..columns).map(|k| code(r * 4001 + k, most)).collect()).collect(),
-            columns: (0..tokens * limbs)
-                .map(|c| (0..columns).map(|k| code(50_021 + c * 977 + k, 127)).collect())
+            columns: (0..tokens * integers.columns())
+                .map(|c| (0..columns).map(|k| code(50_021 + c * 977 + k, most_of_input)).collect())
                 .collect(),
             scales: (0..PANEL)
                 .map(|r| (0..groups).map(|g| value(9 + r * 31 + g).abs() + 0.5).collect())
@@ -174,8 +175,11 @@ impl Integers {
 
     /// As `quantised.rs` lays them out.
     fn input(&self) -> Vec<u8> {
+        if matches!(self.panels.integers, Integers::Words { .. }) {
+            return self.words();
+        }
         let count = self.columns.len();
-        let tokens = count / self.panels.limbs;
+        let tokens = count / self.panels.integers.columns();
         let mut bytes = vec![0; self.panels.input_offset(self.panels.steps(), tokens)];
         for (c, column) in self.columns.iter().enumerate() {
             for (k, &x) in column.iter().enumerate() {
@@ -198,12 +202,37 @@ impl Integers {
         bytes
     }
 
-    /// Runs a kernel and compares with 64-bit arithmetic: int8 to the bit, int4 but for the rounding of its scales.
+    /// The same in 16 bits.
+    fn words(&self) -> Vec<u8> {
+        let (count, width) = (self.columns.len(), self.panels.step_columns());
+        let mut bytes = Vec::new();
+        let columns = self.panels.columns;
+        for first in (0..columns).step_by(GROUP as usize) {
+            let group = first..columns.min(first + GROUP as usize);
+            for step in group.clone().step_by(width) {
+                for (column, four) in self.columns.iter().flat_map(|c| (0..width / 4).map(move |f| (c, f))) {
+                    for k in [0, 2, 1, 3] {
+                        bytes.extend((column[step + four * 4 + k] as i16).to_le_bytes());
+                    }
+                }
+            }
+            for column in &self.columns {
+                bytes.extend(column[group.clone()].iter().sum::<i32>().to_le_bytes());
+            }
+        }
+        assert_eq!(bytes.len(), self.panels.input_offset(self.panels.steps(), count));
+        bytes
+    }
+
+    /// Runs a kernel and compares with 64-bit arithmetic: int8 in bytes to the bit, the others but for the rounding of their
+    /// sums.
     fn check(&self, dot: Dot, accumulate: bool) -> std::result::Result<(), TestCaseError> {
         let (panel, input) = (self.panel(), self.input());
-        let (limbs, outputs) = (self.panels.limbs, self.panels.outputs());
+        let (limbs, outputs) = (self.panels.integers.columns(), self.panels.outputs());
         let tokens = self.columns.len() / limbs;
-        let before = if self.panels.dtype == DType::Int8 { 7i32.cast_unsigned() } else { 7f32.to_bits() };
+        let exact =
+            self.panels.dtype == DType::Int8 && matches!(self.panels.integers, Integers::Bytes { .. });
+        let before = if exact { 7i32.cast_unsigned() } else { 7f32.to_bits() };
         let mut out = vec![f32::from_bits(before); tokens * outputs * PANEL];
         // SAFETY: the buffers have the extents that the kernel asks for.
         unsafe {
@@ -217,7 +246,7 @@ impl Integers {
                     let pairs = self.codes[r][range.clone()].iter().zip(&self.columns[c][range]);
                     pairs.map(|(code, x)| i64::from(code + offset) * i64::from(*x)).sum()
                 };
-                if self.panels.dtype == DType::Int8 {
+                if exact {
                     for limb in 0..limbs {
                         let c = t * limbs + limb;
                         let got = out[c * PANEL + r].to_bits().cast_signed();
@@ -226,7 +255,11 @@ impl Integers {
                     continue;
                 }
                 let mut expected = held as f64;
-                for (g, scale) in self.scales[r].iter().enumerate() {
+                if self.panels.dtype == DType::Int8 {
+                    expected += products(t, 0, 0..self.panels.columns) as f64;
+                }
+                let groups = self.scales[r].iter().filter(|_| self.panels.dtype == DType::Int4);
+                for (g, scale) in groups.enumerate() {
                     let range = g * GROUP as usize..(g + 1) * GROUP as usize;
                     let sum =
                         (0..limbs).fold(0, |sum, l| sum * 256 + products(t * limbs + l, 0, range.clone()));
@@ -285,18 +318,18 @@ proptest! {
     fn every_kernel_agrees_with_float64(pairs in 1usize..300, accumulate: bool) {
         for (isa, tokens) in InstructionSet::available().into_iter().flat_map(|isa| (1..=MAX_TOKENS).map(move |t| (isa, t))) {
             if isa == InstructionSet::Avx512Bf16 {
-                let dots = Dots::new(isa, Format::Bf16, 2);
+                let dots = Dots::new(isa, Format::Bf16, Integers::of(isa, DType::Bf16));
                 let weights = of_weights(dots.weights, tokens).map(|dot| (Kernel::Plain(dot), pairs));
                 for (kernel, pairs) in [kernels(dots.kv, tokens, pairs), weights.to_vec()].concat() {
                     check::<Bf16, u16>(kernel, tokens, pairs, accumulate, bf16)?;
                 }
             }
-            let dots = Dots::new(isa, Format::Rounded, 2);
+            let dots = Dots::new(isa, Format::Rounded, Integers::of(isa, DType::Bf16));
             let weights = of_weights(dots.weights, tokens).map(|dot| (Kernel::Plain(dot), pairs));
             for (kernel, pairs) in [kernels(dots.kv, tokens, pairs), weights.to_vec()].concat() {
                 check::<Rounded, u16>(kernel, tokens, pairs, accumulate, bf16)?;
             }
-            for (kernel, pairs) in kernels(Dots::new(isa, Format::Full, 2).kv, tokens, pairs) {
+            for (kernel, pairs) in kernels(Dots::new(isa, Format::Full, Integers::of(isa, DType::Bf16)).kv, tokens, pairs) {
                 check::<Full, f32>(kernel, tokens, pairs, accumulate, full)?;
             }
         }
@@ -305,14 +338,15 @@ proptest! {
     #[test]
     fn every_kernel_of_integers_agrees_with_64_bit_arithmetic(groups in 1usize..5, fours in 1usize..200, accumulate: bool) {
         for isa in InstructionSet::available() {
-            for limbs in [1, 2] {
-                let dots = Dots::new(isa, Format::Rounded, limbs);
-                for tokens in 1..=MAX_TOKENS / limbs {
-                    let int8 = Integers::new(DType::Int8, fours * 4, tokens, limbs);
+            for activations in [DType::Bf16, DType::Int8] {
+                let integers = Integers::of(isa, activations);
+                let dots = Dots::new(isa, Format::Rounded, integers);
+                for tokens in 1..=MAX_TOKENS / integers.columns() {
+                    let int8 = Quantised::new(DType::Int8, fours * 4, tokens, integers);
                     for dot in of_weights(dots.int8, tokens) {
                         int8.check(dot, accumulate)?;
                     }
-                    let int4 = Integers::new(DType::Int4, groups * GROUP as usize, tokens, limbs);
+                    let int4 = Quantised::new(DType::Int4, groups * GROUP as usize, tokens, integers);
                     for dot in of_weights(dots.int4, tokens) {
                         int4.check(dot, accumulate)?;
                     }
@@ -324,7 +358,7 @@ proptest! {
     #[test]
     fn every_kernel_of_codes_agrees_with_64_bit_arithmetic(pairs in 1usize..200, rare in 2usize..40, accumulate: bool) {
         for (isa, tokens) in InstructionSet::available().into_iter().flat_map(|isa| (1..=MAX_TOKENS).map(move |t| (isa, t))) {
-            for (kernel, pairs) in kernels(Dots::new(isa, Format::Rounded, 2).codes, tokens, pairs) {
+            for (kernel, pairs) in kernels(Dots::new(isa, Format::Rounded, Integers::of(isa, DType::Bf16)).codes, tokens, pairs) {
                 check_codes(kernel, tokens, pairs, accumulate, rare)?;
             }
         }
