@@ -21,7 +21,8 @@ enum Core {
     Intel,
     /// AMD's from Zen 5 on: by itself it does not look far enough ahead once there is more arithmetic than a token's.
     Zen5,
-    /// AMD's before, and all others: by itself it does well up to five tokens of bf16, and fetching for them only costs.
+    /// AMD's before, and all others: with AVX-512 it does well by itself up to five tokens of bf16, and fetching for them only
+    /// costs; with AVX2 it does not.
     Other,
 }
 
@@ -55,12 +56,12 @@ fn family(signature: u32) -> u32 {
     }
 }
 
-/// Whether weights in integers are best fetched into L2, not past it into L1.
+/// Whether weights in integers are best fetched with AVX-512 into L2, not past it into L1.
 pub fn streams_through_l2() -> bool {
     core() == Core::Intel
 }
 
-/// Level that weights in bf16 are fetched into when they are multiplied with so many tokens.
+/// Level that weights in bf16 are fetched into with AVX-512 when they are multiplied with so many tokens.
 pub fn level_of_weights(tokens: usize) -> usize {
     match core() {
         Core::Intel => 2,
@@ -77,8 +78,8 @@ pub fn level_avx2() -> usize {
 
 /// How many bytes ahead that is, with so many tokens.
 ///
-/// AMD's cores before Zen 5 have some 24 lines under way to L1 and drop what is asked for beyond: 22 lines ahead reach 0.9 of
-/// the memory's rate, two pages ahead 0.8, by itself the CPU 0.75 (Zen 3, int8). int4 keeps it longer with each line, and so
+/// As measured on a Zen 3, which has some 24 lines under way to L1 and gains nothing by being asked for more: 22 lines ahead
+/// int8 reaches 0.9 of the memory's rate, two pages ahead 0.8, left alone 0.75. int4 keeps the core longer with each line, and so
 /// do more tokens, which go over 128 columns again and again: meanwhile the next 128 come.
 pub fn distance_avx2(dtype: DType, tokens: usize) -> usize {
     match (core(), dtype, tokens) {
