@@ -61,29 +61,26 @@ pub fn streams_through_l2() -> bool {
     core() == Core::Intel
 }
 
-/// Level that weights in bf16 are fetched into with AVX-512 when they are multiplied with so many tokens.
-pub fn level_of_weights(tokens: usize) -> usize {
+/// Level that weights are fetched into when they are multiplied with so many tokens: in bf16, and in integers with AVX2.
+pub fn level_of_weights(isa: InstructionSet, tokens: usize) -> usize {
     match core() {
         Core::Intel => 2,
+        _ if isa == InstructionSet::Avx2 => 1,
         Core::Zen5 => usize::from(tokens > 1),
         Core::Other if tokens > 5 => 2,
         Core::Other => 0,
     }
 }
 
-/// Level that a stream of weights is fetched into with AVX2.
-pub fn level_avx2() -> usize {
-    if core() == Core::Intel { 2 } else { 1 }
-}
-
-/// How many bytes ahead that is, with so many tokens.
+/// How many bytes ahead that is.
 ///
-/// As measured on a Zen 3, which has some 24 lines under way to L1 and gains nothing by being asked for more: 22 lines ahead
-/// int8 reaches 0.9 of the memory's rate, two pages ahead 0.8, left alone 0.75. int4 keeps the core longer with each line, and so
-/// do more tokens, which go over 128 columns again and again: meanwhile the next 128 come.
-pub fn distance_avx2(dtype: DType, tokens: usize) -> usize {
+/// With AVX2 as measured on a Zen 3, which has some 24 lines under way to L1 and gains nothing by being asked for more: 22 lines
+/// ahead int8 reaches 0.9 of the memory's rate, two pages ahead 0.8, left alone 0.75. int4 keeps the core longer with each line,
+/// and so do more tokens, which go over 128 columns again and again: meanwhile the next 128 come.
+pub fn distance_of_weights(isa: InstructionSet, dtype: DType, tokens: usize) -> usize {
     match (core(), dtype, tokens) {
         (Core::Intel | Core::Zen5, _, _) => FAR,
+        _ if isa != InstructionSet::Avx2 => FAR,
         (Core::Other, DType::Int4, 1..=2) => 48 * 64,
         (Core::Other, DType::Int4, _) => GROUP_BYTES,
         (Core::Other, DType::Int8, 1..=2) => 22 * 64,
@@ -150,11 +147,13 @@ mod tests {
 
     #[test]
     fn every_level_is_one_that_there_is() {
-        assert!(
-            (1..=12)
-                .map(level_of_weights)
-                .chain(InstructionSet::ALL.map(level_of_cache))
-                .all(|level| level <= 2)
-        );
+        for isa in InstructionSet::ALL {
+            assert!(
+                (1..=12)
+                    .map(|t| level_of_weights(isa, t))
+                    .chain([level_of_cache(isa)])
+                    .all(|level| level <= 2)
+            );
+        }
     }
 }

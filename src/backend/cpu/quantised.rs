@@ -70,6 +70,17 @@ per_isa! {
     }
 }
 
+/// The nearest integer; what is out of range by the rounding of its scale is not.
+///
+/// # Safety
+/// The value is a number well within 32 bits.
+#[inline(always)]
+unsafe fn integer(value: f32, most: i32) -> i32 {
+    // SAFETY: the caller vouches for it.
+    let nearest: i32 = unsafe { value.round_ties_even().to_int_unchecked() };
+    nearest.clamp(-most, most)
+}
+
 per_isa! {
     /// Makes integers of `row`, a token whose first column of integers is number `place` of the group's `places`, at
     /// `codes`, where the group's begin. Returns their sums.
@@ -96,9 +107,7 @@ per_isa! {
                 for chunk in group.chunks(32) {
                     let mut both = [[0i8; 32]; 2];
                     for (i, value) in chunk.iter().enumerate() {
-                        // In range: nothing is larger than the largest, but for the inverse's rounding.
-                        let q: i32 = (value * inverse).round_ties_even().to_int_unchecked();
-                        let q = q.clamp(-most, most);
+                        let q = integer(value * inverse, most);
                         if limbs == 1 {
                             both[0][i] = q as i8;
                         } else {
@@ -156,9 +165,7 @@ per_isa! {
                 for chunk in group.chunks(8) {
                     let mut words = [0i16; 8];
                     for (i, value) in chunk.iter().enumerate() {
-                        // In range: nothing is larger than the largest, but for the inverse's rounding.
-                        let q: i32 = (value * inverse).round_ties_even().to_int_unchecked();
-                        words[i] = q.clamp(-most, most) as i16;
+                        words[i] = integer(value * inverse, most) as i16;
                     }
                     sum += words.iter().map(|&q| i32::from(q)).sum::<i32>();
                     let [a, b, c, d, e, f, g, h] = words;

@@ -175,33 +175,18 @@ macro_rules! kernels {
     };
 }
 
-/// A table of kernels that can fetch into either cache.
+/// A table of kernels that can fetch into either cache, of weights of a type.
 macro_rules! table {
-    ($file:ident::$dot:ident) => {{
-        let [alone, l1, l2] = [
-            kernels!($file::$dot as Dot, in flight, 2, 0),
-            kernels!($file::$dot as Dot, in flight, 2, 1),
-            kernels!($file::$dot as Dot, in flight, 2, 2),
+    ($isa:expr, $dtype:ident: $file:ident::$dot:ident $(, $in:tt $flight:tt)? $(; $lines:literal)?) => {{
+        let levels = [
+            kernels!($file::$dot as Dot $(, $in $flight)? $(, $lines)?, 0),
+            kernels!($file::$dot as Dot $(, $in $flight)? $(, $lines)?, 1),
+            kernels!($file::$dot as Dot $(, $in $flight)? $(, $lines)?, 2),
         ];
-        let stream = std::array::from_fn(|i| [alone, l1, l2][prefetch::level_of_weights(i + 1)][i]);
-        DotTable { ahead: l2, stream, distance: [prefetch::FAR; MAX_TOKENS] }
-    }};
-}
-
-/// The same of a file for AVX2.
-macro_rules! table_avx2 {
-    ($file:ident::$dot:ident, $dtype:ident $(, $what:literal)?) => {{
-        let [alone, l1, l2] = [
-            kernels!($file::$dot as Dot $(, $what)?, 0),
-            kernels!($file::$dot as Dot $(, $what)?, 1),
-            kernels!($file::$dot as Dot $(, $what)?, 2),
-        ];
-        let kernels = [alone, l1, l2];
-        let distance = std::array::from_fn(|i| prefetch::distance_avx2(DType::$dtype, i + 1));
         DotTable {
-            ahead: l2,
-            stream: kernels[prefetch::level_avx2()],
-            distance,
+            ahead: levels[2],
+            stream: std::array::from_fn(|i| levels[prefetch::level_of_weights($isa, i + 1)][i]),
+            distance: std::array::from_fn(|i| prefetch::distance_of_weights($isa, DType::$dtype, i + 1)),
         }
     }};
 }
@@ -216,35 +201,19 @@ macro_rules! plain_table {
 
 /// The kernels of a cache that can fetch into either cache.
 macro_rules! cached {
-    ($isa:ident: $file:ident::$dot:ident, $rows:ident) => {{
-        let [alone, l1, l2] =
-            [cached!(@level $file::$dot, $rows, 0), cached!(@level $file::$dot, $rows, 1), cached!(@level $file::$dot, $rows, 2)];
-        Cached { near: alone, stream: [alone, l1, l2][prefetch::level_of_cache($isa)] }
-    }};
-    (@level $file:ident::$dot:ident, $rows:ident, $level:literal) => {
-        CacheDots {
-            keys: kernels!($file::$dot as Dot, in flight, 2, $level),
-            halves: kernels!($file::$dot as Dot, in flight, 1, $level),
-            values: kernels!($file::$rows as Rows, in flight, $level),
-        }
-    };
-}
-
-/// The same of a file for AVX2.
-macro_rules! cached_avx2 {
-    ($isa:ident: $file:ident::$dot:ident, $rows:ident) => {{
-        let [alone, l1, l2] = [
-            cached_avx2!(@level $file::$dot, $rows, 0),
-            cached_avx2!(@level $file::$dot, $rows, 1),
-            cached_avx2!(@level $file::$dot, $rows, 2),
+    ($isa:expr, $file:ident::$dot:ident, $rows:ident $(, $in:tt $flight:tt)?) => {{
+        let levels = [
+            cached!(@level $file::$dot, $rows, 0 $(, $in $flight)?),
+            cached!(@level $file::$dot, $rows, 1 $(, $in $flight)?),
+            cached!(@level $file::$dot, $rows, 2 $(, $in $flight)?),
         ];
-        Cached { near: alone, stream: [alone, l1, l2][prefetch::level_of_cache($isa)] }
+        Cached { near: levels[0], stream: levels[prefetch::level_of_cache($isa)] }
     }};
-    (@level $file:ident::$dot:ident, $rows:ident, $level:literal) => {
+    (@level $file:ident::$dot:ident, $rows:ident, $level:literal $(, $in:tt $flight:tt)?) => {
         CacheDots {
-            keys: kernels!($file::$dot as Dot, 2, $level),
-            halves: kernels!($file::$dot as Dot, 1, $level),
-            values: kernels!($file::$rows as Rows, $level),
+            keys: kernels!($file::$dot as Dot $(, $in $flight)?, 2, $level),
+            halves: kernels!($file::$dot as Dot $(, $in $flight)?, 1, $level),
+            values: kernels!($file::$rows as Rows $(, $in $flight)?, $level),
         }
     };
 }
@@ -328,7 +297,8 @@ fn integer_tables(isa: InstructionSet, integers: Integers) -> (DotTable, DotTabl
         }
         #[cfg(target_arch = "x86_64")]
         (InstructionSet::Avx512Bf16 | InstructionSet::Avx512 | InstructionSet::Avx2, _) => {
-            (table_avx2!(words_avx2::int8, Int8), table_avx2!(words_avx2::int4, Int4))
+            let isa = InstructionSet::Avx2;
+            (table!(isa, Int8: words_avx2::int8), table!(isa, Int4: words_avx2::int4))
         }
         _ => {
             let (int8, int4) = integer_kernels!(integer::int8, int4, integers.columns());
@@ -344,38 +314,44 @@ impl Dots {
     pub fn new(isa: InstructionSet, format: Format, integers: Integers) -> Dots {
         let weights = match (isa, format) {
             #[cfg(target_arch = "x86_64")]
-            (InstructionSet::Avx512Bf16, Format::Bf16) => table!(avx512_bf16::dot),
+            (InstructionSet::Avx512Bf16, Format::Bf16) => table!(isa, Bf16: avx512_bf16::dot, in flight; 2),
             #[cfg(target_arch = "x86_64")]
-            (InstructionSet::Avx512Bf16 | InstructionSet::Avx512, _) => table!(avx512::dot),
+            (InstructionSet::Avx512Bf16 | InstructionSet::Avx512, _) => {
+                table!(isa, Bf16: avx512::dot, in flight; 2)
+            }
             #[cfg(target_arch = "x86_64")]
-            (InstructionSet::Avx2, _) => table_avx2!(avx2::dot, Bf16, 2),
+            (InstructionSet::Avx2, _) => table!(isa, Bf16: avx2::dot; 2),
             _ => plain_table!(portable::dot),
         };
         let kv = match (isa, format) {
             #[cfg(target_arch = "x86_64")]
-            (InstructionSet::Avx512Bf16, Format::Bf16) => cached!(isa: avx512_bf16::dot, rows),
+            (InstructionSet::Avx512Bf16, Format::Bf16) => cached!(isa, avx512_bf16::dot, rows, in flight),
             #[cfg(target_arch = "x86_64")]
             (InstructionSet::Avx512Bf16 | InstructionSet::Avx512, Format::Full) => {
                 plain_cached!(portable::dot_f32_avx512, rows_f32_avx512)
             }
             #[cfg(target_arch = "x86_64")]
-            (InstructionSet::Avx512Bf16 | InstructionSet::Avx512, _) => cached!(isa: avx512::dot, rows),
+            (InstructionSet::Avx512Bf16 | InstructionSet::Avx512, _) => {
+                cached!(isa, avx512::dot, rows, in flight)
+            }
             #[cfg(target_arch = "x86_64")]
             (InstructionSet::Avx2, Format::Full) => plain_cached!(portable::dot_f32_avx2, rows_f32_avx2),
             #[cfg(target_arch = "x86_64")]
-            (InstructionSet::Avx2, _) => cached_avx2!(isa: avx2::dot, rows),
+            (InstructionSet::Avx2, _) => cached!(isa, avx2::dot, rows),
             (_, Format::Full) => plain_cached!(portable::dot_f32, rows_f32),
             _ => plain_cached!(portable::dot, rows),
         };
         let codes = match isa {
             #[cfg(target_arch = "x86_64")]
             InstructionSet::Avx512Bf16 | InstructionSet::Avx512 if is_x86_feature_detected!("avx512vnni") => {
-                cached!(isa: codes_avx512::dot_vnni, rows_vnni)
+                cached!(isa, codes_avx512::dot_vnni, rows_vnni, in flight)
             }
             #[cfg(target_arch = "x86_64")]
-            InstructionSet::Avx512Bf16 | InstructionSet::Avx512 => cached!(isa: codes_avx512::dot, rows),
+            InstructionSet::Avx512Bf16 | InstructionSet::Avx512 => {
+                cached!(isa, codes_avx512::dot, rows, in flight)
+            }
             #[cfg(target_arch = "x86_64")]
-            InstructionSet::Avx2 => cached_avx2!(isa: codes_avx2::dot, rows),
+            InstructionSet::Avx2 => cached!(isa, codes_avx2::dot, rows),
             _ => plain_cached!(codes::dot, rows),
         };
         let (int8, int4) = integer_tables(isa, integers);

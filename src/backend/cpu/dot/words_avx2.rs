@@ -85,7 +85,7 @@ struct Group {
     steps: usize,
     /// `[step][C][4 or 8]`, then the C sums of all these steps.
     x: *const u8,
-    /// What is fetched during the first step, and how far apart that of the next lies.
+    /// What is fetched meanwhile, and how many bytes of it for each step.
     ahead: *const u8,
     step: usize,
 }
