@@ -101,7 +101,7 @@ fn a_small_checkpoint_is_measured_exported_and_drawn() {
             "--layers",
             "all",
             "--budget",
-            "4s",
+            "20s",
             "--repeat",
             "2",
             "--reports",

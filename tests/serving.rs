@@ -32,7 +32,7 @@ fn every_pass_runs_with_both_caches_and_every_chunk_alone_and_riding_along() {
         "--threads",
         "1",
         "--budget",
-        "16s",
+        "24s",
         "--reports",
         reports,
         "--no-progress",

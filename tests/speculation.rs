@@ -36,7 +36,7 @@ fn every_way_that_was_measured_has_its_row_and_says_where_it_comes_from() {
         "--threads",
         "1",
         "--budget",
-        "16s",
+        "24s",
         "--reports",
         reports,
         "--no-progress",

@@ -232,17 +232,17 @@ macro_rules! plain_cached {
 
 /// Kernels of 1 to 12 tokens of one column each, or of 1 to 6 of two; of more the last stands in and is never called.
 macro_rules! integer_kernels {
-    ($file:ident::$int8:ident, $int4:ident, $limbs:expr $(, $once:literal)?) => {
+    ($file:ident::$int8:ident, $int4:ident, $limbs:expr $(, $level:literal)?) => {
         match $limbs {
             1 => (
-                integer_kernels!(@int8 $file::$int8 [1 2 3 4 5 6 7 8 9 10 11 12] $($once)?),
+                integer_kernels!(@int8 $file::$int8 [1 2 3 4 5 6 7 8 9 10 11 12] $($level)?),
                 integer_kernels!(@int4 $file::$int4
-                    [(1 1) (2 2) (3 3) (4 4) (5 5) (6 6) (7 7) (8 8) (9 9) (10 10) (11 11) (12 12)] $($once)?),
+                    [(1 1) (2 2) (3 3) (4 4) (5 5) (6 6) (7 7) (8 8) (9 9) (10 10) (11 11) (12 12)] $($level)?),
             ),
             _ => (
-                integer_kernels!(@int8 $file::$int8 [2 4 6 8 10 12 12 12 12 12 12 12] $($once)?),
+                integer_kernels!(@int8 $file::$int8 [2 4 6 8 10 12 12 12 12 12 12 12] $($level)?),
                 integer_kernels!(@int4 $file::$int4
-                    [(1 2) (2 4) (3 6) (4 8) (5 10) (6 12) (6 12) (6 12) (6 12) (6 12) (6 12) (6 12)] $($once)?),
+                    [(1 2) (2 4) (3 6) (4 8) (5 10) (6 12) (6 12) (6 12) (6 12) (6 12) (6 12) (6 12)] $($level)?),
             ),
         }
     };
@@ -250,14 +250,14 @@ macro_rules! integer_kernels {
         [$($file::$int8::<$c> as Dot),*]
     };
     // As many steps in flight as it takes for eight chains of additions.
-    (@int8 $file:ident::$int8:ident [$($c:literal)*] $once:literal) => {
-        [$($file::$int8::<$c, { steps_in_flight($c) }, $once> as Dot),*]
+    (@int8 $file:ident::$int8:ident [$($c:literal)*] $level:literal) => {
+        [$($file::$int8::<$c, { steps_in_flight($c) }, $level> as Dot),*]
     };
     (@int4 $file:ident::$int4:ident [$(($t:literal $c:literal))*]) => {
         [$($file::$int4::<$t, $c> as Dot),*]
     };
-    (@int4 $file:ident::$int4:ident [$(($t:literal $c:literal))*] $once:literal) => {
-        [$($file::$int4::<$t, $c, { in_flight($c).0 }, { in_flight($c).1 }, $once> as Dot),*]
+    (@int4 $file:ident::$int4:ident [$(($t:literal $c:literal))*] $level:literal) => {
+        [$($file::$int4::<$t, $c, { in_flight($c).0 }, { in_flight($c).1 }, $level> as Dot),*]
     };
 }
 
@@ -285,15 +285,18 @@ fn integer_tables(isa: InstructionSet, integers: Integers) -> (DotTable, DotTabl
     match (isa, integers) {
         #[cfg(target_arch = "x86_64")]
         (InstructionSet::Avx512Bf16 | InstructionSet::Avx512, Integers::Bytes { columns }) => {
-            let once = integer_kernels!(vnni::int8, int4, columns, true);
-            let again = integer_kernels!(vnni::int8, int4, columns, false);
-            let stream = |once, again| if prefetch::streams_through_l2() { again } else { once };
-            let table = |once, ahead| DotTable {
-                ahead,
-                stream: stream(once, ahead),
-                distance: [prefetch::FAR; MAX_TOKENS],
-            };
-            (table(once.0, again.0), table(once.1, again.1))
+            let levels = [
+                integer_kernels!(vnni::int8, int4, columns, 0),
+                integer_kernels!(vnni::int8, int4, columns, 1),
+                integer_kernels!(vnni::int8, int4, columns, 2),
+            ];
+            let level = |i| levels[prefetch::level_of_integers((i + 1) * columns)];
+            let distance = [prefetch::FAR; MAX_TOKENS];
+            let int8 =
+                DotTable { ahead: levels[2].0, stream: std::array::from_fn(|i| level(i).0[i]), distance };
+            let int4 =
+                DotTable { ahead: levels[2].1, stream: std::array::from_fn(|i| level(i).1[i]), distance };
+            (int8, int4)
         }
         #[cfg(target_arch = "x86_64")]
         (InstructionSet::Avx512Bf16 | InstructionSet::Avx512 | InstructionSet::Avx2, _) => {
