@@ -7,13 +7,21 @@ use memmap2::MmapRaw;
 use crate::error::{Failure, Result};
 use crate::units::Bytes;
 
+/// What the system has huge pages in, on x86-64 and on AArch64 with pages of 4 kB.
+const HUGE_PAGE: usize = 2 << 20;
+
 /// Zeroed memory that is only backed by pages once it is touched, by the thread that touches it first.
+///
+/// What is larger than a huge page begins and ends with one: a mapping begins anywhere, and up to its first boundary a stream
+/// comes over small pages, at two thirds of the rate that follows.
 ///
 /// Access is through raw pointers: which thread may write what, and when, is settled by the stages and the
 /// barriers between them.
 #[derive(Debug)]
 pub struct Buffer {
     map: MmapRaw,
+    /// Where it begins in the mapping.
+    start: usize,
     bytes: usize,
 }
 
@@ -28,14 +36,23 @@ impl Buffer {
                 .hint("measure fewer layers, a smaller batch or a shorter context")
         };
         // A little more, so that loads of whole vectors at the end stay inside.
-        let length = bytes.checked_add(4096).ok_or_else(|| fail(&"the size overflows"))?;
+        let padded = bytes.checked_add(4096);
+        let length = match padded {
+            Some(padded) if bytes >= HUGE_PAGE => {
+                padded.checked_next_multiple_of(HUGE_PAGE).and_then(|whole| whole.checked_add(HUGE_PAGE))
+            }
+            padded => padded,
+        };
+        let length = length.ok_or_else(|| fail(&"the size overflows"))?;
         let map = memmap2::MmapOptions::new().len(length).map_anon().map_err(|e| fail(&e))?;
         #[cfg(target_os = "linux")]
         {
             // Advice only: without huge pages everything works, 9-14% slower.
             let _ = map.advise(memmap2::Advice::HugePage);
         }
-        Ok(Buffer { map: MmapRaw::from(map), bytes })
+        let map = MmapRaw::from(map);
+        let start = if bytes >= HUGE_PAGE { map.as_ptr().align_offset(HUGE_PAGE) } else { 0 };
+        Ok(Buffer { map, start, bytes })
     }
 
     /// As [`Buffer::new`] for `count` elements.
@@ -48,7 +65,7 @@ impl Buffer {
 
     /// Start, as elements of `T`.
     pub fn ptr<T>(&self) -> *mut T {
-        self.map.as_mut_ptr().cast()
+        self.map.as_mut_ptr().wrapping_add(self.start).cast()
     }
 
     /// Size in bytes.
@@ -88,4 +105,20 @@ pub fn huge_page_share(buffers: &[Buffer]) -> Option<f64> {
         }
     }
     (resident > 0.0).then(|| huge / resident)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_large_buffer_begins_with_a_huge_page_and_has_room_for_the_loads_at_its_end() {
+        for bytes in [1, 4096, HUGE_PAGE - 1, HUGE_PAGE, HUGE_PAGE + 1, 3 * HUGE_PAGE - 4096, 5 * HUGE_PAGE] {
+            let buffer = Buffer::new(bytes).unwrap();
+            let (start, all) = (buffer.ptr::<u8>() as usize, buffer.addresses());
+            assert!(bytes < HUGE_PAGE || start.is_multiple_of(HUGE_PAGE), "{bytes}");
+            assert!(all.contains(&start) && start + bytes + 4096 <= all.end, "{bytes}");
+        }
+        assert!(Buffer::new(usize::MAX).is_err());
+    }
 }
