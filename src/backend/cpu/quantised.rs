@@ -1,7 +1,7 @@
 //! Activations as integers for quantised weights, and the way back from what the kernels put out.
 
 use super::activation::Activation;
-use super::dot::{GROUP_STEPS, PANEL};
+use super::dot::PANEL;
 use super::isa::{InstructionSet, per_isa};
 use super::panels::{GROUP_COLUMN_BYTES, Integers, Panels};
 use super::shape::Groups;
@@ -59,13 +59,14 @@ per_isa! {
                     to.copy_from_slice(&[pair[0].value(), pair[1].value()]);
                 }
             }
-            let mut most = [0f32; 16];
-            for chunk in row.chunks(16) {
+            let mut most = [0f32; 64];
+            let (chunks, rest) = row.as_chunks::<64>();
+            for chunk in chunks {
                 for (most, v) in most.iter_mut().zip(chunk) {
                     *most = if v.abs() > *most { v.abs() } else { *most };
                 }
             }
-            most.into_iter().fold(0f32, f32::max)
+            most.into_iter().chain(rest.iter().map(|v| v.abs())).fold(0f32, f32::max)
         }
     }
 }
@@ -90,61 +91,84 @@ per_isa! {
     unsafe fn quantise(
         panels: Panels, row: *const f32, inverse: f32, codes: *mut u8, place: usize, places: usize,
     ) -> [i32; 2] {
-        let limbs = panels.integers.columns();
         let most = i32::from(panels.integers.most());
-        // Columns of a step; int4 sums up each group and puts the sums behind it.
-        let (width, group) = match panels.dtype {
-            DType::Int4 => (8, GROUP_STEPS * 8),
-            _ => (4, panels.columns),
-        };
-        let mut totals = [0i32; 2];
-        let mut to = codes;
-        // SAFETY: the caller vouches for the extents.
+        // SAFETY: passed on to the caller.
         unsafe {
             let row = std::slice::from_raw_parts(row, panels.columns);
-            for group in row.chunks_exact(group) {
-                let mut partial = [0i32; 2];
-                for chunk in group.chunks(32) {
-                    let mut both = [[0i8; 32]; 2];
-                    for (i, value) in chunk.iter().enumerate() {
-                        let q = integer(value * inverse, most);
-                        if limbs == 1 {
-                            both[0][i] = q as i8;
-                        } else {
-                            let upper = (q + 128) >> 8;
-                            both[0][i] = upper as i8;
-                            both[1][i] = (q - upper * 256) as i8;
-                        }
-                    }
-                    for (partial, limb) in partial.iter_mut().zip(&both) {
-                        *partial += limb.iter().map(|&q| i32::from(q)).sum::<i32>();
-                    }
-                    for step in 0..chunk.len() / width {
-                        for (limb, codes) in both[..limbs].iter().enumerate() {
-                            let from = codes.as_ptr().add(step * width).cast::<u8>();
-                            let at = to.add((place + limb) * width);
-                            if width == 4 {
-                                at.cast::<[u8; 4]>().write(from.cast::<[u8; 4]>().read());
-                            } else {
-                                at.cast::<[u8; 8]>().write(from.cast::<[u8; 8]>().read());
-                            }
-                        }
-                        to = to.add(places * width);
-                    }
-                }
-                if panels.dtype == DType::Int4 {
-                    for (limb, &sum) in partial[..limbs].iter().enumerate() {
-                        to.cast::<i32>().add(place + limb).write_unaligned(sum);
-                    }
-                    to = to.add(places * 4);
-                }
-                for (total, partial) in totals.iter_mut().zip(partial) {
-                    *total += partial;
-                }
+            match (panels.dtype, panels.integers.columns()) {
+                (DType::Int4, 1) => quantise_bytes::<8, 1>(row, inverse, most, codes, place, places),
+                (DType::Int4, _) => quantise_bytes::<8, 2>(row, inverse, most, codes, place, places),
+                (_, 1) => quantise_bytes::<4, 1>(row, inverse, most, codes, place, places),
+                _ => quantise_bytes::<4, 2>(row, inverse, most, codes, place, places),
             }
         }
-        totals
     }
+}
+
+/// [`quantise`] in steps of `WIDTH` columns, 8 of int4, which has the sums of each group behind it, or 4; `LIMBS` columns of
+/// integers.
+///
+/// # Safety
+/// As there.
+#[inline(always)]
+unsafe fn quantise_bytes<const WIDTH: usize, const LIMBS: usize>(
+    row: &[f32],
+    inverse: f32,
+    most: i32,
+    codes: *mut u8,
+    place: usize,
+    places: usize,
+) -> [i32; 2] {
+    const CHUNK: usize = 32;
+    let has_sums = WIDTH == 8;
+    let group = if has_sums { GROUP as usize } else { row.len() };
+    let mut totals = [0i32; 2];
+    let mut to = codes;
+    // SAFETY: the caller vouches for the extents.
+    unsafe {
+        for group in row.chunks_exact(group) {
+            // Added up side by side: of all, and of their upper limbs.
+            let (mut all, mut uppers) = ([0i32; CHUNK], [0i32; CHUNK]);
+            for chunk in group.chunks(CHUNK) {
+                let mut values = [0f32; CHUNK];
+                match chunk.first_chunk() {
+                    Some(whole) => values = *whole,
+                    None => values[..chunk.len()].copy_from_slice(chunk),
+                }
+                let mut limbs = [[0i8; CHUNK]; LIMBS];
+                for i in 0..CHUNK {
+                    let q = integer(values[i] * inverse, most);
+                    all[i] += q;
+                    // The last limb has the lower 8 bits, signed, and the one before it what is left.
+                    limbs[LIMBS - 1][i] = q as i8;
+                    if LIMBS == 2 {
+                        let upper = (q + 128) >> 8;
+                        uppers[i] += upper;
+                        limbs[0][i] = upper as i8;
+                    }
+                }
+                for step in 0..chunk.len() / WIDTH {
+                    for (limb, codes) in limbs.iter().enumerate() {
+                        let from = codes.as_ptr().add(step * WIDTH).cast::<[u8; WIDTH]>();
+                        to.add((place + limb) * WIDTH).cast::<[u8; WIDTH]>().write(from.read());
+                    }
+                    to = to.add(places * WIDTH);
+                }
+            }
+            let (all, upper) = (all.iter().sum::<i32>(), uppers.iter().sum::<i32>());
+            let sums = if LIMBS == 2 { [upper, all - 256 * upper] } else { [all, 0] };
+            if has_sums {
+                for (limb, &sum) in sums[..LIMBS].iter().enumerate() {
+                    to.cast::<i32>().add(place + limb).write_unaligned(sum);
+                }
+                to = to.add(places * 4);
+            }
+            for (total, sum) in totals.iter_mut().zip(sums) {
+                *total += sum;
+            }
+        }
+    }
+    totals
 }
 
 per_isa! {
