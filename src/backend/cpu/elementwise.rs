@@ -92,9 +92,15 @@ per_isa! {
     pub unsafe fn pack<A: Activation>(values: *const f32, rows: usize, tokens: usize, out: *mut A) {
         // SAFETY: the caller vouches for the extents.
         unsafe {
+            // All 32 side by side, whatever is kept of them.
+            let values = &*values.cast::<[f32; PANEL]>();
+            let mut packed = [A::new(0.0); PANEL];
+            for (to, &value) in packed.iter_mut().zip(values) {
+                *to = A::new(value);
+            }
+            let out = out.cast::<[A; 2]>();
             for pair in 0..rows / 2 {
-                let to = out.add(pair * tokens * 2).cast::<[A; 2]>();
-                *to = [A::new(*values.add(2 * pair)), A::new(*values.add(2 * pair + 1))];
+                *out.add(pair * tokens) = [packed[2 * pair], packed[2 * pair + 1]];
             }
         }
     }
