@@ -275,17 +275,27 @@ impl Step<'_> {
         let pieces = kv.block(self.kv_copy, layer, unit, block);
         let next = kv.block(self.kv_copy, layer, unit, block + 1);
         // Few tokens stream the cache.
-        let level = prefetch::level_of_cache(self.isa);
+        let bits = if kv.is_quantised() { 8 } else { 16 };
+        let level = prefetch::level_of_cache(isa, bits);
         let streams = tile == 0 && feed.tokens <= MOST_TOGETHER && level > 0;
         // What comes while a piece is attended: what lies somewhat further on, or, on pages or into L2, which has the room, the
         // next block.
         let coming = match (level, kv.is_paged()) {
             (1, false) => {
-                let ahead = prefetch::distance_of_cache(if kv.is_quantised() { 8 } else { 16 });
+                let ahead = prefetch::distance_of_cache(bits);
                 pieces.map(|piece| piece.wrapping_add(ahead))
             }
             _ => std::array::from_fn(|i| if next[i].is_null() { pieces[i] } else { next[i] }),
         };
+        if kv.is_quantised() {
+            // Behind their piece, out of the way of every stream.
+            for piece in next.into_iter().filter(|piece| !piece.is_null()) {
+                prefetch::lines::<1>(
+                    kv.scale(piece.cast_mut(), 0, 0).cast(),
+                    2 * kv.piece() * size_of::<f32>(),
+                );
+            }
+        }
         let ((key_bytes, value_bytes), rows) = (kv.panel_bytes(), kv.rows());
         let scratch = self.codes_scratch(thread, feed);
         // SAFETY: the offsets stay in the pieces, the queries of the unit, the scratch and the state.

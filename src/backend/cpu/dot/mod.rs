@@ -201,13 +201,13 @@ macro_rules! plain_table {
 
 /// The kernels of a cache that can fetch into either cache.
 macro_rules! cached {
-    ($isa:expr, $file:ident::$dot:ident, $rows:ident $(, $in:tt $flight:tt)?) => {{
+    ($isa:expr, $bits:literal, $file:ident::$dot:ident, $rows:ident $(, $in:tt $flight:tt)?) => {{
         let levels = [
             cached!(@level $file::$dot, $rows, 0 $(, $in $flight)?),
             cached!(@level $file::$dot, $rows, 1 $(, $in $flight)?),
             cached!(@level $file::$dot, $rows, 2 $(, $in $flight)?),
         ];
-        Cached { near: levels[0], stream: levels[prefetch::level_of_cache($isa)] }
+        Cached { near: levels[0], stream: levels[prefetch::level_of_cache($isa, $bits)] }
     }};
     (@level $file:ident::$dot:ident, $rows:ident, $level:literal $(, $in:tt $flight:tt)?) => {
         CacheDots {
@@ -328,33 +328,33 @@ impl Dots {
         };
         let kv = match (isa, format) {
             #[cfg(target_arch = "x86_64")]
-            (InstructionSet::Avx512Bf16, Format::Bf16) => cached!(isa, avx512_bf16::dot, rows, in flight),
+            (InstructionSet::Avx512Bf16, Format::Bf16) => cached!(isa, 16, avx512_bf16::dot, rows, in flight),
             #[cfg(target_arch = "x86_64")]
             (InstructionSet::Avx512Bf16 | InstructionSet::Avx512, Format::Full) => {
                 plain_cached!(portable::dot_f32_avx512, rows_f32_avx512)
             }
             #[cfg(target_arch = "x86_64")]
             (InstructionSet::Avx512Bf16 | InstructionSet::Avx512, _) => {
-                cached!(isa, avx512::dot, rows, in flight)
+                cached!(isa, 16, avx512::dot, rows, in flight)
             }
             #[cfg(target_arch = "x86_64")]
             (InstructionSet::Avx2, Format::Full) => plain_cached!(portable::dot_f32_avx2, rows_f32_avx2),
             #[cfg(target_arch = "x86_64")]
-            (InstructionSet::Avx2, _) => cached!(isa, avx2::dot, rows),
+            (InstructionSet::Avx2, _) => cached!(isa, 16, avx2::dot, rows),
             (_, Format::Full) => plain_cached!(portable::dot_f32, rows_f32),
             _ => plain_cached!(portable::dot, rows),
         };
         let codes = match isa {
             #[cfg(target_arch = "x86_64")]
             InstructionSet::Avx512Bf16 | InstructionSet::Avx512 if is_x86_feature_detected!("avx512vnni") => {
-                cached!(isa, codes_avx512::dot_vnni, rows_vnni, in flight)
+                cached!(isa, 8, codes_avx512::dot_vnni, rows_vnni, in flight)
             }
             #[cfg(target_arch = "x86_64")]
             InstructionSet::Avx512Bf16 | InstructionSet::Avx512 => {
-                cached!(isa, codes_avx512::dot, rows, in flight)
+                cached!(isa, 8, codes_avx512::dot, rows, in flight)
             }
             #[cfg(target_arch = "x86_64")]
-            InstructionSet::Avx2 => cached!(isa, codes_avx2::dot, rows),
+            InstructionSet::Avx2 => cached!(isa, 8, codes_avx2::dot, rows),
             _ => plain_cached!(codes::dot, rows),
         };
         let (int8, int4) = integer_tables(isa, integers);
