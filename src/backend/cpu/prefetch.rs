@@ -114,6 +114,14 @@ pub fn level_of_cache(isa: InstructionSet, bits: usize) -> usize {
     }
 }
 
+/// The same of a cache in pages, where no CPU looks ahead by itself.
+pub fn level_of_pages(isa: InstructionSet, bits: usize) -> usize {
+    match level_of_cache(isa, bits) {
+        0 => 2,
+        level => level,
+    }
+}
+
 /// How many bytes ahead a contiguous cache is fetched into L1, of `bits` bits each: of codes a byte takes twice the arithmetic.
 pub fn distance_of_cache(bits: usize) -> usize {
     match (core(), bits) {
@@ -168,6 +176,7 @@ mod tests {
                 (1..=12)
                     .flat_map(|n| [level_of_weights(isa, n), level_of_integers(n)])
                     .chain([8, 16].map(|bits| level_of_cache(isa, bits)))
+                    .chain([8, 16].map(|bits| level_of_pages(isa, bits)))
                     .all(|level| level <= 2)
             );
         }

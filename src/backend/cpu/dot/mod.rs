@@ -129,6 +129,8 @@ pub struct Cached {
     pub near: CacheDots,
     /// Fetches by hand where that is better.
     pub stream: CacheDots,
+    /// The same in pages.
+    pub pages: CacheDots,
 }
 
 /// How activations are held, by name.
@@ -207,7 +209,11 @@ macro_rules! cached {
             cached!(@level $file::$dot, $rows, 1 $(, $in $flight)?),
             cached!(@level $file::$dot, $rows, 2 $(, $in $flight)?),
         ];
-        Cached { near: levels[0], stream: levels[prefetch::level_of_cache($isa, $bits)] }
+        Cached {
+            near: levels[0],
+            stream: levels[prefetch::level_of_cache($isa, $bits)],
+            pages: levels[prefetch::level_of_pages($isa, $bits)],
+        }
     }};
     (@level $file:ident::$dot:ident, $rows:ident, $level:literal $(, $in:tt $flight:tt)?) => {
         CacheDots {
@@ -226,7 +232,7 @@ macro_rules! plain_cached {
             halves: kernels!($file::$dot as Dot, 1),
             values: kernels!($file::$rows as Rows),
         };
-        Cached { near: plain, stream: plain }
+        Cached { near: plain, stream: plain, pages: plain }
     }};
 }
 
