@@ -10,7 +10,6 @@ use super::feed::Place;
 use super::isa::per_isa;
 use super::kv::{BLOCK, KvCache};
 use super::pool::Worker;
-use super::prefetch;
 use super::shape::split;
 use super::step::Step;
 use crate::model::DType;
@@ -37,15 +36,11 @@ impl Step<'_> {
             let (token, which, head) = (item / heads, item % heads / shape.kv_heads, item % shape.kv_heads);
             let (_, Place { sequence, position, .. }) = pass.place(token);
             let unit = sequence * shape.kv_heads + head;
-            let piece = self.kv.of(self.kv_copy, layer, unit, position);
-            // Every two codes of a key lie in a line of their own, which stores would wait for one after the other.
-            for d in (0..width).step_by(2) {
-                prefetch::line::<1>(self.kv.code(piece, position, which, d).cast());
-            }
             // SAFETY: the head is whole, and each is quantised by one thread.
             unsafe {
                 let values = std::slice::from_raw_parts(self.fresh(token, which, head), width);
                 let scale = quantise(DType::Int8, values, &mut codes);
+                let piece = self.kv.of(self.kv_copy, layer, unit, position);
                 for (d, &code) in codes.iter().enumerate() {
                     *self.kv.code(piece, position, which, d) = code as i8;
                 }

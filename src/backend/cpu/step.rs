@@ -4,7 +4,6 @@ use std::sync::Mutex;
 use std::time::Instant;
 
 use super::activation::Activation;
-use super::attention::MOST_TOGETHER;
 use super::dot::{Dots, PANEL};
 use super::elementwise as el;
 use super::feed::{Feed, Place};
@@ -14,7 +13,6 @@ use super::loaded::Loaded;
 use super::panels::Panels;
 use super::pass::Pass;
 use super::pool::Worker;
-use super::prefetch;
 use super::product::Product;
 use super::quantised::{self, Inputs};
 use super::shape::{Groups, Matrix, Shape, split};
@@ -250,9 +248,8 @@ impl Step<'_> {
             let x = self.norm::<A>(worker, self.loaded.norm(self.copy, layer, 0), groups, 0, 1);
             self.product(worker, (layer, Matrix::Qkv), x, groups, |unit, group, tile, _| {
                 for c in 0..groups.size(group) {
-                    let (token, row) = (groups.start(group) + c, tile.add(c * PANEL));
-                    self.put_qkv::<A>(layer, unit, token, row);
-                    self.fetch_places::<A>(layer, unit + 1, token);
+                    let row = tile.add(c * PANEL);
+                    self.put_qkv::<A>(layer, unit, groups.start(group) + c, row);
                 }
             });
             if self.kv.is_quantised() {
@@ -301,28 +298,6 @@ impl Step<'_> {
                 };
                 *to = A::kv(*row.add(i));
             }
-        }
-    }
-
-    /// Asks for the lines of the cache that a token's values of a panel go to, in time. A key lies in a line for every two of
-    /// its values: stores wait for these one after the other. Of a prompt many positions share them.
-    fn fetch_places<A: Activation>(&self, layer: usize, panel: usize, token: usize) {
-        let shape = self.shape;
-        let (slot, j) = (panel / shape.head_panels, panel % shape.head_panels);
-        let (feed, Place { sequence, position, .. }) = self.pass.place(token);
-        let is_cached = (shape.heads..shape.heads + 2 * shape.kv_heads).contains(&slot);
-        if !is_cached || feed.tokens > MOST_TOGETHER || self.kv.is_quantised() {
-            return;
-        }
-        let head = (slot - shape.heads) % shape.kv_heads;
-        let piece = self.kv.of(self.kv_copy, layer, sequence * shape.kv_heads + head, position);
-        for d in (j * PANEL..(j + 1) * PANEL).step_by(2) {
-            let to = if slot < shape.heads + shape.kv_heads {
-                self.kv.key::<A>(piece, position, d)
-            } else {
-                self.kv.value::<A>(piece, position, d)
-            };
-            prefetch::line::<1>(to.cast());
         }
     }
 
