@@ -104,13 +104,8 @@ pub fn level_of_cache(isa: InstructionSet, bits: usize) -> usize {
         Core::Intel => 2,
         Core::Zen5 => 1,
         Core::Other if isa == InstructionSet::Avx2 => 1,
-        Core::Other => {
-            if bits == 8 {
-                2
-            } else {
-                0
-            }
-        }
+        Core::Other if bits == 8 => 2,
+        Core::Other => 0,
     }
 }
 

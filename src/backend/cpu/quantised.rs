@@ -127,8 +127,8 @@ unsafe fn quantise_bytes<const WIDTH: usize, const LIMBS: usize>(
     // SAFETY: the caller vouches for the extents.
     unsafe {
         for group in row.chunks_exact(group) {
-            // Added up side by side: of all, and of their upper limbs.
-            let (mut all, mut uppers) = ([0i32; CHUNK], [0i32; CHUNK]);
+            // Added up side by side.
+            let (mut uppers, mut lowers) = ([0i32; CHUNK], [0i32; CHUNK]);
             for chunk in group.chunks(CHUNK) {
                 let mut values = [0f32; CHUNK];
                 match chunk.first_chunk() {
@@ -138,14 +138,13 @@ unsafe fn quantise_bytes<const WIDTH: usize, const LIMBS: usize>(
                 let mut limbs = [[0i8; CHUNK]; LIMBS];
                 for i in 0..CHUNK {
                     let q = integer(values[i] * inverse, most);
-                    all[i] += q;
                     // The last limb has the lower 8 bits, signed, and the one before it what is left.
-                    limbs[LIMBS - 1][i] = q as i8;
-                    if LIMBS == 2 {
-                        let upper = (q + 128) >> 8;
-                        uppers[i] += upper;
-                        limbs[0][i] = upper as i8;
-                    }
+                    let upper = if LIMBS == 2 { (q + 128) >> 8 } else { 0 };
+                    let lower = q - upper * 256;
+                    uppers[i] += upper;
+                    lowers[i] += lower;
+                    limbs[0][i] = upper as i8;
+                    limbs[LIMBS - 1][i] = lower as i8;
                 }
                 for step in 0..chunk.len() / WIDTH {
                     for (limb, codes) in limbs.iter().enumerate() {
@@ -155,8 +154,8 @@ unsafe fn quantise_bytes<const WIDTH: usize, const LIMBS: usize>(
                     to = to.add(places * WIDTH);
                 }
             }
-            let (all, upper) = (all.iter().sum::<i32>(), uppers.iter().sum::<i32>());
-            let sums = if LIMBS == 2 { [upper, all - 256 * upper] } else { [all, 0] };
+            let (upper, lower) = (uppers.iter().sum(), lowers.iter().sum());
+            let sums: [i32; 2] = if LIMBS == 2 { [upper, lower] } else { [lower, 0] };
             if has_sums {
                 for (limb, &sum) in sums[..LIMBS].iter().enumerate() {
                     to.cast::<i32>().add(place + limb).write_unaligned(sum);
