@@ -276,10 +276,7 @@ impl Step<'_> {
         let next = kv.block(self.kv_copy, layer, unit, block + 1);
         // Few tokens stream the cache.
         let bits = if kv.is_quantised() { 8 } else { 16 };
-        let level = match kv.is_paged() {
-            true => prefetch::level_of_pages(isa, bits),
-            false => prefetch::level_of_cache(isa, bits),
-        };
+        let level = prefetch::level_of_cache(isa, bits, kv.is_paged());
         let streams = tile == 0 && feed.tokens <= MOST_TOGETHER && level > 0;
         // What comes while a piece is attended: what lies somewhat further on, or, on pages or into L2, which has the room, the
         // next block.
@@ -307,11 +304,7 @@ impl Step<'_> {
             let p = scores.add(2 * MAX_TOKENS * PANEL);
             let shrink = p.add(2 * MAX_TOKENS * PANEL);
             let table = if kv.is_quantised() { &self.dots.codes } else { &self.dots.kv };
-            let dots = match streams {
-                true if kv.is_paged() => &table.pages,
-                true => &table.stream,
-                false => &table.near,
-            };
+            let dots = table.level(if streams { level } else { 0 });
             let step = if kv.is_quantised() { CODES_STEP_BYTES } else { STEP_BYTES } * rows / PANEL;
             let dot = dots.keys(columns, rows);
             let q = queries.values.add(first * width * queries.element);

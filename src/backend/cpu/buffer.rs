@@ -12,7 +12,7 @@ const HUGE_PAGE: usize = 2 << 20;
 
 /// Zeroed memory that is only backed by pages once it is touched, by the thread that touches it first.
 ///
-/// What is larger than a huge page begins and ends with one: a mapping begins anywhere, and up to its first boundary a stream
+/// What is as large as a huge page begins and ends with one: a mapping begins anywhere, and up to its first boundary a stream
 /// comes over small pages, at two thirds of the rate that follows.
 ///
 /// Access is through raw pointers: which thread may write what, and when, is settled by the stages and the

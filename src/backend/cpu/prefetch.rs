@@ -97,23 +97,15 @@ pub fn distance_of_weights(isa: InstructionSet, dtype: DType, tokens: usize) -> 
 }
 
 /// Level that the KV cache of `bits` bits is fetched into where it is read once. Of codes a line takes twice the arithmetic: a
-/// Zen 4 has too few of them under way by itself, and reaches 1.5 times the rate once the next block comes into L2 meanwhile;
-/// of bf16 it has enough, and loses a fifth.
-pub fn level_of_cache(isa: InstructionSet, bits: usize) -> usize {
+/// Zen 4 has too few of them under way by itself, and reaches 1.5 times the rate once the next block comes into L2 meanwhile. Of
+/// bf16 it has enough and loses a fifth by that, but in pages, which nothing tells it where to look for.
+pub fn level_of_cache(isa: InstructionSet, bits: usize, is_paged: bool) -> usize {
     match core() {
         Core::Intel => 2,
         Core::Zen5 => 1,
         Core::Other if isa == InstructionSet::Avx2 => 1,
-        Core::Other if bits == 8 => 2,
+        Core::Other if bits == 8 || is_paged => 2,
         Core::Other => 0,
-    }
-}
-
-/// The same of a cache in pages, where no CPU looks ahead by itself.
-pub fn level_of_pages(isa: InstructionSet, bits: usize) -> usize {
-    match level_of_cache(isa, bits) {
-        0 => 2,
-        level => level,
     }
 }
 
@@ -170,8 +162,10 @@ mod tests {
             assert!(
                 (1..=12)
                     .flat_map(|n| [level_of_weights(isa, n), level_of_integers(n)])
-                    .chain([8, 16].map(|bits| level_of_cache(isa, bits)))
-                    .chain([8, 16].map(|bits| level_of_pages(isa, bits)))
+                    .chain(
+                        [(8, false), (8, true), (16, false), (16, true)]
+                            .map(|(bits, is_paged)| level_of_cache(isa, bits, is_paged))
+                    )
                     .all(|level| level <= 2)
             );
         }

@@ -122,15 +122,15 @@ impl CacheDots {
     }
 }
 
-/// The kernels of a cache that is in a near cache already, and those that fetch it from memory as they go.
+/// The kernels of a cache that fetch it from memory as they go, into a cache of each level; of level 0 where it is near already.
 #[derive(Clone, Copy)]
-pub struct Cached {
-    /// Leaves fetching to the CPU.
-    pub near: CacheDots,
-    /// Fetches by hand where that is better.
-    pub stream: CacheDots,
-    /// The same in pages.
-    pub pages: CacheDots,
+pub struct Cached([CacheDots; 3]);
+
+impl Cached {
+    /// Kernels that fetch into the caches of this level.
+    pub fn level(&self, level: usize) -> &CacheDots {
+        &self.0[level]
+    }
 }
 
 /// How activations are held, by name.
@@ -203,18 +203,13 @@ macro_rules! plain_table {
 
 /// The kernels of a cache that can fetch into either cache.
 macro_rules! cached {
-    ($isa:expr, $bits:literal, $file:ident::$dot:ident, $rows:ident $(, $in:tt $flight:tt)?) => {{
-        let levels = [
+    ($file:ident::$dot:ident, $rows:ident $(, $in:tt $flight:tt)?) => {
+        Cached([
             cached!(@level $file::$dot, $rows, 0 $(, $in $flight)?),
             cached!(@level $file::$dot, $rows, 1 $(, $in $flight)?),
             cached!(@level $file::$dot, $rows, 2 $(, $in $flight)?),
-        ];
-        Cached {
-            near: levels[0],
-            stream: levels[prefetch::level_of_cache($isa, $bits)],
-            pages: levels[prefetch::level_of_pages($isa, $bits)],
-        }
-    }};
+        ])
+    };
     (@level $file:ident::$dot:ident, $rows:ident, $level:literal $(, $in:tt $flight:tt)?) => {
         CacheDots {
             keys: kernels!($file::$dot as Dot $(, $in $flight)?, 2, $level),
@@ -232,7 +227,7 @@ macro_rules! plain_cached {
             halves: kernels!($file::$dot as Dot, 1),
             values: kernels!($file::$rows as Rows),
         };
-        Cached { near: plain, stream: plain, pages: plain }
+        Cached([plain; 3])
     }};
 }
 
@@ -334,33 +329,33 @@ impl Dots {
         };
         let kv = match (isa, format) {
             #[cfg(target_arch = "x86_64")]
-            (InstructionSet::Avx512Bf16, Format::Bf16) => cached!(isa, 16, avx512_bf16::dot, rows, in flight),
+            (InstructionSet::Avx512Bf16, Format::Bf16) => cached!(avx512_bf16::dot, rows, in flight),
             #[cfg(target_arch = "x86_64")]
             (InstructionSet::Avx512Bf16 | InstructionSet::Avx512, Format::Full) => {
                 plain_cached!(portable::dot_f32_avx512, rows_f32_avx512)
             }
             #[cfg(target_arch = "x86_64")]
             (InstructionSet::Avx512Bf16 | InstructionSet::Avx512, _) => {
-                cached!(isa, 16, avx512::dot, rows, in flight)
+                cached!(avx512::dot, rows, in flight)
             }
             #[cfg(target_arch = "x86_64")]
             (InstructionSet::Avx2, Format::Full) => plain_cached!(portable::dot_f32_avx2, rows_f32_avx2),
             #[cfg(target_arch = "x86_64")]
-            (InstructionSet::Avx2, _) => cached!(isa, 16, avx2::dot, rows),
+            (InstructionSet::Avx2, _) => cached!(avx2::dot, rows),
             (_, Format::Full) => plain_cached!(portable::dot_f32, rows_f32),
             _ => plain_cached!(portable::dot, rows),
         };
         let codes = match isa {
             #[cfg(target_arch = "x86_64")]
             InstructionSet::Avx512Bf16 | InstructionSet::Avx512 if is_x86_feature_detected!("avx512vnni") => {
-                cached!(isa, 8, codes_avx512::dot_vnni, rows_vnni, in flight)
+                cached!(codes_avx512::dot_vnni, rows_vnni, in flight)
             }
             #[cfg(target_arch = "x86_64")]
             InstructionSet::Avx512Bf16 | InstructionSet::Avx512 => {
-                cached!(isa, 8, codes_avx512::dot, rows, in flight)
+                cached!(codes_avx512::dot, rows, in flight)
             }
             #[cfg(target_arch = "x86_64")]
-            InstructionSet::Avx2 => cached!(isa, 8, codes_avx2::dot, rows),
+            InstructionSet::Avx2 => cached!(codes_avx2::dot, rows),
             _ => plain_cached!(codes::dot, rows),
         };
         let (int8, int4) = integer_tables(isa, integers);

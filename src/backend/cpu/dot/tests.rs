@@ -68,7 +68,7 @@ fn kernels(cached: Cached, tokens: usize, pairs: usize) -> Vec<(Kernel, usize)> 
         let values = values.map(|(count, pairs)| (Kernel::Values(dots.values(tokens), count), pairs));
         [&[(Kernel::Plain(keys), pairs), (Kernel::Half(halves), pairs)][..], &values].concat()
     };
-    [of(cached.near), of(cached.stream)].concat()
+    cached.0.into_iter().flat_map(of).collect()
 }
 
 /// All kernels of weights for so many tokens.
