@@ -328,11 +328,14 @@ impl Step<'_> {
             if kv.piece() < BLOCK && !streams {
                 pieces[..seen].iter().for_each(|piece| prefetch::lines::<1>(piece.add(kv.values()), FETCHED));
             }
+            // What nobody fetches comes to a halt during the softmax, unless that asks for it.
+            let left_alone = tile == 0 && feed.tokens <= MOST_TOGETHER && kv.piece() == BLOCK && !streams;
+            let values = left_alone.then(|| pieces[0].wrapping_add(kv.values()));
             let (largest, weights) = (state.largest.add(first), state.weights.add(first));
             let scale = self.score_scale;
             let sums = state.sums.add(first * width);
             if kv.is_quantised() {
-                softmax_on::<Full>(isa, scores, limits, scale, (largest, weights, shrink), p.cast());
+                softmax_on::<Full>(isa, scores, limits, scale, (largest, weights, shrink), values, p.cast());
                 let mut scales = [0f32; BLOCK];
                 for (to, piece) in scales.chunks_exact_mut(kv.piece()).zip(&pieces[..seen]) {
                     let from = kv.scale(piece.cast_mut(), 0, 1);
@@ -340,7 +343,7 @@ impl Step<'_> {
                 }
                 codes::weights(isa, p, columns, &scales, scratch.weights, scratch.weight_scales);
             } else {
-                softmax_on::<A>(isa, scores, limits, scale, (largest, weights, shrink), p.cast());
+                softmax_on::<A>(isa, scores, limits, scale, (largest, weights, shrink), values, p.cast());
                 for (panel, c) in
                     (0..self.shape.head_panels).flat_map(|panel| (0..columns).map(move |c| (panel, c)))
                 {
@@ -449,6 +452,7 @@ unsafe fn softmax_on<A: Activation>(
     limits: &[usize],
     scale: f32,
     (largest, sums, shrink): (*mut f32, *mut f32, *mut f32),
+    coming: Option<*const u8>,
     out: *mut A,
 ) {
     let columns = limits.len();
@@ -457,7 +461,7 @@ unsafe fn softmax_on<A: Activation>(
         match isa {
             #[cfg(target_arch = "x86_64")]
             InstructionSet::Avx512Bf16 | InstructionSet::Avx512 => {
-                softmax::<A>(scores, columns, limits, scale, largest, sums, shrink, out);
+                softmax::<A>(scores, columns, limits, scale, largest, sums, shrink, coming, out);
             }
             isa => el::softmax::<A>(isa, scores, columns, limits, scale, largest, sums, shrink, out),
         }

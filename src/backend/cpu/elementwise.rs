@@ -74,12 +74,14 @@ per_isa! {
     pub unsafe fn rotate(row: *mut f32, cos: *const f32, sin: *const f32) {
         // SAFETY: the caller vouches for the extents.
         unsafe {
+            let (cos, sin) = (&*cos.cast::<[f32; 16]>(), &*sin.cast::<[f32; 16]>());
+            let [mut first, mut second] = *row.cast::<[[f32; 16]; 2]>();
             for i in 0..16 {
-                let (a, b) = (*row.add(i), *row.add(16 + i));
-                let (c, s) = (*cos.add(i), *sin.add(i));
-                *row.add(i) = a * c - b * s;
-                *row.add(16 + i) = b * c + a * s;
+                let (a, b) = (first[i], second[i]);
+                first[i] = a * cos[i] - b * sin[i];
+                second[i] = b * cos[i] + a * sin[i];
             }
+            *row.cast() = [first, second];
         }
     }
 }

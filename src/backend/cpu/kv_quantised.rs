@@ -7,7 +7,7 @@
 use super::activation::{Activation, panel_index};
 use super::dot::{MAX_TOKENS, PANEL};
 use super::feed::Place;
-use super::isa::per_isa;
+use super::isa::{opaque, per_isa};
 use super::kv::{BLOCK, KvCache};
 use super::pool::Worker;
 use super::shape::split;
@@ -167,12 +167,12 @@ per_isa! {
                 let keys = &*key_scales.add(line * 16).cast::<[f32; 16]>();
                 for c in 0..columns {
                     let scale = *query_scales.add(c);
-                    let at = scores.add(c * PANEL + line * 16);
-                    let sums = *at.cast::<[i32; 16]>();
-                    let out = &mut *at.cast::<[f32; 16]>();
-                    for i in 0..16 {
-                        out[i] = sums[i] as f32 * (scale * keys[i]);
+                    let at = opaque(scores.add(c * PANEL + line * 16));
+                    let mut values = [0f32; 16];
+                    for ((value, &sum), key) in values.iter_mut().zip(&*at.cast::<[i32; 16]>()).zip(keys) {
+                        *value = sum as f32 * (scale * key);
                     }
+                    *at.cast::<[f32; 16]>() = values;
                 }
             }
         }
@@ -191,14 +191,13 @@ per_isa! {
         unsafe {
             for c in 0..columns {
                 let mut values = *from.add(c * BLOCK).cast::<[f32; BLOCK]>();
-                let mut lanes = [0f32; 16];
-                for (chunk, scales) in values.chunks_exact_mut(16).zip(value_scales.chunks_exact(16)) {
-                    for i in 0..16 {
-                        chunk[i] *= scales[i];
-                        lanes[i] = if chunk[i] > lanes[i] { chunk[i] } else { lanes[i] };
-                    }
+                // None is negative: they are in the order of their bits, and integers may be compared in any order.
+                let mut largest = 0;
+                for (value, scale) in values.iter_mut().zip(value_scales) {
+                    *value *= scale;
+                    largest = largest.max(value.to_bits());
                 }
-                let largest = lanes.into_iter().fold(0f32, |a, b| if b > a { b } else { a });
+                let largest = f32::from_bits(largest);
                 let scale = largest / most(BLOCK);
                 let inverse = if scale > 0.0 { 1.0 / scale } else { 0.0 };
                 *scales.add(c) = scale;
@@ -227,10 +226,12 @@ per_isa! {
                     let at = (panel * columns + c) * PANEL;
                     let (scale, shrink) = (*scales.add(c), *shrink.add(c));
                     let sums = &*sums.add(at).cast::<[i32; PANEL]>();
-                    let to = &mut *to.add(at).cast::<[f32; PANEL]>();
-                    for i in 0..PANEL {
-                        to[i] = to[i] * shrink + sums[i] as f32 * scale;
+                    let to = opaque(to.add(at)).cast::<[f32; PANEL]>();
+                    let mut values = *to;
+                    for (value, &sum) in values.iter_mut().zip(sums) {
+                        *value = *value * shrink + sum as f32 * scale;
                     }
+                    *to = values;
                 }
             }
         }

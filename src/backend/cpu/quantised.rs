@@ -2,7 +2,7 @@
 
 use super::activation::Activation;
 use super::dot::PANEL;
-use super::isa::{InstructionSet, per_isa};
+use super::isa::{InstructionSet, opaque, per_isa};
 use super::panels::{GROUP_COLUMN_BYTES, Integers, Panels};
 use super::shape::Groups;
 use crate::model::DType;
@@ -260,29 +260,28 @@ per_isa! {
         unsafe {
             for t in 0..tokens {
                 let scale = *inputs.scales.add(first + t);
-                let to = out.add(t * PANEL).cast::<[f32; PANEL]>();
+                let to = opaque(out.add(t * PANEL)).cast::<[f32; PANEL]>();
+                // Written whole in the end: the compiler cannot tell that it is none of what is read.
+                let mut values = *to;
                 if panels.dtype == DType::Int4 {
-                    (&mut *to).iter_mut().for_each(|value| *value *= scale);
+                    values.iter_mut().for_each(|value| *value *= scale);
+                    *to = values;
                     continue;
                 }
                 let rows = &*panel.add(panels.offset(panels.steps())).cast::<[f32; PANEL]>();
-                if matches!(panels.integers, Integers::Words { .. }) {
-                    (&mut *to).iter_mut().zip(rows).for_each(|(value, row)| *value *= scale * row);
-                    continue;
-                }
-                // What the codes' offset of 128 added, taken off before anything is rounded.
-                let mut total = [0f32; PANEL];
-                for limb in 0..limbs {
-                    let offset = (*inputs.sums.add((first + t) * limbs + limb)).wrapping_mul(128);
-                    let sums = *out.add((t * limbs + limb) * PANEL).cast::<[i32; PANEL]>();
-                    for (total, sum) in total.iter_mut().zip(sums) {
-                        *total = *total * 256.0 + sum.wrapping_sub(offset) as f32;
+                if matches!(panels.integers, Integers::Bytes { .. }) {
+                    // What the codes' offset of 128 added, taken off before anything is rounded.
+                    values = [0.0; PANEL];
+                    for limb in 0..limbs {
+                        let offset = (*inputs.sums.add((first + t) * limbs + limb)).wrapping_mul(128);
+                        let sums = &*out.add((t * limbs + limb) * PANEL).cast::<[i32; PANEL]>();
+                        for (value, sum) in values.iter_mut().zip(sums) {
+                            *value = *value * 256.0 + sum.wrapping_sub(offset) as f32;
+                        }
                     }
                 }
-                // Only now: the first token's values lie where its integers were.
-                for ((to, total), row) in (&mut *to).iter_mut().zip(total).zip(rows) {
-                    *to = total * (scale * row);
-                }
+                values.iter_mut().zip(rows).for_each(|(value, row)| *value *= scale * row);
+                *to = values;
             }
         }
     }

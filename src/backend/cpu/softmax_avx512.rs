@@ -4,6 +4,7 @@ use std::arch::x86_64::*;
 
 use super::activation::Activation;
 use super::dot::{MAX_TOKENS, PANEL};
+use super::prefetch;
 
 /// exp to about 1e-7 relative; below -87 that of -87.
 #[target_feature(enable = "avx512f")]
@@ -23,7 +24,7 @@ fn exp(x: __m512) -> __m512 {
     _mm512_scalef_ps(y, n)
 }
 
-/// See [`super::elementwise::softmax`].
+/// See [`super::elementwise::softmax`]. Each column is time for 16 lines of what is `coming` from memory.
 ///
 /// # Safety
 /// As there; the CPU has AVX-512.
@@ -37,6 +38,7 @@ pub unsafe fn softmax<A: Activation>(
     largest: *mut f32,
     sums: *mut f32,
     shrink: *mut f32,
+    coming: Option<*const u8>,
     out: *mut A,
 ) {
     let hidden = _mm512_set1_ps(-1e30);
@@ -63,6 +65,9 @@ pub unsafe fn softmax<A: Activation>(
             let mut p = [0f32; 64];
             let mut sum = _mm512_setzero_ps();
             for quarter in 0..4 {
+                if let Some(coming) = coming {
+                    prefetch::lines::<1>(coming.wrapping_add((4 * c + quarter) * 256), 256);
+                }
                 let v = exp(_mm512_sub_ps(load(c, limits[c], quarter), new));
                 // exp never gets to zero: what is masked must not count at all.
                 let v = _mm512_maskz_mov_ps(mask(limits[c], quarter), v);

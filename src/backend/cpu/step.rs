@@ -289,14 +289,14 @@ impl Step<'_> {
                 return;
             }
             let piece = self.kv.of(self.kv_copy, layer, sequence * shape.kv_heads + head, position);
-            for i in 0..PANEL {
-                let d = j * PANEL + i;
-                let to = if slot < shape.heads + shape.kv_heads {
-                    self.kv.key::<A>(piece, position, d)
-                } else {
-                    self.kv.value::<A>(piece, position, d)
-                };
-                *to = A::kv(*row.add(i));
+            // A key's pairs of elements lie a step apart, a value's elements side by side.
+            if slot < shape.heads + shape.kv_heads {
+                let to = self.kv.key::<A>(piece, position, j * PANEL);
+                let rows = self.kv.rows();
+                (0..PANEL).for_each(|i| *to.add(A::kv_index(rows, 0, i)) = A::kv(*row.add(i)));
+            } else {
+                let to = self.kv.value::<A>(piece, position, j * PANEL);
+                (0..PANEL).for_each(|i| *to.add(A::kv_index(PANEL, i, 0)) = A::kv(*row.add(i)));
             }
         }
     }
