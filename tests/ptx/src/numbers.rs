@@ -42,6 +42,7 @@ pub fn to_f32(x: f64, rounding: Rounding) -> f32 {
 }
 
 /// Rounds to a float of 16 bits with this many bits of mantissa (without the leading one) and this exponent bias.
+#[inline(always)]
 fn to_small(x: f64, mantissa: i32, bias: i32, rounding: Rounding) -> u16 {
     let sign = u16::from(x.is_sign_negative()) << 15;
     let infinity = (2 * bias + 1) << mantissa;
@@ -53,17 +54,24 @@ fn to_small(x: f64, mantissa: i32, bias: i32, rounding: Rounding) -> u16 {
         return sign | if size == 0.0 { 0 } else { infinity as u16 };
     }
     let exponent = (((size.to_bits() >> 52) as i32) - 1023).max(1 - bias);
-    // In units of the last place this is exact: a power of two scales it.
-    let scaled = size * 2f64.powi(mantissa - exponent);
-    let down = scaled.floor();
-    let rest = scaled - down;
+    if rounding == Rounding::Nearest && size >= f64::from_bits(((1 - bias + 1023) as u64) << 52) {
+        // A normal number's own bits, rounded where they are cut, in the smaller exponent's bias.
+        let (bits, cut) = (size.to_bits(), 52 - mantissa);
+        let rounded = (bits + (1 << (cut - 1)) - 1 + (bits >> cut & 1)) >> cut;
+        return sign
+            | (rounded as i64 - (i64::from(1023 - bias) << mantissa)).min(i64::from(infinity)) as u16;
+    }
+    // In units of the last place this is exact: a power of two, put together from its exponent, scales it.
+    let scaled = size * f64::from_bits(((mantissa - exponent + 1023) as u64) << 52);
+    let down = scaled as i32;
+    let rest = scaled - f64::from(down);
     let up = match rounding {
-        Rounding::Nearest => rest > 0.5 || rest == 0.5 && down % 2.0 == 1.0,
+        Rounding::Nearest => rest > 0.5 || rest == 0.5 && down & 1 == 1,
         Rounding::Zero => false,
         Rounding::Down => rest > 0.0 && sign != 0,
         Rounding::Up => rest > 0.0 && sign == 0,
     };
-    let units = down as i32 + i32::from(up);
+    let units = down + i32::from(up);
     // The leading one of a normal number adds one to the exponent field, and so does a carry.
     let bits = ((exponent + bias - 1) << mantissa) + units;
     let most = infinity - i32::from(!up && rounding != Rounding::Nearest);
@@ -111,11 +119,11 @@ pub fn f16(bits: u16) -> f32 {
 /// The value of e4m3 bits, which have no infinities and one NaN of each sign.
 #[inline(always)]
 pub fn e4m3(bits: u8) -> f32 {
-    let mantissa = f32::from(bits & 7);
-    let magnitude = match bits >> 3 & 15 {
-        15 if bits & 7 == 7 => f32::NAN,
-        0 => mantissa * 2f32.powi(-9),
-        exponent => (8.0 + mantissa) * 2f32.powi(i32::from(exponent) - 10),
+    let mantissa = u32::from(bits & 7);
+    let magnitude = match u32::from(bits >> 3 & 15) {
+        15 if mantissa == 7 => f32::NAN,
+        0 => mantissa as f32 * 2f32.powi(-9),
+        exponent => f32::from_bits((exponent + 120) << 23 | mantissa << 20),
     };
     if bits >> 7 == 1 { -magnitude } else { magnitude }
 }
