@@ -19,7 +19,7 @@ impl Claims {
 
     /// Takes up to `most` units from the front, where the owner's stream is, and more while there are many: a sixteenth of what
     /// is left. Every taking is a break in the stream, as the loads behind an atomic exchange wait for it; a decode in int4 that
-    /// takes panels one by one loses a thirtieth.
+    /// takes panels one by one loses a fiftieth.
     pub fn front(&self, most: usize) -> Option<Range<usize>> {
         self.take(|open| {
             let most = most.max(open.len() / 16);

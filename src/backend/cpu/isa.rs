@@ -87,8 +87,8 @@ impl InstructionSet {
 
 /// The pointer, as one that the compiler knows nothing about.
 ///
-/// A short loop inside a loop is unrolled, and then the outer one is vectorised: with AVX-512 by gathers and scatters, at a tenth
-/// of the rate. An outer loop over such pointers stays as it is, and what is inside becomes vectors.
+/// A short loop inside a loop is unrolled, and then the outer one is vectorised: with AVX-512 by gathers and scatters, at a
+/// fraction of the rate. An outer loop over such pointers stays as it is, and what is inside becomes vectors.
 #[inline(always)]
 pub fn opaque<T>(pointer: *mut T) -> *mut T {
     std::hint::black_box(pointer)
