@@ -442,7 +442,8 @@ impl Step<'_> {
     }
 }
 
-/// [`el::softmax`] as this set has it; what it brings up to date are the largest scores, the sums and how these shrink.
+/// [`el::softmax`] as this set has it; what it brings up to date are the largest scores, the sums and how these shrink. With
+/// AVX-512 it asks for what is `coming` from memory meanwhile.
 ///
 /// # Safety
 /// As there.

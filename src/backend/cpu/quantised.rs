@@ -261,7 +261,8 @@ per_isa! {
             for t in 0..tokens {
                 let scale = *inputs.scales.add(first + t);
                 let to = opaque(out.add(t * PANEL)).cast::<[f32; PANEL]>();
-                // Written whole in the end: the compiler cannot tell that it is none of what is read.
+                // Written whole in the end: the first token's values lie where its integers were, and of the others' the compiler
+                // cannot tell that they do not.
                 let mut values = *to;
                 if panels.dtype == DType::Int4 {
                     values.iter_mut().for_each(|value| *value *= scale);

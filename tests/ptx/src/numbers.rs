@@ -53,25 +53,19 @@ fn to_small(x: f64, mantissa: i32, bias: i32, rounding: Rounding) -> u16 {
     if size == 0.0 || size.is_infinite() {
         return sign | if size == 0.0 { 0 } else { infinity as u16 };
     }
-    let exponent = (((size.to_bits() >> 52) as i32) - 1023).max(1 - bias);
-    if rounding == Rounding::Nearest && size >= f64::from_bits(((1 - bias + 1023) as u64) << 52) {
-        // A normal number's own bits, rounded where they are cut, in the smaller exponent's bias.
-        let (bits, cut) = (size.to_bits(), 52 - mantissa);
-        let rounded = (bits + (1 << (cut - 1)) - 1 + (bits >> cut & 1)) >> cut;
-        return sign
-            | (rounded as i64 - (i64::from(1023 - bias) << mantissa)).min(i64::from(infinity)) as u16;
-    }
-    // In units of the last place this is exact: a power of two, put together from its exponent, scales it.
-    let scaled = size * f64::from_bits(((mantissa - exponent + 1023) as u64) << 52);
-    let down = scaled as i32;
-    let rest = scaled - f64::from(down);
+    let own = (size.to_bits() >> 52) as i32 - 1023;
+    let exponent = own.max(1 - bias);
+    // Below the smallest normal number more is cut off; what is cut off whole is far from half a unit at 63 bits already.
+    let cut = (52 - mantissa + exponent - own).min(63);
+    let significand = size.to_bits() & ((1 << 52) - 1) | 1 << 52;
+    let (down, rest, half) = (significand >> cut, significand & ((1 << cut) - 1), 1 << (cut - 1));
     let up = match rounding {
-        Rounding::Nearest => rest > 0.5 || rest == 0.5 && down & 1 == 1,
+        Rounding::Nearest => rest > half || rest == half && down & 1 == 1,
         Rounding::Zero => false,
-        Rounding::Down => rest > 0.0 && sign != 0,
-        Rounding::Up => rest > 0.0 && sign == 0,
+        Rounding::Down => rest > 0 && sign != 0,
+        Rounding::Up => rest > 0 && sign == 0,
     };
-    let units = down + i32::from(up);
+    let units = down as i32 + i32::from(up);
     // The leading one of a normal number adds one to the exponent field, and so does a carry.
     let bits = ((exponent + bias - 1) << mantissa) + units;
     let most = infinity - i32::from(!up && rounding != Rounding::Nearest);
