@@ -137,6 +137,8 @@ pub fn perform(fake: &mut Fake, index: usize, work: &Work, place: Place) -> Answ
             if let Err(trouble) = check(device, spans) {
                 room.tell(|| format!("{name}: {trouble}"));
                 device.pending = Some(CUDA_ERROR_ILLEGAL_ADDRESS);
+            } else if let Some(code) = room.strike("async", Some(name)).and_then(by_number) {
+                device.pending = Some(code);
             } else if device.executes() {
                 let way = understood.as_ref().map_or(Way::Interpret, |understood| understood.way);
                 let wrong = [None, Some(name.as_str())].map(|of| room.strike("corrupt", of)) != [None; 2];

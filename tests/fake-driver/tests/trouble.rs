@@ -93,18 +93,20 @@ fn faults_of_graphs_come_at_once_or_later() {
     assert_eq!(codes, [0, 0, 719]);
     drop(_turn);
 
-    let _turn = begin(&[("FAKE_DRIVER_FAULT", "async=700@2")]);
-    let program = Program::new();
-    let executable = graph(&program);
-    // SAFETY: the fake looks handles up; pointers are to locals.
-    unsafe {
-        ok(cuGraphLaunch(executable, program.stream));
-        ok(program.synchronize());
-        ok(cuGraphLaunch(executable, program.stream));
-        let event = program.event(0);
-        ok(program.record(event));
-        assert_eq!(number(cuEventQuery(event)), 700);
-        assert_eq!(number(cuGraphLaunch(executable, program.stream)), 700);
+    for rule in ["async=700@2", "async/embed=700@2;async/other=1@1"] {
+        let _turn = begin(&[("FAKE_DRIVER_FAULT", rule)]);
+        let program = Program::new();
+        let executable = graph(&program);
+        // SAFETY: the fake looks handles up; pointers are to locals.
+        unsafe {
+            ok(cuGraphLaunch(executable, program.stream));
+            ok(program.synchronize());
+            ok(cuGraphLaunch(executable, program.stream));
+            let event = program.event(0);
+            ok(program.record(event));
+            assert_eq!(number(cuEventQuery(event)), 700);
+            assert_eq!(number(cuGraphLaunch(executable, program.stream)), 700);
+        }
     }
 }
 
